@@ -1,0 +1,60 @@
+"""What a network costs: multiply-accumulates of its conv and linear layers, dense and sparse.
+
+The field's tables count one multiply-accumulate as one FLOP, and so does ``gflops`` = macs / 1e9. A convolution
+costs ``numel(weight) * H_out * W_out`` (so a depthwise one ``C kH kW H_out W_out``), a linear layer
+``numel(weight)``. Biases, normalisation, activations and pooling are not counted. The sparse count multiplies each
+layer by its density: unstructured zeros do not make dense hardware faster, so this is the cost on hardware that
+skips them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One conv or linear layer: ``name`` of the module, ``shape`` of its weight, dense ``macs`` for one image."""
+
+    name: str
+    shape: tuple[int, ...]
+    numel: int
+    macs: int
+
+
+def layer_costs(model: nn.Module, input_shape: tuple[int, int, int]) -> list[LayerCost]:
+    """Costs of all conv and linear layers in the order of ``named_modules``, for one image of (C, H, W).
+
+    The model runs once on shapes alone: no arithmetic, the model given is not touched. A layer that runs twice counts
+    twice, one that does not run counts 0.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    layers = {n: m for n, m in shadow.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    macs = dict.fromkeys(layers, 0)
+
+    def count(name: str, weight: Tensor) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            # Outputs per image divided by output channels: the positions at which the whole weight is used.
+            channels = weight.shape[0]
+            macs[name] += weight.numel() * (output.numel() // channels)
+
+        return hook
+
+    handles = [layer.register_forward_hook(count(name, layer.weight)) for name, layer in layers.items()]
+    with torch.no_grad():
+        shadow(torch.empty(1, *input_shape, device="meta"))
+    for handle in handles:
+        handle.remove()
+    return [LayerCost(n, tuple(m.weight.shape), m.weight.numel(), macs[n]) for n, m in layers.items()]
+
+
+def gflops(costs: Sequence[LayerCost], densities: Sequence[float] | None = None) -> float:
+    """Cost of one image in 1e9 multiply-accumulates; dense without ``densities`` (fractions, one a layer)."""
+    densities = [1.0] * len(costs) if densities is None else densities
+    return sum(cost.macs * density for cost, density in zip(costs, densities, strict=True)) / 1e9

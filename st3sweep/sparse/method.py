@@ -1,0 +1,101 @@
+"""What a sparse method is: three verbs around a plain model, and the scope in which the model is sparse.
+
+Notation: θ the dense weights that are trained, θ̂ the sparse weights that the network computes with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+Weights = Sequence[Tensor]
+
+
+def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of every Conv2d and Linear by name, in order of definition; biases and norms are never pruned."""
+    return {
+        f"{name}.weight" if name else "weight": cast(nn.Parameter, module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+
+
+class Method:
+    """Base of all methods, and the dense one: no verb does anything.
+
+    ``ratio`` is the sparsity that the method asks for now, ``target`` the one it ends at.
+    ``in_scope`` is true while θ̂ stands in the model.
+    """
+
+    target: float = 0.0
+    ratio: float = 0.0
+    in_scope: bool = False
+
+    def refresh(self, progress: float, weights: Weights) -> None:
+        """New threshold or mask from θ, after the step that brought training to ``progress`` (0 to 1)."""
+
+    def sparsify(self, weights: Weights) -> list[Tensor] | None:  # noqa: ARG002
+        """θ → θ̂, one tensor a weight; None where θ̂ is θ."""
+        return None
+
+    def pull_back(self, progress: float, weights: Weights) -> None:
+        """∂L/∂θ̂ → ∂L/∂θ, in place in ``.grad``. Default: identity, the straight-through estimator."""
+
+    def thresholds(self) -> list[float | None]:
+        """Threshold of each layer, for the record; empty where the method has none."""
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold: tensors and plain values."""
+        return {"ratio": self.ratio}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` gave."""
+        self.ratio = state["ratio"]
+
+    @property
+    def at_target(self) -> bool:
+        """Whether the sparsity asked for is the final one."""
+        return self.ratio >= self.target
+
+
+@contextmanager
+def sparse_weights(weights: Weights, method: Method) -> Iterator[None]:
+    """While open, ``weights`` hold θ̂; on leaving, after an exception too, θ is back bit by bit.
+
+    Forward and backward belong inside, so that ``w.grad`` is ∂L/∂θ̂. The copy is in place: a backward pass that is
+    started after the scope has closed raises, rather than silently using θ. Open autocast inside, never outside:
+    it caches casts of the weights.
+    """
+    if method.in_scope:
+        raise RuntimeError("sparse_weights is open already: θ would be overwritten by θ̂")
+    sparse = method.sparsify(weights)
+    if sparse is None:
+        yield
+        return
+    dense = [weight.detach().clone() for weight in weights]
+    method.in_scope = True
+    try:
+        _copy(sparse, weights)
+        yield
+    finally:
+        _copy(dense, weights)
+        method.in_scope = False
+
+
+@torch.no_grad()
+def harden(weights: Weights, method: Method) -> None:
+    """θ <- θ̂ for good. Continue with ``FixedMask``, under which hardening again changes nothing."""
+    sparse = method.sparsify(weights)
+    if sparse is not None:
+        _copy(sparse, weights)
+
+
+@torch.no_grad()
+def _copy(source: Weights, target: Weights) -> None:
+    for from_, to in zip(source, target, strict=True):
+        to.copy_(from_)

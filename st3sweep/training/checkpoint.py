@@ -1,0 +1,67 @@
+"""Checkpoints: whole or absent, never half; checked by their hash; loaded without running anybody's code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from st3sweep.sparse.method import Method
+
+_MAGIC = b"st3sweep"
+_HEADER = len(_MAGIC) + hashlib.sha256().digest_size
+
+
+class CheckpointError(Exception):
+    """A checkpoint file is truncated or altered; the message names it."""
+
+
+def save(path: Path, state: dict[str, Any], method: Method, *, keep_previous: bool = False) -> None:
+    """Write ``state`` to ``path``; with ``keep_previous`` the file that was there becomes ``<name>.previous``.
+
+    Temporary file, fsync, rename: a crash leaves the old or the new file. Raises RuntimeError inside a sparse scope,
+    where the model holds θ̂ and θ would be lost.
+    """
+    if method.in_scope:
+        raise RuntimeError("a checkpoint inside sparse_weights would hold θ̂ in place of θ")
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
+        file.flush()
+        os.fsync(file.fileno())
+    if keep_previous and path.exists():
+        os.replace(path, previous(path))
+    os.replace(temporary, path)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The state saved at ``path``. Raises CheckpointError if it is not whole."""
+    content = path.read_bytes()
+    digest, payload = content[len(_MAGIC) : _HEADER], content[_HEADER:]
+    if not content.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
+        raise CheckpointError(f"{path}: truncated or altered (its checksum does not match)")
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+
+
+def load_latest(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole state of ``path`` and the one before it; None where there is none. Second: what was refused."""
+    refused: list[str] = []
+    for candidate in (path, previous(path)):
+        if candidate.exists():
+            try:
+                return load(candidate, device), refused
+            except CheckpointError as error:
+                refused.append(str(error))
+    return None, refused
+
+
+def previous(path: Path) -> Path:
+    """Where ``save`` keeps the checkpoint before the last."""
+    return path.with_name(f"{path.name}.previous")

@@ -1,0 +1,102 @@
+"""The optimiser, its schedules, and one optimisation step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from st3sweep.schedules import (
+    cosine,
+    step_decay,
+    warm_up,
+    weight_decay_by_target,
+    weight_decay_with_sparsity,
+)
+from st3sweep.sparse.method import Method, sparse_weights
+from st3sweep.spec import StepSchedule, TrialSpec, fraction
+from st3sweep.training.world import World
+
+
+def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSpec) -> torch.optim.SGD:
+    """SGD in two groups: the prunable ``weights`` with weight decay, everything else without."""
+    decayed = {id(weight) for weight in weights}
+    rest = [p for p in model.parameters() if id(p) not in decayed]
+    groups: list[dict[str, Any]] = [{"params": list(weights)}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=spec.optim.lr, momentum=spec.optim.momentum)
+
+
+def learning_rate(spec: TrialSpec, step: int, total_steps: int) -> float:
+    """Learning rate of ``step``, counted from 0, of ``total_steps``; past the end, that of fine-tuning."""
+    if step >= total_steps:
+        return spec.train.finetune_lr or spec.optim.lr / 100
+    schedule, epochs = spec.optim.schedule, spec.train.epochs
+    progress = step / total_steps
+    warmup = fraction(schedule.warmup, epochs)
+    if isinstance(schedule, StepSchedule):
+        milestones = [fraction(time, epochs) for time in schedule.milestones]
+        factor = step_decay(progress, milestones, schedule.gamma)
+    else:
+        factor = cosine(progress, start=warmup, final=schedule.final_ratio)
+    return spec.optim.lr * factor * warm_up((step + 1) / total_steps, warmup)
+
+
+def weight_decay(spec: TrialSpec, step: int, total_steps: int, ratio: float) -> float:
+    """Weight decay of ``step``; ``ratio`` is the sparsity that the ramp asks for at that step."""
+    decay, target = spec.optim.weight_decay, spec.sparsity.target
+    if decay.kind == "by_target":
+        return weight_decay_by_target(spec.model.name, target)
+    if decay.kind == "with_sparsity":
+        return weight_decay_with_sparsity(decay.value, decay.final_ratio, ratio / target if target else 0.0)
+    if decay.kind == "cosine":
+        return decay.value * cosine(min(1.0, step / total_steps), final=decay.final_ratio)
+    return decay.value
+
+
+def optimisation_step(
+    model: nn.Module,
+    weights: Sequence[Tensor],
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    loss_of: Callable[[], Tensor],
+    *,
+    progress: float,
+    clip_norm: float | None,
+    world: World | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of training; ``progress`` is the fraction of training that is done after it.
+
+    Order: forward and backward on θ̂ → gradients averaged over ranks → θ is back → ``pull_back`` → clip → optimiser →
+    ``refresh``. Returns the loss and the gradient's norm before clipping, 0-d tensors: nothing waits for the device.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    with sparse_weights(weights, method):
+        loss = loss_of()
+        loss.backward()
+        parameters = [p for p in model.parameters() if p.grad is not None]
+        if world is not None:
+            world.mean_(p.grad for p in parameters if p.grad is not None)
+    method.pull_back(progress, weights)
+    if clip_norm is None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    else:
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimizer.step()
+    method.refresh(progress, weights)
+    return loss.detach(), norm
+
+
+def classification_loss(
+    model: nn.Module, x: Tensor, y: Tensor, *, label_smoothing: float, precision: str
+) -> Callable[[], Tensor]:
+    """Cross-entropy of one batch, to be called inside the sparse scope: autocast must open there."""
+
+    def loss() -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(x)
+        return F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
+
+    return loss
