@@ -1,0 +1,63 @@
+"""Augmentation of whole batches, on the device where they are.
+
+What happens to an image is a function of (seed, epoch, its sample id): see ``draws.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from st3sweep.data.draws import FLIP, SHIFT_DOWN, SHIFT_RIGHT, uniform
+
+__all__ = ["flip", "normalise", "shift_and_flip", "uniform"]
+
+
+def shift_and_flip(
+    images: Tensor, ids: Tensor, seed: int, epoch: int, padding: int, fill: Literal["zero", "edge"], flip: bool
+) -> Tensor:
+    """A random (H, W) part of each (C, H, W) image padded by ``padding`` pixels, then half of them mirrored.
+
+    ``images`` (B, C, H, W) uint8, ``ids`` (B,) int64 on the same device. The padding is 0 (black, in pixels
+    not yet normalised) or repeats the edge. Returns a new tensor like ``images``.
+    """
+    batch, channels, height, width = images.shape
+    device = images.device
+    positions = 2 * padding + 1
+    down = (uniform(seed, epoch, ids, SHIFT_DOWN) * positions).long() - padding
+    right = (uniform(seed, epoch, ids, SHIFT_RIGHT) * positions).long() - padding
+    columns = torch.arange(width, device=device).expand(batch, width)
+    if flip:
+        columns = torch.where(_mirrored(ids, seed, epoch)[:, None], width - 1 - columns, columns)
+    columns = columns + right[:, None]  # (B, W): the source column of each pixel
+    rows = torch.arange(height, device=device) + down[:, None]  # (B, H)
+    pixels = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]  # (B, H, W)
+    # One gather of flat indices; indexing with four tensors takes several times as long on a CPU.
+    sources = pixels.view(batch, 1, height * width).expand(batch, channels, height * width)
+    shifted = images.flatten(2).gather(2, sources).view(images.shape)
+    if fill == "edge":
+        return shifted
+    inside_rows, inside_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    return shifted * (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+
+
+def flip(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
+    """Half of ``images`` (B, C, H, W) mirrored left to right."""
+    return torch.where(_mirrored(ids, seed, epoch)[:, None, None, None], images.flip(3), images)
+
+
+def _mirrored(ids: Tensor, seed: int, epoch: int) -> Tensor:
+    return uniform(seed, epoch, ids, FLIP) < 0.5
+
+
+def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
+    """uint8 (B, C, H, W) to float32 of mean 0 and deviation 1 per channel; ``mean`` and ``std`` are of [0, 1] pixels.
+
+    Give them as tensors on the images' device where many batches follow: numbers are copied there each time.
+    """
+    mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(-1, 1, 1)
+    std = torch.as_tensor(std, dtype=torch.float32, device=images.device).view(-1, 1, 1)
+    return (images.float() / 255 - mean) / std

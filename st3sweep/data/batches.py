@@ -1,0 +1,150 @@
+"""Batches for one rank of many: the epoch's order cut into global batches, and those into a share for each rank."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from st3sweep.data import augment
+from st3sweep.data.draws import permutation
+from st3sweep.data.images import ArrayImages, Images
+from st3sweep.data.records import DataError, Splits
+from st3sweep.spec import DataSpec, ResizedCropAndFlip
+
+_AHEAD = 2  # batches that are prepared while one is in use
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+class _Raw(NamedTuple):
+    """Images as fetched: ``pixels`` (B, C, H, W) uint8, ``labels`` and ``ids`` (B,) int64."""
+
+    pixels: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+def steps_per_epoch(train_images: int, batch_size: int) -> int:
+    """Whole batches in an epoch; the rest of the images wait for another epoch's order. DataError if there is none."""
+    if batch_size > train_images:
+        raise DataError("train.batch_size", f"{batch_size} is more than the {train_images} training images")
+    return train_images // batch_size
+
+
+def train_batches(
+    splits: Splits,
+    spec: DataSpec,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    rank: int,
+    size: int,
+    device: torch.device | str,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of augmented batches for ``rank`` of ``size``, on ``device``.
+
+    Yields x (B, C, H, W) float32, normalised, and y (B,) int64 with B = ``batch_size`` / ``size``. Which images are in
+    a global batch, and how they are augmented, depends on (seed, epoch) only; rank r has the r-th part of it.
+    Raises ValueError if the batch size (over all ranks) cannot be shared equally.
+    """
+    if batch_size % size:
+        raise ValueError(f"batch_size {batch_size} cannot be shared equally by {size} workers")
+    images, share = splits.train, batch_size // size
+    steps = steps_per_epoch(len(images), batch_size)
+    order = permutation(seed, epoch, len(images))
+    starts = [step * batch_size + rank * share for step in range(steps)]
+    raws = _fetched(
+        images, order, [(start, start + share) for start in starts], seed, epoch, True, torch.device(device)
+    )
+    return _finished(raws, splits, lambda raw: _augmented(raw, spec, seed, epoch), torch.device(device))
+
+
+def eval_batches(
+    images: Images, splits: Splits, *, batch_size: int, rank: int, size: int, device: torch.device | str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once over all ranks, in order, as it is: normalised x and y as of ``train_batches``.
+
+    A batch of ``batch_size`` is shared as equally as it goes; a rank whose share of the last one is empty skips it.
+    """
+    shares = []
+    for start in range(0, len(images), batch_size):
+        count = min(batch_size, len(images) - start)
+        shares.append((start + count * rank // size, start + count * (rank + 1) // size))
+    filled = [(start, stop) for start, stop in shares if stop > start]
+    raws = _fetched(images, torch.arange(len(images)), filled, 0, 0, False, torch.device(device))
+    return _finished(raws, splits, lambda raw: raw.pixels, torch.device(device))
+
+
+def _augmented(raw: _Raw, spec: DataSpec, seed: int, epoch: int) -> Tensor:
+    chosen = spec.augment
+    if isinstance(chosen, ResizedCropAndFlip):  # the crop was made while decoding
+        return augment.flip(raw.pixels, raw.ids, seed, epoch) if chosen.flip else raw.pixels
+    return augment.shift_and_flip(raw.pixels, raw.ids, seed, epoch, chosen.padding, chosen.fill, chosen.flip)
+
+
+def _finished(
+    raws: Generator[_Raw, None, None], splits: Splits, view: Callable[[_Raw], Tensor], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    mean, std = torch.tensor(splits.mean, device=device), torch.tensor(splits.std, device=device)
+    with closing(raws):  # a consumer that stops early ends the thread now, not when memory is collected
+        for raw in raws:
+            yield augment.normalise(view(raw), mean, std), raw.labels
+
+
+def _fetched(
+    images: Images,
+    order: Tensor,
+    runs: list[tuple[int, int]],
+    seed: int,
+    epoch: int,
+    train: bool,
+    device: torch.device,
+) -> Generator[_Raw, None, None]:
+    """The images at ``order[start:stop]`` for each run, on ``device``.
+
+    What is in memory is indexed on the device: after the first epoch no pixels are copied there. Anything else is
+    fetched in a thread, ahead of use.
+    """
+    if isinstance(images, ArrayImages):
+        order, labels, ids = order.to(device), images.labels.to(device), images.sample_ids.to(device)
+        for start, stop in runs:
+            picked = order[start:stop]
+            yield _Raw(images.fetch(picked, seed, epoch, train), labels[picked], ids[picked])
+        return
+
+    def fetch(run: tuple[int, int]) -> _Raw:
+        picked = order[slice(*run)]
+        raw = _Raw(images.fetch(picked, seed, epoch, train), images.labels[picked], images.sample_ids[picked])
+        # A copy from pinned memory goes on while the GPU computes.
+        return _Raw(*(tensor.pin_memory() for tensor in raw)) if device.type == "cuda" else raw
+
+    with closing(_prefetched(fetch, runs)) as raws:
+        for raw in raws:
+            yield _Raw(*(tensor.to(device, non_blocking=True) for tensor in raw))
+
+
+def _prefetched(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
+    """``make`` of each item, in order, made by one thread that is up to ``_AHEAD`` items ahead.
+
+    An error in ``make`` is raised where its result would have come. Closing the iterator ends the thread.
+    """
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+        try:
+            for item in items:
+                waiting.append(thread.submit(make, item))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # the consumer has stopped, or an item failed: what has not begun need not
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,151 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the python batches or from Parquet files under ``root``.
+
+Validation is the last ``validation`` images of the training set, in the order of the files. That is the papers'
+split for the python batches only: Parquet files may hold the images in another order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st3sweep.data import cifar_batches, normalisation, parquet
+from st3sweep.data.cifar_batches import Layout
+from st3sweep.data.records import DataError, DataInfo, Splits
+from st3sweep.data.roots import existing_root
+from st3sweep.data.split import parts, sizes
+from st3sweep.spec import Cifar
+
+_SIZE = 32
+_OFFICIAL_TRAIN, _OFFICIAL_TEST = 50_000, 10_000
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    layout: Layout
+    label_columns: tuple[str, ...]  # of Parquet files, the first that is there
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_DATASETS = {
+    "cifar10": _Dataset(cifar_batches.CIFAR10, ("label",), 10, normalisation.CIFAR10_MEAN, normalisation.CIFAR10_STD),
+    "cifar100": _Dataset(
+        cifar_batches.CIFAR100, ("fine_label", "label"), 100, normalisation.CIFAR100_MEAN, normalisation.CIFAR100_STD
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One official split: its ``labels`` (N,), and ``pixels(ids)`` -> (len(ids), 3, 32, 32)."""
+
+    labels: NDArray[np.int64]
+    pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+
+
+def inspect(spec: Cifar) -> DataInfo:
+    """Counts labels; decodes and downloads nothing. What is still to be downloaded has the official counts."""
+    found = _find(spec)
+    training, test = (len(found[0].labels), len(found[1].labels)) if found else (_OFFICIAL_TRAIN, _OFFICIAL_TEST)
+    train, validation = sizes(spec, training)
+    return DataInfo(_DATASETS[spec.dataset].classes, 3, _SIZE, train, validation, test)
+
+
+def load(spec: Cifar) -> Splits:
+    """The images that are needed; downloads the python batches first where they are missing and ``download`` is set."""
+    from st3sweep.data.images import ArrayImages
+
+    if spec.download:
+        _download_if_absent(spec)
+    found = _find(spec)
+    assert found is not None, "the download checks its own digest"
+    training, test = found
+
+    def chosen(source: _Source, ids: NDArray[np.int64]) -> ArrayImages:
+        return ArrayImages(source.pixels(ids), source.labels[ids], ids)
+
+    train, validation = parts(spec, np.arange(len(training.labels)))
+    dataset = _DATASETS[spec.dataset]
+    return Splits(
+        chosen(training, train),
+        chosen(training, validation),
+        chosen(test, np.arange(len(test.labels))),
+        dataset.classes,
+        dataset.mean,
+        dataset.std,
+    )
+
+
+def _find(spec: Cifar) -> tuple[_Source, _Source] | None:
+    """Training and test set; None where they are absent but may be downloaded, DataError where they may not."""
+    if spec.download and not Path(spec.root).exists():
+        return None
+    root, dataset = existing_root(spec.root), _DATASETS[spec.dataset]
+    if dataset.layout.complete(root):
+        training, test = (
+            _from_batches(root, dataset.layout, files) for files in (dataset.layout.train, dataset.layout.test)
+        )
+    else:
+        train_files, test_files = (_of_dataset(parquet.find(root, split), spec.dataset) for split in ("train", "test"))
+        if not (train_files and test_files):
+            if spec.download:
+                return None
+            raise DataError("data.root", _missing(root, spec.dataset, train_files, test_files))
+        training, test = (_from_parquet(files, dataset.label_columns) for files in (train_files, test_files))
+    highest = max(training.labels.max(), test.labels.max())
+    if highest >= dataset.classes:
+        raise DataError("data.root", f"{root} has a label {highest}; {spec.dataset} counts 0 to {dataset.classes - 1}")
+    return training, test
+
+
+def _from_batches(root: Path, layout: Layout, files: tuple[str, ...]) -> _Source:
+    images, labels = cifar_batches.read(root, layout, files)
+    return _Source(labels, lambda ids: images[ids])
+
+
+def _from_parquet(files: list[Path], label_columns: tuple[str, ...]) -> _Source:
+    rows = parquet.open_files(files, label_columns)
+    return _Source(rows.labels, lambda ids: rows.pixels(ids, _SIZE, resize=False))
+
+
+def _of_dataset(files: list[Path], dataset: str) -> list[Path]:
+    """Those of ``files`` that name the dataset, else those that name neither of the two."""
+    named = {path: re.search(r"cifar[-_]?(\d+)", path.name.lower()) for path in files}
+    own = [path for path, match in named.items() if match and f"cifar{match[1]}" == dataset]
+    return own or [path for path, match in named.items() if not match]
+
+
+def _missing(root: Path, dataset: str, train_files: list[Path], test_files: list[Path]) -> str:
+    half = "" if not (train_files or test_files) else f" (only {'train' if train_files else 'test'} files are there)"
+    return (
+        f"no {dataset} in {root}: looked for the folder {_DATASETS[dataset].layout.folder}/ with all its batches and"
+        f" for *train*.parquet with *test*.parquet{half}; data.download=true fetches the folder"
+    )
+
+
+def _download_if_absent(spec: Cifar) -> None:
+    """Fetches the python batches. Ranks and trials of one machine take turns; the first one does the work."""
+    root = Path(spec.root)
+    lock = root / ".download.lock"
+    if not lock.exists() and _find(spec) is not None:  # while it is locked, files may be there in part
+        return
+    import fcntl
+
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if _find(spec) is None:
+                (CIFAR10 if spec.dataset == "cifar10" else CIFAR100)(root, download=True)
+            lock.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # no network, no permission, a broken archive
+        raise DataError("data.download", f"could not download {spec.dataset} to {root}: {error}") from error

@@ -1,0 +1,115 @@
+"""Photographs in folders, ``train/<class>/...``: ImageNet and whatever is laid out like it.
+
+``test/`` is the test set, or ``val/`` where there is no ``test/`` (ImageNet's official validation images). Validation
+images come from train.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st3sweep.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from st3sweep.data.records import DataError, DataInfo, Splits
+from st3sweep.data.roots import existing_root
+from st3sweep.data.split import parts, shuffled, sizes
+from st3sweep.spec import ImageFolder
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Image files in the order of their class, then of their path (strings: a Path is large, and these are many)."""
+
+    paths: list[str]
+    labels: NDArray[np.int64]
+
+
+def inspect(spec: ImageFolder) -> DataInfo:
+    """Counts files; opens none."""
+    classes, training, test = _find(spec.root)
+    train, validation = sizes(spec, len(training.paths))
+    return DataInfo(len(classes), 3, spec.image_size, train, validation, len(test.paths) if test else 0)
+
+
+def load(spec: ImageFolder) -> Splits:
+    """Lists the files; they are decoded when they are fetched. A fixed permutation decides which ones validate."""
+    from st3sweep.data.images import FileImages
+
+    classes, training, test = _find(spec.root)
+
+    def chosen(files: _Files, ids: NDArray[np.int64]) -> FileImages:
+        paths = [files.paths[index] for index in ids]
+        return FileImages(paths, files.labels[ids], ids, spec.image_size, spec.augment.min_scale)
+
+    train, validation = parts(spec, shuffled(len(training.paths)))
+    return Splits(
+        chosen(training, train),
+        chosen(training, validation),
+        chosen(test, np.arange(len(test.paths))) if test else None,
+        len(classes),
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+    )
+
+
+def _find(root_name: str) -> tuple[list[str], _Files, _Files | None]:
+    """Class names, the training files and the test files."""
+    root = existing_root(root_name)
+    if not (root / "train").is_dir():
+        raise DataError(
+            "data.root",
+            f"no images in {root}: looked for train/<class>/ with {_suffixes()} (and test/ or val/ for the test set)",
+        )
+    classes = _class_names(root / "train")
+    if len(classes) < 2:
+        raise DataError("data.root", f"{root / 'train'} has {len(classes)} class folders; at least 2 are needed")
+    training = _files(root / "train", classes)
+    counts = np.bincount(training.labels, minlength=len(classes))
+    if counts.min() == 0:
+        empty = root / "train" / classes[int(counts.argmin())]
+        raise DataError("data.root", f"no images in {empty}: looked for {_suffixes()}")
+    return classes, training, _test_files(root, classes)
+
+
+def _test_files(root: Path, classes: list[str]) -> _Files | None:
+    folder = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+    if folder is None:
+        return None
+    unknown = sorted(set(_class_names(folder)) - set(classes))
+    if unknown:
+        raise DataError("data.root", f"{folder / unknown[0]} is a class that {root / 'train'} does not have")
+    files = _files(folder, classes)
+    if not files.paths:
+        raise DataError("data.root", f"no images in {folder}: looked for {folder.name}/<class>/ with {_suffixes()}")
+    return files
+
+
+def _class_names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _files(folder: Path, classes: list[str]) -> _Files:
+    """All images under ``folder/<class>``, at any depth; names that start with a dot are not images."""
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(
+            os.path.join(place, file)
+            for place, _, files in os.walk(folder / name)
+            for file in files
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+        )
+        paths.extend(found)
+        labels.extend([label] * len(found))
+    return _Files(paths, np.array(labels, dtype=np.int64))
+
+
+def _suffixes() -> str:
+    return ", ".join(f"*{suffix}" for suffix in SUFFIXES)

@@ -1,0 +1,17 @@
+"""The folder that ``data.root`` names: there, or an error that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from st3sweep.data.records import DataError
+
+
+def existing_root(root: str) -> Path:
+    """``root`` as a path; DataError unless it is a folder."""
+    path = Path(root)
+    if not path.exists():
+        raise DataError("data.root", f"no such folder: {path}")
+    if not path.is_dir():
+        raise DataError("data.root", f"not a folder: {path}")
+    return path
