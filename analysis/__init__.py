@@ -1,0 +1,1 @@
+"""Tables, fronts and plots of runs. Never imports torch or Ray."""

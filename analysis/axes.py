@@ -1,0 +1,105 @@
+"""What the figures of ``plots.py`` share: the style of a method, ticks of a log axis, limits, colours of a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter
+
+# A method keeps its colour and marker whatever else is in a figure; methods not listed here come after these.
+METHODS = ("ST-3", "ST-3σ", "dense", "GMP", "STR", "ProbMask", "RigL", "RigL+ERK", "GraNet", "DNW")
+MARKERS = ("o", "s", "*", "v", "D", "P", "<", ">", "^", "X")
+# Digits at which a log axis may be labelled, from the sparsest choice to the densest.
+TICK_DIGITS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+
+
+def style_of(method: str, methods: Iterable[str]) -> tuple[Any, str]:
+    """Colour (of the colour-blind palette) and marker of ``method`` in a figure that shows ``methods``."""
+    number = _ordered(methods).index(method)
+    palette = sns.color_palette("colorblind")
+    return palette[number % len(palette)], MARKERS[number % len(MARKERS)]
+
+
+def _ordered(methods: Iterable[str]) -> list[str]:
+    return [*METHODS, *sorted(set(methods) - set(METHODS))]
+
+
+def by_method(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each method that has any, in the order of the legend."""
+    for method in _ordered(rows["method"]):
+        if len(group := rows[rows["method"] == method]):
+            yield method, group
+
+
+def target_colors(trials: pd.DataFrame) -> ScalarMappable:
+    """Colours by target sparsity in percent, light to dark and readable on white at both ends; grey for NaN."""
+    targets = 100 * trials["sparsity_target"].dropna().to_numpy(dtype=float)
+    low, high = (targets.min(), targets.max()) if len(targets) else (0.0, 100.0)
+    colors: Colormap = sns.color_palette("flare", as_cmap=True)
+    return ScalarMappable(Normalize(low - 0.5, high + 0.5), colors.with_extremes(bad="0.5"))
+
+
+def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
+    """Limit the y axis to the bulk of ``values`` in percent, and say above it how many of them lie below.
+
+    Cut off is what lies over three interquartile ranges below the lower quartile: a collapsed trial, but not the
+    steep end of a front.
+    """
+    points = values.dropna().to_numpy(dtype=float)
+    if not len(points):
+        return
+    lower, upper = np.quantile(points, (0.25, 0.75))
+    shown = points[points >= lower - 3 * max(upper - lower, 1.0)]
+    margin = max(0.06 * (shown.max() - shown.min()), 0.3)
+    bottom = shown.min() - margin
+    axes.set_ylim(bottom, shown.max() + margin)
+    if below := (points < bottom).sum():
+        note = f"{below} of {len(points)} {what} below the axis (down to {points.min():.1f} %)"
+        axes.set_title(note, loc="right", fontsize=9, color="0.4")
+
+
+def limit_cost(axes: Axes, values: pd.Series) -> None:
+    """Limit the log x axis to ``values`` and a margin, wide enough around a single value too."""
+    margin = max((values.max() / values.min()) ** 0.05, 1.1)
+    axes.set_xlim(values.min() / margin, values.max() * margin)
+    label_log_axis(axes.xaxis, *axes.get_xlim())
+
+
+def label_log_axis(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers as ticks of a log axis that shows ``low`` to ``high``: at least four, also within one decade."""
+    ticks = _log_ticks(low, high)
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([plain(tick) for tick in ticks]))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    for digits in TICK_DIGITS:
+        ticks = [digit * power for power in powers for digit in digits if low <= digit * power <= high]
+        if len(ticks) >= 4:
+            return ticks
+    return [float(tick) for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
+
+
+def plain(value: float) -> str:
+    """``value`` as a decimal number without exponent or trailing zeros."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure of that size in inches, and its axes row by row. The style is set for these axes only."""
+    with sns.axes_style("ticks", rc={"axes.grid": True, "grid.color": "0.92", "axes.axisbelow": True}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.flat)

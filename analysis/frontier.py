@@ -1,0 +1,68 @@
+"""The Pareto front of a table of trials: which networks no other one beats in accuracy and in cost.
+
+Works on the ``trials`` table of ``st3sweep.results``; the definitions of front and hypervolume are those of
+``st3sweep.frontier``. Trials that did not finish are never on a front and never dominate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from st3sweep.frontier import Goal, hypervolume, pareto_mask
+
+Objectives = tuple[tuple[str, Goal], ...]
+
+# Validation accuracy, not test: the front is a choice among trials, and the test set must not take part in it.
+OBJECTIVES: Objectives = (("val_top1", "max"), ("gflops", "min"))
+
+
+def finished(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials that finished, in their order and with their index."""
+    return trials[(trials["status"] == "finished").to_numpy(dtype=bool)]
+
+
+def front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
+    """The finished trials on the front of ``objectives`` (metric column, goal), from the fewest gflops to the most."""
+    return trials[_on_front(trials, objectives)].sort_values("gflops", kind="stable")
+
+
+def mark_front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
+    """A copy of ``trials`` with a bool column ``on_front``."""
+    return trials.assign(on_front=_on_front(trials, objectives))
+
+
+def front_hypervolume(trials: pd.DataFrame, reference: tuple[float, float] | None = None) -> float:
+    """Area under the front of validation accuracy over cost, in percent × GFLOPs.
+
+    ``reference`` is (val_top1 in percent, gflops). The default is 0 % at the cost of the dense network, the same
+    for every run of one model: a trial as costly as the dense network adds nothing, and the most that any run can
+    reach is 100 × ``gflops_dense``. 0.0 where no trial finished.
+
+    Raises ValueError where the trials are of several dense costs, so that the default is not one point.
+    """
+    rows = finished(trials)
+    if reference is None:
+        dense = rows["gflops_dense"].dropna().unique()
+        if len(dense) == 0:
+            return 0.0
+        if len(dense) > 1:
+            raise ValueError(f"one reference needs one dense cost, but got gflops_dense of {sorted(dense)}")
+        reference = (0.0, float(dense[0]))
+    return hypervolume(_values(rows, OBJECTIVES), [goal for _, goal in OBJECTIVES], reference)
+
+
+def _on_front(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.bool_]:
+    """(len(trials),) bool. By position, since tables that were concatenated may repeat an index."""
+    mask = (trials["status"] == "finished").to_numpy(dtype=bool, copy=True)
+    mask[mask] = pareto_mask(_values(trials[mask], objectives), [goal for _, goal in objectives])
+    return mask
+
+
+def _values(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.float64]:
+    """(len(trials), len(objectives)) values of the objectives' columns, NaN for null."""
+    columns = [column for column, _ in objectives]
+    if missing := [column for column in columns if column not in trials.columns]:
+        raise ValueError(f"no column {missing} to take as objective; the table has {list(trials.columns)}")
+    return trials[columns].to_numpy(dtype=float, na_value=np.nan)
