@@ -1,0 +1,245 @@
+"""The commands. What they do is elsewhere; here are their words, their output and their exit codes.
+
+0 done · 2 something in the input is wrong · 4 some trials failed · 130 interrupted, can be resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from st3sweep.errors import SpecError, UserError
+from st3sweep.results import ResultsError
+
+app = typer.Typer(
+    help="Find the best accuracy for every GFLOP that a convolutional network may spend.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+SpaceFile = Annotated[Path, typer.Argument(help="A search space in YAML.")]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a field, e.g. train.epochs=10; repeatable."),
+]
+Address = Annotated[str | None, typer.Option(help="A Ray cluster to run on, e.g. auto. Default: Ray on this machine.")]
+
+
+@app.command()
+def run(
+    space_file: SpaceFile,
+    set_: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the space's.")] = None,
+    storage: Annotated[Path, typer.Option(help="Folder of runs; on a cluster, a shared one.")] = Path("runs"),
+    address: Address = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Run a sweep and draw its Pareto front."""
+    from st3sweep.loading import load_space
+    from st3sweep.plan import check_data
+    from st3sweep.run_folder import new_run
+
+    space = load_space(space_file, _overrides(set_))
+    if dry_run:
+        _print_plan(space)
+        return
+    if address is None:  # a cluster's own machines may see data that this one does not
+        check_data(space)
+    folder = new_run(space, space_file, storage, name)
+    _sweep(space, folder, address)
+
+
+@app.command()
+def resume(folder: RunFolder, address: Address = None) -> None:
+    """Go on with a run: finished trials stay, unfinished ones continue from their checkpoints."""
+    from st3sweep.loading import load_space
+    from st3sweep.plan import check_data
+    from st3sweep.run_folder import RESOLVED, existing_run
+
+    folder = existing_run(folder)
+    space = load_space(folder / RESOLVED)
+    if address is None:
+        check_data(space)
+    _sweep(space, folder, address)
+
+
+@app.command()
+def validate(space_file: SpaceFile, set_: Overrides = None) -> None:
+    """Check a search space and its data without starting anything."""
+    from st3sweep.loading import load_space
+    from st3sweep.plan import check_data
+
+    check_data(load_space(space_file, _overrides(set_)))
+    out.print(f"{space_file}: valid", soft_wrap=True)
+
+
+@app.command()
+def train(
+    trial_file: Annotated[Path, typer.Argument(help="One trial in YAML: the fields of a space's trial part.")],
+    set_: Overrides = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder for its results; resumed if it has any.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
+) -> None:
+    """Train one trial in this process, without Ray."""
+    from st3sweep.loading import load_trial
+    from st3sweep.single import train_one
+
+    spec = load_trial(trial_file, _overrides(set_))
+    folder = folder or Path("runs") / f"{trial_file.stem}-{spec.digest()}-{spec.seed}"
+    status = train_one(spec, folder, device, lambda line: out.print(line, soft_wrap=True))
+    raise typer.Exit(0 if status == "finished" else 4)
+
+
+class TableFormat(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@app.command()
+def results(
+    folder: RunFolder,
+    format_: Annotated[TableFormat, typer.Option("--format", help="How to print it.")] = TableFormat.table,
+    table: Annotated[str, typer.Option(help="trials, epochs or layers.")] = "trials",
+) -> None:
+    """Print a table of a run; with --format parquet, the path of its file."""
+    from st3sweep.results import SCHEMAS, read_table, table_path
+
+    if table not in SCHEMAS:
+        raise UserError(f"--table {table}: allowed: {', '.join(SCHEMAS)}")
+    rows = read_table(folder, table)
+    if format_ is TableFormat.parquet:
+        print(table_path(folder, table))
+    elif format_ is TableFormat.csv:
+        print(rows.to_csv(index=False), end="")
+    elif format_ is TableFormat.json:
+        print(rows.to_json(orient="records", force_ascii=False))
+    else:
+        hidden = ["params", "spec", "digest"]
+        print(rows.drop(columns=[c for c in hidden if c in rows]).to_string(index=False, na_rep="-"))
+
+
+@app.command()
+def pareto(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of one or several runs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The front's rows as JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the front to this file.")] = None,
+) -> None:
+    """Print the Pareto front of accuracy versus cost, over one or several runs."""
+    from analysis import tables
+    from analysis.frontier import front
+
+    trials = tables.load_trials(*folders)
+    if as_json:
+        print(front(trials).to_json(orient="records", force_ascii=False))
+    else:
+        print(tables.front_table(trials))
+    if plot is not None:
+        from analysis import plots
+
+        plots.save(plots.plot_run(trials), plot)
+        err.print(f"plot: {plot}", soft_wrap=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a search space, for editors."""
+    from st3sweep.json_schema import space_schema
+
+    print(json.dumps(space_schema(), indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """The entry point: mistakes of the user end with one line each and exit code 2."""
+    with _clear_errors():
+        app(standalone_mode=True)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except SpecError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        sys.exit(2)
+    except (UserError, ResultsError) as error:
+        print(f"st3sweep: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _overrides(texts: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in texts or []:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {text}: must be PATH=VALUE, e.g. --set train.epochs=10")
+        pairs[path] = value
+    return pairs
+
+
+def _print_plan(space: Any) -> None:
+    from st3sweep.plan import check_data, plan_text
+
+    info, absent = None, None
+    try:
+        info = check_data(space)
+    except SpecError as error:
+        absent = error
+    fields = space.spec.resources
+    slots = f"{fields.slots} slots" if fields.slots else "as many slots as the cluster holds"
+    print(plan_text(space, info, slots))
+    for problem in absent.problems if absent else []:
+        print(f"\nnot ready to run: {problem}", file=sys.stderr)
+
+
+def _sweep(space: Any, folder: Path, address: str | None) -> None:
+    from st3sweep.sweep.runner import sweep
+
+    out.print(f"run: {_short(folder)}", soft_wrap=True)
+    complete = sweep(space, folder, address, out)
+    failed = _report(folder)
+    if not complete:
+        err.print(f"interrupted; go on with: st3sweep resume {_short(folder)}", soft_wrap=True)
+        raise typer.Exit(130)
+    raise typer.Exit(4 if failed else 0)
+
+
+def _report(folder: Path) -> int:
+    """The front, the files, and what to do next; returns how many trials failed."""
+    from analysis import plots, tables
+
+    trials = tables.load_trials(folder)
+    picture = folder / "front.png"
+    plots.save(plots.plot_run(trials), picture)
+    print(f"\nPareto front\n{tables.front_table(trials)}\n")
+    for label, path in (("trials", folder / "trials.parquet"), ("plot", picture), ("study", folder / "study.journal")):
+        print(f"{label:<7} {_short(path)}")
+    failed = int((trials["status"] == "failed").sum())
+    if failed:
+        print(f"\n{failed} of {len(trials)} trials failed; see the column error of: st3sweep results {_short(folder)}")
+    print(
+        f"\nnext    st3sweep results {_short(folder)}             all trials\n"
+        f"        ST3_RUN={_short(folder)} jupyter lab analysis/notebooks/pareto_front.ipynb\n"
+        f"        st3sweep run search_spaces/cifar10_resnet20.yaml --dry-run"
+    )
+    return failed
+
+
+def _short(path: Path) -> str:
+    """Relative where that is shorter to read."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
