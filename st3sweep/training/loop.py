@@ -121,7 +121,9 @@ def _start(spec: TrialSpec, world: World, splits: data.Splits) -> State:
     channels, size, _ = splits.image_shape()
     model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
     costs = cost.layer_costs(model, (channels, size, size))
-    model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(world.device)
+    if world.device.type == "cuda":  # on CPU its backward corrupts memory for some widths (docs/LOG.md)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     named = prunable(model)
     weights = list(named.values())
     return State(
