@@ -128,7 +128,11 @@ def results(
         print(rows.to_json(orient="records", force_ascii=False))
     else:
         hidden = ["params", "spec", "digest"]
-        print(rows.drop(columns=[c for c in hidden if c in rows]).to_string(index=False, na_rep="-"))
+        print(
+            rows.drop(columns=[c for c in hidden if c in rows]).to_string(
+                index=False, na_rep="-", float_format="{:.4g}".format
+            )
+        )
 
 
 @app.command()
@@ -232,9 +236,10 @@ def _report(folder: Path) -> int:
     failed = int((trials["status"] == "failed").sum())
     if failed:
         print(f"\n{failed} of {len(trials)} trials failed; see the column error of: st3sweep results {_short(folder)}")
+    best = trials.loc[trials["val_top1"].idxmax(), "trial"] if trials["val_top1"].notna().any() else 0
     print(
-        f"\nnext    st3sweep results {_short(folder)}             all trials\n"
-        f"        ST3_RUN={_short(folder)} jupyter lab analysis/notebooks/pareto_front.ipynb\n"
+        f"\nnext    st3sweep results {_short(folder)}\n"
+        f"        st3sweep train {_short(folder)}/trials/{best:04d}/config.yaml --set seed=1\n"
         f"        st3sweep run search_spaces/cifar10_resnet20.yaml --dry-run"
     )
     return failed
