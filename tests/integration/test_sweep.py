@@ -109,8 +109,8 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
         family = descendants(first.pid)
         first.send_signal(signal.SIGKILL)
         first.wait()
-        # Ray's processes go with the program, so that no old worker writes into the run that is resumed.
-        _, alive = psutil.wait_procs([p for p in family if "ray::" in _name(p)], timeout=60)
+        # Its workers go with the program, so that none of them writes into the run that is resumed.
+        _, alive = psutil.wait_procs([p for p in family if "RayTrainWorker" in _name(p)], timeout=60)
         assert not alive
     before = (run / "ledger.jsonl").read_bytes()
     assert [event["trial"] for event in events(run, "done")] == [0, 1]
