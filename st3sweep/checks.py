@@ -1,117 +1,160 @@
-"""Checks of a search space beyond its types: each range against its field, random points against every rule."""
+"""Checks of what is searched, field by field: it exists, is not fixed as well, and takes every value of its range."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from typing import Annotated, Any
+import itertools
+from collections.abc import Container, Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from st3sweep.distributions import Choice, FloatRange
-from st3sweep.errors import Problem, SpecError, near_match
-from st3sweep.space import ABSENT, Point, Space, look_up
-from st3sweep.spec import all_paths, fields_at
-from st3sweep.validation import problems_of
+from st3sweep.distributions import Choice, Distribution, FloatRange
+from st3sweep.errors import Problem, near_match, near_path, shown
+from st3sweep.space import ABSENT, Space, look_up
+from st3sweep.spec import all_paths, fields_at, member_models
+from st3sweep.validation import explain
 
-_NOT_OF_A_TRIAL = ("resources", "budget", "searcher", "objectives", "name", "recipe")
+_NOT_OF_A_TRIAL = ("resources", "budget", "searcher", "objectives", "constraints", "name", "schema")
+SAME_FOR_EVERY_TRIAL = ("recipe", "data.root", "data.download")
 
 
 def check_search(space: Space) -> Iterator[Problem]:
-    """Each searched field on its own: it exists, is not fixed as well, and takes every value of its range."""
-    sampler = space.spec.searcher.sampler
+    """What is wrong with each searched field, and then with the conditions on fields that are right."""
+    no_mappings = {problem.field: problem for path in space.spec.search for problem in _scalars_above(space, path)}
+    yield from no_mappings.values()
+    wrong = {path: message for path in space.spec.search if (message := _not_searchable(space, path))}
     for path, distribution in space.spec.search.items():
-        where = ("search", path)
-        fields = fields_at(path)
-        if path.split(".")[0] in _NOT_OF_A_TRIAL:
-            yield space.document.problem(where, "cannot be searched")
-        elif not fields:
-            yield space.document.problem(where, f"no such field in a trial{near_match(path, all_paths())}")
-        elif look_up(space.spec.trial, path) is not ABSENT:
-            yield space.document.problem(where, "is searched, but also fixed under trial; remove one")
-        else:
-            for value in distribution.ends():
-                if (message := _refused(fields, value)) is not None:
-                    yield space.document.problem(where, f"can become {value!r}: {message}")
-            yield from _check_condition(space, path)
-        if sampler == "grid" and isinstance(distribution, FloatRange):
-            yield space.document.problem(where, "sampler grid needs choice or int here, not float")
-        yield from _check_parents(space, path)
+        if path not in wrong and (message := _refused(space, path, distribution)) is not None:
+            wrong[path] = message
+    for path, message in wrong.items():
+        yield space.document.problem(("search", path), message)
+    for path in space.spec.search:
+        yield from _check_condition(space, path, wrong)
+
+
+def check_budget(space: Space) -> Iterator[Problem]:
+    """A sampler that never ends by itself has a number of trials."""
+    sampler = space.spec.searcher.sampler
     if sampler != "grid" and space.spec.budget.trials is None:
-        yield space.document.problem(("budget", "trials"), f"is missing: sampler {sampler} never ends by itself")
+        message = f"is missing: sampler {sampler} never ends by itself"
+        at = next((p for p in (("budget",), ("searcher", "sampler"), ("searcher",)) if p in space.document.marks), ())
+        yield space.document.problem(at, message).named("budget.trials")
 
 
-def _check_parents(space: Space, path: str) -> Iterator[Problem]:
-    """The fixed part has mappings wherever a searched value goes below."""
+def searchable_paths() -> list[str]:
+    """Every field of a trial that can be searched: single values, the same in all trials excepted."""
+    lists = [path for path in all_paths() if any(get_origin(field.annotation) is tuple for field in fields_at(path))]
+    return [
+        path
+        for path in all_paths()
+        if not (path in SAME_FOR_EVERY_TRIAL or _is_node(path) or any(path.startswith(one) for one in lists))
+    ]
+
+
+def _not_searchable(space: Space, path: str) -> str | None:
+    if path.split(".")[0] in _NOT_OF_A_TRIAL:
+        return "cannot be searched: it is no field of a trial"
+    if path in SAME_FOR_EVERY_TRIAL:
+        return "cannot be searched: it is the same for every trial"
+    if not fields_at(path):
+        return f"no such field in a trial{near_path(path, all_paths())}"
+    if _is_node(path):
+        below = [known for known in searchable_paths() if known.startswith(f"{path}.")]
+        return f"is not a single value; search one of its fields: {', '.join(below)}"
+    if look_up(space.spec.trial, path) is not ABSENT:
+        line = space.document.marks.get(("trial", *path.split(".")), (None, None, None))[1]
+        return f"is searched, but also fixed under trial{f' on line {line}' if line else ''}; remove one"
+    return None
+
+
+def _is_node(path: str) -> bool:
+    """Whether ``path`` holds other fields and never a single value. Times may be either; lists are neither."""
+    return all(_only_models(field) for field in fields_at(path))
+
+
+def _only_models(field: FieldInfo) -> bool:
+    if not member_models(field.annotation):
+        return False
+    try:
+        _adapter(field).validate_python(0.5)
+    except ValidationError as error:
+        return error.errors()[0]["type"].startswith(("model_", "dict_"))
+    return False
+
+
+def _scalars_above(space: Space, path: str) -> Iterator[Problem]:
+    """The fixed part must have mappings wherever a searched value goes below."""
     keys = path.split(".")[:-1]
     for depth in range(1, len(keys) + 1):
         node = look_up(space.spec.trial, ".".join(keys[:depth]))
         if node is not ABSENT and not isinstance(node, dict):
-            message = f"must be a mapping of names to values (got {node!r}): {path} is searched below it"
-            yield space.document.problem(("trial", *keys[:depth]), message)
+            message = f"must be a mapping of names to values (got {shown(node)}): fields below it are searched"
+            yield space.document.problem(("trial", *keys[:depth]), message).named(".".join(keys[:depth]))
             return
 
 
-def _check_condition(space: Space, path: str) -> Iterator[Problem]:
-    """What ``when`` names exists and can have the values that are waited for."""
+def _check_condition(space: Space, path: str, wrong: Container[str]) -> Iterator[Problem]:
+    """What ``when`` names exists and can have the values that are waited for, fields that are ``wrong`` apart."""
     for other, wanted in (space.spec.search[path].when or {}).items():
+        if other in wrong:
+            continue
         where = ("search", path, "when", other)
+        values = wanted if isinstance(wanted, list) else [wanted]
         if not fields_at(other):
-            yield space.document.problem(where, f"no such field in a trial{near_match(other, all_paths())}")
-        elif other not in space.spec.search and space.value(other, {}) is ABSENT:
+            yield space.document.problem(where, f"no such field in a trial{near_path(other, all_paths())}")
+        elif other in space.spec.search:
+            never = [value for value in values if not _can_be(space.spec.search[other], value)]
+            if never:
+                yield space.document.problem(where, f"is never {shown(never[0])}; {_range(space, other, never[0])}")
+        elif (fixed := space.value(other, {})) is ABSENT:
             yield space.document.problem(where, "is neither searched nor fixed, so this is never active")
-        elif isinstance(searched := space.spec.search.get(other), Choice):
-            for value in wanted if isinstance(wanted, list) else [wanted]:
-                if value not in searched.choice:
-                    choices = [str(choice) for choice in searched.choice]
-                    near = near_match(str(value), choices)
-                    message = f"is never {value!r}; its choices: {', '.join(choices)}{near}"
-                    yield space.document.problem(where, message)
+        elif fixed not in values:
+            yield space.document.problem(where, f"is fixed to {shown(fixed)}, so this is never active")
 
 
-def _refused(fields: list[FieldInfo], value: Any) -> str | None:
-    """Why no field takes ``value``; None if one does."""
-    message = None
-    for field in fields:
-        kind: Any = field.annotation
-        if field.metadata:  # the bounds (ge, lt, ...) that stood beside the type
-            kind = Annotated[(kind, *field.metadata)]
-        adapter: TypeAdapter[Any] = TypeAdapter(kind)
-        try:
-            adapter.validate_python(value)
-            return None
-        except ValidationError as error:
-            message = error.errors()[0]["msg"].replace("Input should", "must")
-    return message
+def _can_be(distribution: Distribution, value: Any) -> bool:
+    return not isinstance(distribution, FloatRange) and value in distribution.values()
 
 
-def check_points(space: Space, points: int = 500) -> None:
-    """Random points: some meet the constraints, and all that do are valid trials."""
-    rng = random.Random(space.spec.seed)
-    drawn = [space.draw(rng) for _ in range(points)]
-    allowed = [point for point in drawn if space.allows(point)]
-    if not allowed:
-        texts = "; ".join(space.spec.constraints)
-        message = f"none of {points} random points of the space satisfies them: {texts}"
-        raise SpecError([space.document.problem(("constraints",), message)])
-    for point in allowed:
-        try:
-            space.trial_for(point)
-        except ValidationError as error:
-            problems = problems_of(error, space.document, ("trial",))
-            raise SpecError([_at_search(space, problem, point) for problem in problems]) from None
+def _range(space: Space, path: str, value: Any) -> str:
+    distribution = space.spec.search[path]
+    if isinstance(distribution, Choice):
+        choices = [choice if isinstance(choice, str) else shown(choice) for choice in distribution.choice]
+        return f"its choices: {', '.join(choices)}{near_match(str(value), choices)}"
+    if isinstance(distribution, FloatRange):
+        return "it is searched as a range, which no single value is likely to hit"
+    return f"it is searched from {distribution.int_[0]} to {distribution.int_[1]} in steps of {distribution.step}"
 
 
-def _at_search(space: Space, problem: Problem, point: Point) -> Problem:
-    """The problem, with the searched values that lead to it where the fixed part alone is not to blame."""
-    part = problem.field.split(".")[0]
-    involved = {path: value for path, value in point.items() if path.split(".")[0] == part}
-    if not involved:
-        return problem
-    at = ", ".join(f"{p}={v:.4g}" if isinstance(v, float) else f"{p}={v}" for p, v in involved.items())
-    if problem.field in involved:
-        mark = space.document.marks.get(("search", problem.field))
-        if mark:
-            return Problem(mark[0], mark[1], mark[2], problem.field, f"{problem.message}, at {at}")
-    return Problem(problem.where, problem.line, problem.column, problem.field, f"{problem.message}, at {at}")
+def _refused(space: Space, path: str, distribution: Distribution) -> str | None:
+    """Why some value of the range is refused by every field that the path can mean; None if none is."""
+    if space.spec.searcher.sampler == "grid" and isinstance(distribution, FloatRange):
+        return "sampler grid needs choice or int here, not float"
+    fields, values = fields_at(path), distribution.ends()
+    if isinstance(distribution, FloatRange):  # a field of whole numbers takes 1.0, but not what lies between
+        values.insert(0, distribution.float_[0] + 0.381966 * (distribution.float_[1] - distribution.float_[0]))
+    words = [get_args(field.annotation) for field in fields if get_origin(field.annotation) is Literal]
+    allowed = list(dict.fromkeys(itertools.chain(*words)))
+    for value in values:
+        if allowed and value not in allowed:
+            near = near_match(str(value), map(str, allowed))
+            return f"can become {shown(value)}, allowed: {', '.join(map(str, allowed))}{near}"
+        reasons: dict[str, None] = {}
+        for field in fields:
+            try:
+                _adapter(field).validate_python(value)
+                break
+            except ValidationError as error:
+                reasons[explain(error)] = None
+        else:
+            if isinstance(distribution, FloatRange) and list(reasons) == ["must be a whole number"]:
+                return "is a whole number: search it with int: [low, high]"
+            return f"can become {shown(value)}: {', or '.join(reasons)}"
+    return None
+
+
+def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
+    """Validates one field alone, bounds and discriminator included."""
+    kind: Any = Annotated[field.annotation, field]
+    return TypeAdapter(kind)

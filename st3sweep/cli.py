@@ -236,7 +236,7 @@ def _report(folder: Path) -> int:
     failed = int((trials["status"] == "failed").sum())
     if failed:
         print(f"\n{failed} of {len(trials)} trials failed; see the column error of: st3sweep results {_short(folder)}")
-    best = trials.loc[trials["val_top1"].idxmax(), "trial"] if trials["val_top1"].notna().any() else 0
+    best = int(trials.sort_values("val_top1", na_position="first")["trial"].iloc[-1])
     print(
         f"\nnext    st3sweep results {_short(folder)}\n"
         f"        st3sweep train {_short(folder)}/trials/{best:04d}/config.yaml --set seed=1\n"

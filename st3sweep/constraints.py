@@ -1,6 +1,7 @@
 """Constraints between parameters: ``sparsity.ramp.end - sparsity.ramp.start >= 0.2``, read safely.
 
-Numbers, text, dotted fields, + - * /, comparisons, and / or / not. Nothing else, and nothing is executed.
+Numbers, text, dotted fields, + - * /, comparisons, and / or / not. Nothing else, and nothing is executed. Times are
+fractions of training, those given in epochs as well. A constraint that needs a field which a point lacks is met.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Constraint:
         """Raises ConstraintError for what is not a comparison of fields and numbers."""
         try:
             tree = ast.parse(text.strip(), mode="eval").body
-        except SyntaxError as error:
-            raise ConstraintError(f"cannot be read ({error.msg})") from None
+        except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+            raise ConstraintError(f"cannot be read ({getattr(error, 'msg', error)})") from None
         paths: list[str] = []
         _check(tree, paths)
-        if not isinstance(tree, ast.Compare | ast.BoolOp | ast.UnaryOp):
+        if not _is_condition(tree):
             raise ConstraintError("is not a condition: compare with <, <=, >, >=, == or !=")
         if not paths:
             raise ConstraintError("names no field")
@@ -54,10 +55,24 @@ class Constraint:
     def violated(self, value: Callable[[str], Any]) -> bool:
         """Whether the condition is false; ``value(path)`` gives a field's value, None for one that is absent."""
         try:
-            return not _evaluate(self.tree, value)
-        except _Absent:
-            return False
+            return not self._holds(value)
         except (TypeError, ZeroDivisionError):
+            return True
+
+    def mismatch(self, value: Callable[[str], Any]) -> str | None:
+        """Why the condition makes no sense for these values, such as text compared with a number; else None."""
+        try:
+            self._holds(value)
+        except ZeroDivisionError:
+            return "divides by zero"
+        except TypeError:
+            return "compares, or calculates with, values of different kinds"
+        return None
+
+    def _holds(self, value: Callable[[str], Any]) -> bool:
+        try:
+            return bool(_evaluate(self.tree, value))
+        except _Absent:
             return True
 
 
@@ -67,6 +82,15 @@ def _dotted(node: ast.expr) -> str | None:
     if isinstance(node, ast.Attribute) and (parent := _dotted(node.value)):
         return f"{parent}.{node.attr}"
     return None
+
+
+def _is_condition(node: ast.expr) -> bool:
+    match node:
+        case ast.BoolOp(values=values):
+            return all(map(_is_condition, values))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _is_condition(operand)
+    return isinstance(node, ast.Compare)
 
 
 def _check(node: ast.expr, paths: list[str]) -> None:
@@ -85,7 +109,8 @@ def _check(node: ast.expr, paths: list[str]) -> None:
         case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
             below = [left, *others]
         case _:
-            raise ConstraintError(f"{ast.unparse(node)!r} is not allowed in a constraint")
+            allowed = "fields, numbers, text, + - * /, comparisons, and, or, not"
+            raise ConstraintError(f"{ast.unparse(node)} is not allowed in a constraint, only {allowed}")
     for part in below:
         _check(part, paths)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from st3sweep.errors import shown
 from st3sweep.spec import Frozen
 
 
 class _Distribution(Frozen):
-    when: dict[str, Any] | None = None  # searched only while these fields have these values (or one of a list)
+    # searched only while these fields have these values (or one of a list)
+    when: dict[str, Any] | None = Field(None, min_length=1)
 
 
 class FloatRange(_Distribution):
@@ -54,11 +56,14 @@ class IntRange(_Distribution):
     @model_validator(mode="after")
     def _bounds(self) -> IntRange:
         if self.int_[0] >= self.int_[1]:
-            raise ValueError(f"an empty range: the lower bound {self.int_[0]} must be below {self.int_[1]}")
+            low, high = self.int_
+            raise ValueError(f"an empty range: the lower bound {low} must be below the upper bound {high}")
+        if len(self.values()) == 1:
+            raise ValueError(f"step {self.step} leaves a single value between {self.int_[0]} and {self.int_[1]}")
         return self
 
-    def values(self) -> list[Any]:
-        return list(range(self.int_[0], self.int_[1] + 1, self.step))
+    def values(self) -> Sequence[Any]:
+        return range(self.int_[0], self.int_[1] + 1, self.step)
 
     def ends(self) -> list[Any]:
         return [self.values()[0], self.values()[-1]]
@@ -74,12 +79,12 @@ class Choice(_Distribution):
 
     @model_validator(mode="after")
     def _distinct(self) -> Choice:
-        if len({(type(value), value) for value in self.choice}) < len(self.choice):
-            raise ValueError(f"a value is given twice in {self.choice}")
+        if len(set(self.choice)) < len(self.choice):  # 1, 1.0 and true are one value, here as in a trial's results
+            raise ValueError(f"a value is given twice in {shown(self.choice)}")
         return self
 
-    def values(self) -> list[Any]:
-        return list(self.choice)
+    def values(self) -> Sequence[Any]:
+        return self.choice
 
     def ends(self) -> list[Any]:
         return list(self.choice)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,18 @@ class Problem:
     column: int | None
     field: str  # dotted path, "" for the whole file
     message: str
+    also: tuple[str, ...] = ()  # other fields that the broken rule names
 
     def __str__(self) -> str:
         place = self.where
         if self.line is not None:
             place += f":{self.line}:{self.column}"
         field = f"{self.field}: " if self.field else ""
-        return f"{place}: {field}{self.message}"
+        return " ".join(f"{place}: {field}{self.message}".splitlines())
+
+    def named(self, field: str) -> Problem:
+        """The same problem, its field written as ``field``."""
+        return replace(self, field=field)
 
 
 class SpecError(Exception):
@@ -44,3 +50,35 @@ def near_match(word: str, allowed: Iterable[str]) -> str:
     """``"; did you mean X?"`` where one of ``allowed`` is close to ``word``, else the empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def near_path(dotted: str, known: Iterable[str]) -> str:
+    """``near_match`` of dotted paths, whose last names must be alike too; ``lr`` finds ``optim.lr``.
+
+    Where nothing is near, the fields that its parent has.
+    """
+    paths = [path for path in known if path != dotted]
+    parent, _, name = dotted.rpartition(".")
+    alike = [path for path in paths if difflib.SequenceMatcher(None, path.rpartition(".")[2], name).ratio() >= 0.6]
+    if near := near_match(dotted, alike):
+        return near
+    by_name = {path.rpartition(".")[2]: path for path in reversed(alike)}
+    if close := difflib.get_close_matches(name, by_name, n=1, cutoff=0.8):
+        return f"; did you mean {by_name[close[0]]}?"
+    beside = dict.fromkeys(path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == parent)
+    return f"; {parent or 'the top level'} has: {', '.join(beside)}" if beside else ""
+
+
+def shown(value: Any) -> str:
+    """A value as YAML writes it, on one line: text in quotes, true, null, four digits of a number with many."""
+    if isinstance(value, bool | None.__class__):
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}" if len(repr(value)) > 8 else f"{value:g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {shown(below)}' for key, below in value.items())}}}"
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 80 else f"{value[:77]!r}..."
+    return str(value)

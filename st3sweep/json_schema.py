@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+from st3sweep.checks import searchable_paths
 from st3sweep.space import SweepSpec
 from st3sweep.spec import TrialSpec
 
-# A trial part may leave out whatever its recipe gives or its search finds, but never what decides the other fields.
-_ALWAYS = {"arch", "dataset", "method", "kind"}
-
 
 def space_schema() -> dict[str, Any]:
-    """SweepSpec's schema with that of a partial TrialSpec in the place of ``trial``."""
+    """SweepSpec's schema with that of a partial TrialSpec in the place of ``trial``, and the names of ``search``."""
     space = SweepSpec.model_json_schema(by_alias=True)
-    trial = TrialSpec.model_json_schema()
+    trial = _partial(TrialSpec.model_json_schema())
     definitions = trial.pop("$defs")
-    for model in definitions.values():
-        if "required" in model:
-            model["required"] = [name for name in model["required"] if name in _ALWAYS]
-    trial.pop("required")
+    distribution = space["properties"]["search"].pop("additionalProperties")
+    space["properties"]["search"] |= {
+        "properties": {path: {"$ref": "#/$defs/Distribution"} for path in searchable_paths()},
+        "additionalProperties": False,
+    }
     space["properties"]["trial"] = trial
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **space,
-        "$defs": {**space.get("$defs", {}), **definitions},
+        "$defs": {**space.get("$defs", {}), **definitions, "Distribution": distribution},
     }
+
+
+def _partial(schema: Any) -> Any:
+    """The schema with nothing required: a trial part may leave out whatever its recipe gives or its search finds.
+
+    Without the field that tells them apart several members of a union may fit, so one of them must become any of them.
+    """
+    if isinstance(schema, list):
+        return [_partial(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    left = {key: _partial(part) for key, part in schema.items() if key not in ("required", "discriminator")}
+    if "oneOf" in left:
+        left["anyOf"] = left.pop("oneOf")
+    return left

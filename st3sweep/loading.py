@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from st3sweep.checks import check_points, check_search
+from st3sweep.checks import check_budget, check_search
 from st3sweep.constraints import Constraint, ConstraintError
-from st3sweep.errors import Problem, SpecError, near_match
+from st3sweep.errors import Problem, SpecError, near_path
+from st3sweep.points import check_points
 from st3sweep.recipes import resolve
 from st3sweep.space import Space, SweepSpec
 from st3sweep.spec import TrialSpec, all_paths, fields_at
 from st3sweep.validation import problems_of, top_paths
-from st3sweep.yaml_file import Document, read_yaml
+from st3sweep.yaml_file import Document, parse_value, read_yaml
 
 
 def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> Space:
     """Read, override (``--set``) and check a search space. Raises SpecError with every problem that was found."""
     document = read_yaml(path)
+    if "model" in document.data and not {"trial", "search"} & set(document.data):
+        message = "this is one trial, not a search space; run it with: st3sweep train"
+        raise SpecError([document.problem(("model",), message).named("")])
     apply_overrides(document, overrides or {})
     expand_paths(document, ("trial",))
-    spec = _validated(SweepSpec, document)
-    constraints = _parse_constraints(spec, document)
-    space = Space(spec, constraints, document)
-    problems = [*check_search(space)]
+    try:
+        spec = SweepSpec.model_validate(document.data)
+    except ValidationError as error:
+        raise SpecError(problems_of(error, document, (), SweepSpec)) from None
+    space = Space(spec, _parse_constraints(spec, document), document)
+    problems = [*check_search(space), *check_budget(space)]
     if problems:
         raise SpecError(problems)
     check_points(space)
@@ -36,60 +44,82 @@ def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
 def load_trial(path: Path | str, overrides: Mapping[str, str] | None = None) -> TrialSpec:
     """Read one trial: a file with the fields of a space's ``trial`` part."""
     document = read_yaml(path)
+    if {"trial", "search"} <= set(document.data):
+        message = "this is a search space, not one trial; run it with: st3sweep run"
+        raise SpecError([document.problem(("search",), message).named("")])
     for dotted, text in (overrides or {}).items():
         _check_known(dotted, text, all_paths())
-        document.set(dotted, text)
+        document.set(dotted.split("."), _value(dotted, text), f"--set {dotted}={text}")
     expand_paths(document, ())
     try:
         return resolve(document.data)
     except ValidationError as error:
-        raise SpecError(problems_of(error, document, ())) from None
+        raise SpecError(problems_of(error, document, (), TrialSpec)) from None
 
 
 def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
-    """``--set``: a path of the file's top level, or of the trial. Setting a searched field fixes it."""
-    top = [field.alias or name for name, field in SweepSpec.model_fields.items()]
+    """``--set``: a path of the trial, of the rest of the space, or ``search.PATH`` for how a field is searched."""
+    known = [*top_paths(), *all_paths()]
     for dotted, text in overrides.items():
-        if dotted.split(".")[0] in top:
-            _check_known(dotted, text, [*top, *top_paths()], prefixes=("trial", "search"))
-            document.set(dotted, text)
+        first, _, rest = dotted.partition(".")
+        where = f"--set {dotted}={text}"
+        if first == "search" and rest:
+            _check_known(rest, text, all_paths(), written=dotted)
+            document.set(["search", rest], _value(dotted, text), where)
             continue
-        _check_known(dotted, text, [*all_paths(), *top_paths()])
-        search = document.data.get("search")
-        if isinstance(search, dict):
-            search.pop(dotted, None)
-        if not isinstance(document.data.get("trial"), dict):
-            document.data["trial"] = {}
-        document.set(f"trial.{dotted}", text)
-        document.marks[("trial", *dotted.split("."))] = (f"--set {dotted}={text}", None, None)
+        path = rest if first == "trial" and rest else dotted
+        _check_known(path, text, known, written=dotted)
+        value = _value(dotted, text)
+        in_trial = path not in top_paths() or first == "trial"
+        document.set([*(["trial"] if in_trial else []), *path.split(".")], value, where)
+        if in_trial:
+            _fix(document, path, value, where)
 
 
-def _check_known(dotted: str, text: str, known: list[str], prefixes: tuple[str, ...] = ()) -> None:
-    if dotted in known or dotted.split(".")[0] in prefixes:
+def _fix(document: Document, path: str, value: Any, where: str) -> None:
+    """A searched field that is set is fixed; what is searched below it, or only for other values of it, falls away."""
+    search = document.data.get("search")
+    if not isinstance(search, dict) or not search:
         return
-    message = f"unknown field{near_match(dotted, known)}"
-    raise SpecError([Problem(f"--set {dotted}={text}", None, None, dotted, message)])
+    gone = {searched for searched in search if searched == path or searched.startswith(f"{path}.")}
+    for searched, distribution in search.items():
+        when = distribution.get("when") if isinstance(distribution, dict) else None
+        if isinstance(when, dict) and path in when:
+            wanted = when[path] if isinstance(when[path], list) else [when[path]]
+            gone |= set() if value in wanted else {searched}
+    for searched in gone:
+        del search[searched]
+    if not search:
+        message = "leaves nothing to search; one trial is run with: st3sweep train"
+        raise SpecError([Problem(where, None, None, path, message)])
+
+
+def _value(dotted: str, text: str) -> Any:
+    try:
+        return parse_value(text)
+    except ValueError as error:
+        raise SpecError([Problem(f"--set {dotted}={text}", None, None, dotted, f"not YAML: {error}")]) from None
+
+
+def _check_known(path: str, text: str, known: list[str], written: str = "") -> None:
+    if path not in known:
+        message = f"unknown field{near_path(path, known)}"
+        raise SpecError([Problem(f"--set {written or path}={text}", None, None, path, message)])
 
 
 def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:
     """Make ``data.root`` absolute, environment variables and ~ expanded, so that workers elsewhere see the same."""
     path = (*prefix, "data", "root")
-    data = document.data
+    data: Any = document.data
     for key in path[:-1]:
-        data = data.get(key) if isinstance(data, dict) else None  # type: ignore[assignment]
+        data = data.get(key) if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("root"), str):
         return
     expanded = os.path.expandvars(os.path.expanduser(data["root"]))
-    if "$" in expanded:
-        raise SpecError([document.problem(path, f"names an environment variable that is not set (got {expanded!r})")])
+    if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
+        message = f"the environment variable {unset[1].strip('{}')} is not set (got {data['root']!r})"
+        raise SpecError([document.problem(path, message).named("data.root")])
     data["root"] = os.path.abspath(expanded)
-
-
-def _validated(model: type[SweepSpec], document: Document) -> SweepSpec:
-    try:
-        return model.model_validate(document.data)
-    except ValidationError as error:
-        raise SpecError(problems_of(error, document, ())) from None
 
 
 def _parse_constraints(spec: SweepSpec, document: Document) -> tuple[Constraint, ...]:
@@ -99,7 +129,7 @@ def _parse_constraints(spec: SweepSpec, document: Document) -> tuple[Constraint,
             constraint = Constraint.parse(text)
             for path in constraint.paths:
                 if not fields_at(path):
-                    raise ConstraintError(f"unknown field {path}{near_match(path, all_paths())}")
+                    raise ConstraintError(f"unknown field {path}{near_path(path, all_paths())}")
             parsed.append(constraint)
         except ConstraintError as error:
             problems.append(document.problem(("constraints", index), f"{text!r}: {error}"))

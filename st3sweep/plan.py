@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import random
+import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
 from st3sweep.distributions import Choice, FloatRange
 from st3sweep.errors import Problem, SpecError
-from st3sweep.space import Space
+from st3sweep.points import at_search
+from st3sweep.recipes import with_recipe
+from st3sweep.space import ABSENT, Point, Space, look_up
 from st3sweep.spec import TrialSpec
 
+_WIDTH = 116
+# (classes, pixels) of the datasets whose name says them, for a plan on a machine without the data
+_KNOWN_SHAPES = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet": (1000, None)}
 
-def sample_trials(space: Space, points: int = 50) -> list[TrialSpec]:
-    """Random trials of the space that meet its constraints; at least one, since the space was checked."""
+
+def sample_points(space: Space, points: int = 50) -> list[Point]:
+    """Random points of the space that meet its constraints; at least one, since the space was checked."""
+    if space.spec.searcher.sampler == "grid":
+        grid = list(space.grid())
+        return random.Random(space.spec.seed).sample(grid, min(points, len(grid)))
     rng = random.Random(space.spec.seed)
-    drawn = (space.draw(rng) for _ in range(100 * points))
-    trials = []
-    for point in drawn:
-        if space.allows(point):
-            trials.append(space.trial_for(point))
-        if len(trials) == points:
-            break
-    return trials
+    drawn = (space.draw(rng) for _ in range(10_000))
+    return [point for point, _ in zip(filter(space.allows, drawn), range(points), strict=False)]
 
 
 def check_data(space: Space) -> Any:
@@ -33,77 +38,23 @@ def check_data(space: Space) -> Any:
     """
     from st3sweep.data import DataError, inspect
 
-    problems: dict[str, Problem] = {}
-    info = None
     inspected: dict[str, Any] = {}
-    workers = space.spec.resources.workers
-    for trial in sample_trials(space):
+    info = None
+    for point in sample_points(space):
+        trial = space.trial_for(point)
         key = trial.data.model_dump_json()
         try:
-            if key not in inspected:
-                inspected[key] = inspect(trial.data)
-            info, batch = inspected[key], trial.train.batch_size
-            if batch > info.train:
-                _note(space, problems, "train.batch_size", f"{batch} is more than the {info.train} training images")
-            if batch % workers:
-                _note(space, problems, "train.batch_size", f"{batch} does not divide among {workers} workers")
+            info = inspected[key] = inspected.get(key) or inspect(trial.data)
         except DataError as error:
-            _note(space, problems, error.field, error.message)
-            break
-    if problems:
-        raise SpecError(problems.values())
+            raise SpecError([_problem(space, point, error.field, error.message)]) from None
+        if trial.train.batch_size > info.train:
+            message = f"{trial.train.batch_size} is more than the {info.train} training images"
+            raise SpecError([_problem(space, point, "train.batch_size", message)])
     return info
 
 
-def _note(space: Space, problems: dict[str, Problem], field: str, message: str) -> None:
-    searched = ("search", field)
-    path = searched if searched in space.document.marks else ("trial", *field.split("."))
-    found = space.document.problem(path, message)
-    problems.setdefault(field, Problem(found.where, found.line, found.column, field, message))
-
-
-def plan_text(space: Space, info: Any | None, slots: str) -> str:
-    """The plan as text. ``info`` is None where the data could not be looked at."""
-    spec = space.spec
-    trial = sample_trials(space, 1)[0]
-    lines = [f"sweep       {spec.name}"]
-    lines.append(f"network     {trial.model.name}" + (_cost(trial, info) if info else ""))
-    if info:
-        counts = f"{info.train} to train on, {info.validation} to validate, {info.test} to test"
-        lines.append(f"data        {trial.data.dataset}: {info.num_classes} classes; images: {counts}")
-    else:
-        lines.append(f"data        {trial.data.dataset}")
-    lines.append(f"objectives  {', '.join(f'{metric} {goal}' for metric, goal in spec.goals())}")
-    lines.append(f"sampler     {spec.searcher.sampler}, seed {spec.seed}")
-    lines.append(f"trials      {_count(space)}, {trial.train.epochs} epochs each" + _finetune(trial))
-    lines.append(f"resources   {_resources(space)}; {slots}")
-    lines += ["", "searched"]
-    width = max(map(len, spec.search))
-    for path, distribution in spec.search.items():
-        when = "".join(f", when {other} is {wanted}" for other, wanted in (distribution.when or {}).items())
-        lines.append(f"  {path:<{width}}  {_range(distribution)}{when}")
-    lines += [f"  with {text}" for text in spec.constraints]
-    lines += ["", "one trial of the space, complete"]
-    dumped = yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
-    lines += [f"  {line}" for line in dumped.splitlines()]
-    return "\n".join(lines)
-
-
-def _cost(trial: TrialSpec, info: Any) -> str:
-    from st3sweep.cost import layer_costs
-    from st3sweep.models import build_model
-
-    model = build_model(trial.model, info.num_classes, info.channels)
-    costs = layer_costs(model, (info.channels, info.image_size, info.image_size))
-    weights, macs = sum(c.numel for c in costs), sum(c.macs for c in costs)
-    return f": {weights:,} prunable weights, {macs:,} multiply-accumulates at {info.image_size} pixels, dense"
-
-
-def _count(space: Space) -> str:
-    if space.spec.searcher.sampler != "grid":
-        return str(space.spec.budget.trials)
-    grid, budget = sum(1 for _ in space.grid()), space.spec.budget.trials
-    return f"{min(grid, budget)} of the {grid} points of the grid" if budget else f"{grid}, the whole grid"
+def _problem(space: Space, point: Point, field: str, message: str) -> Problem:
+    return at_search(space, space.document.problem(("trial", *field.split(".")), message).named(field), point)
 
 
 def expected_trials(space: Space) -> int | None:
@@ -115,21 +66,146 @@ def expected_trials(space: Space) -> int | None:
     return min(grid, budget) if budget else grid
 
 
-def _finetune(trial: TrialSpec) -> str:
-    return f" and {trial.train.finetune_epochs} with fixed masks" if trial.train.finetune_epochs else ""
+def plan_text(space: Space, info: Any | None, slots: str) -> str:
+    """The plan as text. ``info`` is None where the data could not be looked at."""
+    spec = space.spec
+    points = sample_points(space)
+    trial = space.trial_for(points[0])
+    facts = [("sweep", spec.name)]
+    networks = {one.model.name: one for one in map(space.trial_for, points)}
+    facts += [("network", _network(one, info)) for one in networks.values()]
+    facts.append(("data", _data(trial, info)))
+    facts.append(("recipe", trial.recipe))
+    facts.append(("objectives", ", ".join(f"{metric} {goal}" for metric, goal in spec.goals())))
+    facts.append(("sampler", _sampler(space)))
+    facts.append(("trials", _trials(space, trial)))
+    facts.append(("resources", f"{_resources(space)}; {slots}"))
+    lines = [line for name, fact in facts for line in _hanging(f"{name:<10}  ", fact)]
+    lines += ["", "searched"]
+    width = max(map(len, spec.search))
+    for path, distribution in spec.search.items():
+        lines += _hanging(f"  {path:<{width}}  ", _range(distribution) + _condition(distribution.when or {}))
+    if spec.constraints:
+        lines += ["", "constraints", *(line for text in spec.constraints for line in _hanging("  ", text))]
+    lines += ["", "one trial of the space, complete", *_trial_lines(space, points[0], trial)]
+    return "\n".join(lines)
+
+
+def _hanging(head: str, text: str) -> list[str]:
+    """``text`` after ``head``, its further lines below its first."""
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False,
+        break_on_hyphens=False, drop_whitespace=True,
+    ) or [head.rstrip()]  # fmt: skip
+
+
+def _network(trial: TrialSpec, info: Any | None) -> str:
+    from st3sweep.cost import layer_costs
+    from st3sweep.models import build_model
+
+    if info:
+        classes, channels, size = info.num_classes, info.channels, info.image_size
+    elif trial.data.dataset in _KNOWN_SHAPES:
+        (classes, known), channels = _KNOWN_SHAPES[trial.data.dataset], 3
+        size = known or getattr(trial.data, "image_size", None)
+    else:
+        return trial.model.name
+    costs = layer_costs(build_model(trial.model, classes, channels), (channels, size, size))
+    weights, macs = sum(c.numel for c in costs), sum(c.macs for c in costs)
+    return (
+        f"{trial.model.name}: {weights:,} prunable weights; dense, at {size} pixels:"
+        f" {macs:,} multiply-accumulates ({macs / 1e9:.4g} gflops)"
+    )
+
+
+def _data(trial: TrialSpec, info: Any | None) -> str:
+    if info is None:
+        return trial.data.dataset
+    counts = f"{info.train:,} to train on, {info.validation:,} to validate, {info.test:,} to test"
+    return f"{trial.data.dataset}: {info.num_classes:,} classes; images: {counts}"
+
+
+def _sampler(space: Space) -> str:
+    searcher = space.spec.searcher
+    startup = f", {searcher.startup_trials} random trials first" if searcher.startup_trials else ""
+    population = f", population {searcher.population}" if searcher.population else ""
+    return f"{searcher.sampler}{startup}{population}; seed {space.spec.seed}"
+
+
+def _trials(space: Space, trial: TrialSpec) -> str:
+    searched = space.spec.search.get("train.epochs")
+    epochs = f"{searched.ends()[0]:,} to {searched.ends()[-1]:,}" if searched else f"{trial.train.epochs:,}"
+    finetune = f" and {trial.train.finetune_epochs:,} with fixed masks" if trial.train.finetune_epochs else ""
+    count, grid = expected_trials(space), ""
+    if space.spec.searcher.sampler == "grid":
+        points = sum(1 for _ in space.grid())
+        grid = ", the whole grid" if points == count else f" of the {points:,} points of the grid"
+    return f"{count:,}{grid}; {epochs} epochs each{finetune}"
 
 
 def _resources(space: Space) -> str:
     resources = space.spec.resources
     gpus = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
-    return f"{resources.workers} worker(s) a trial, each {resources.cpus_per_worker} CPU(s){gpus}"
+    cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}"
+    return f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
 
 
 def _range(distribution: Any) -> str:
     if isinstance(distribution, Choice):
-        return "one of " + ", ".join(map(str, distribution.choice))
+        return ", ".join(map(_scalar, distribution.choice))
     if isinstance(distribution, FloatRange):
         low, high = distribution.float_
-        return f"{low:g} to {high:g}" + ("" if distribution.scale == "linear" else f", {distribution.scale}")
+        return f"{low:g} to {high:g}" + ("" if distribution.scale == "linear" else f", scale {distribution.scale}")
     values = distribution.values()
-    return f"{values[0]} to {values[-1]}, whole" + (f", step {distribution.step}" if distribution.step > 1 else "")
+    return f"{values[0]:,} to {values[-1]:,}, whole" + (f", step {distribution.step}" if distribution.step > 1 else "")
+
+
+def _condition(when: dict[str, Any]) -> str:
+    words = []
+    for path, wanted in when.items():
+        values = [_scalar(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
+        words.append(f"{path} is {' or '.join([', '.join(values[:-1]), values[-1]] if values[1:] else values)}")
+    return f"; only when {' and '.join(words)}" if words else ""
+
+
+def _trial_lines(space: Space, point: Point, trial: TrialSpec) -> list[str]:
+    """The trial as YAML, with a comment where a value does not come from the file's fixed part."""
+    rows = list(_rows(trial.model_dump(mode="json"), ()))
+    width = max(len(text) for text, path in rows if path and len(text) < 60)
+    with_base = with_recipe(space.raw_trial(point))
+    lines = []
+    for text, path in rows:
+        note = _source(space, point, with_base, path) if path else ""
+        lines.append(f"  {text:<{width}}  # {note}" if note else f"  {text}")
+    return lines
+
+
+def _rows(tree: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Lines of YAML, each with the dotted path of its field; "" for the name of a mapping."""
+    for name, value in tree.items():
+        head, path = f"{'  ' * len(above)}{name}:", (*above, name)
+        if isinstance(value, dict):
+            yield head, ""
+            yield from _rows(value, path)
+        else:
+            yield f"{head} {_scalar(value)}", ".".join(path)
+
+
+def _scalar(value: Any) -> str:
+    """A value as one line of YAML; a float that was drawn, to four digits."""
+    if isinstance(value, float) and len(repr(value)) > 10:
+        value = float(f"{value:.4g}")
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).split("\n")[0]
+
+
+def _source(space: Space, point: Point, with_base: dict[str, Any], path: str) -> str:
+    mark = space.document.marks.get(("trial", *path.split(".")))
+    if path in point:
+        return "searched"
+    if mark and mark[0].startswith("--set"):
+        return "--set"
+    if look_up(space.spec.trial, path) is not ABSENT:
+        return ""
+    if path == "seed":
+        return "the sweep's"
+    return "default" if look_up(with_base, path) is ABSENT else "recipe"

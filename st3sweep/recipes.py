@@ -65,13 +65,13 @@ RECIPES: dict[tuple[str, str], Tree] = {
 }
 
 # A choice that decides which other fields exist: where it differs, the recipe's node does not apply.
-_KINDS = ("kind", "method", "arch", "dataset")
+KINDS = ("kind", "method", "arch", "dataset")
 _LARGE_IMAGES = ("image_folder", "imagenet")
 
 
 def overlay(base: Tree, top: Tree) -> Tree:
     """``top`` laid over ``base``, mapping by mapping; a node of another kind replaces the base's whole node."""
-    if any(key in top and key in base and top[key] != base[key] for key in _KINDS):
+    if any(key in top and key in base and top[key] != base[key] for key in KINDS):
         return top
     merged = dict(base)
     for key, value in top.items():
@@ -81,13 +81,13 @@ def overlay(base: Tree, top: Tree) -> Tree:
 
 
 def with_recipe(trial: Tree) -> Tree:
-    """``trial`` over the recipe that it names (default ``paper``) for the size of its images."""
+    """``trial`` over the recipe that it names for the size of its images; ``paper`` if it names none that exists."""
     data = trial.get("data")
     dataset = data.get("dataset") if isinstance(data, dict) else None
     size = "large" if dataset in _LARGE_IMAGES else "small"
     name = trial.get("recipe", "paper")
-    base = RECIPES.get((name, size)) if isinstance(name, str) else None
-    return overlay(base, trial) if base else trial
+    known = isinstance(name, str) and (name, size) in RECIPES
+    return overlay(RECIPES[name if known else "paper", size], trial)
 
 
 def resolve(trial: Tree) -> TrialSpec:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from st3sweep.constraints import Constraint
 from st3sweep.distributions import Distribution
-from st3sweep.errors import SpecError
-from st3sweep.recipes import resolve, with_recipe
-from st3sweep.spec import Frozen, TrialSpec, fail, fields_at
+from st3sweep.errors import Problem, SpecError
+from st3sweep.recipes import KINDS, resolve, with_recipe
+from st3sweep.spec import Frozen, TrialSpec, fail, member_models
 from st3sweep.yaml_file import Document
 
 Point = dict[str, Any]
@@ -79,6 +79,15 @@ class SweepSpec(Frozen):
     budget: Budget = Budget()
     resources: Resources = Resources()
 
+    @field_validator("objectives")
+    @classmethod
+    def _each_metric_once(cls, objectives: list[Objective]) -> list[Objective]:
+        metrics = [objective.metric for objective in objectives]
+        twice = next((metric for index, metric in enumerate(metrics) if metric in metrics[:index]), None)
+        if twice:
+            raise ValueError(f"names {twice} twice")
+        return objectives
+
     def goals(self) -> list[tuple[str, str]]:
         """The objectives as (metric, goal) pairs."""
         return [(objective.metric, objective.goal) for objective in self.objectives]
@@ -101,9 +110,10 @@ class Space:
         )
 
     def value(self, path: str, point: Mapping[str, Any]) -> Any:
+        """The value of ``path`` at ``point``: searched, fixed, of the recipe, or default; ABSENT if there is none."""
         if path in self.spec.search:
             return point.get(path, ABSENT)
-        return look_up(with_recipe(self.spec.trial), path)
+        return settled(with_recipe(self.spec.trial), path)
 
     def order(self) -> list[str]:
         """Searched paths, each after those that its ``when`` names. Raises SpecError where they wait in a circle."""
@@ -112,12 +122,18 @@ class Space:
         while waiting:
             ready = [p for p, d in waiting.items() if not any(other in waiting for other in d.when or {})]
             if not ready:
-                first = next(iter(waiting))
-                raise SpecError([self.document.problem(("search", first, "when"), "waits for itself in a circle")])
+                raise SpecError([self._circle(next(iter(waiting)), waiting)])
             ordered += ready
             for path in ready:
                 del waiting[path]
         return ordered
+
+    def _circle(self, path: str, waiting: Mapping[str, Any]) -> Problem:
+        chain = [path]
+        while (path := next(other for other in waiting[path].when if other in waiting)) not in chain:
+            chain.append(path)
+        circle = [*chain[chain.index(path) :], path]
+        return self.document.problem(("search", path, "when"), f"waits in a circle: {' for '.join(circle)}")
 
     def draw(self, rng: random.Random) -> Point:
         """A random point, constraints not looked at."""
@@ -129,9 +145,11 @@ class Space:
 
     def grid(self) -> Iterator[Point]:
         """All points of a space of choices and whole numbers that meet the constraints, in the file's order."""
-        for point in self._grid(self.order(), {}):
-            if self.allows(point):
-                yield point
+        return (point for point in self.all_points() if self.allows(point))
+
+    def all_points(self) -> Iterator[Point]:
+        """The same, constraints not looked at."""
+        return self._grid(self.order(), {})
 
     def _grid(self, paths: list[str], point: Point) -> Iterator[Point]:
         if not paths:
@@ -162,17 +180,24 @@ class Space:
 
     def allows(self, point: Mapping[str, Any]) -> bool:
         """Whether ``point`` meets every constraint; one that names a field which the point lacks is met."""
-        return not any(constraint.violated(self._lookup(point)) for constraint in self.constraints)
+        if not self.constraints:
+            return True
+        value = self.values_at(point)
+        return not any(constraint.violated(value) for constraint in self.constraints)
 
-    def _lookup(self, point: Mapping[str, Any]) -> Any:
-        raw = with_recipe(self.raw_trial(point))
+    def values_at(self, point: Mapping[str, Any]) -> Callable[[str], Any]:
+        """What constraints see of ``point``: the value of any path, times as fractions; None for an absent field."""
+        whole: list[Any] = []  # the trial, put together only for a path that is not itself searched
 
         def value(path: str) -> Any:
-            found = look_up(raw, path)
-            if found is ABSENT:
-                defaults = [field.default for field in fields_at(path) if not field.is_required()]
-                found = defaults[0] if defaults else None
-            return found
+            if path in self.spec.search:
+                return point.get(path)
+            if not whole:
+                whole.append(with_recipe(self.raw_trial(point)))
+            found, epochs = settled(whole[0], path), look_up(whole[0], "train.epochs")
+            if isinstance(found, Mapping) and isinstance(found.get("epochs"), int | float) and isinstance(epochs, int):
+                return found["epochs"] / epochs
+            return None if found is ABSENT else found
 
         return value
 
@@ -184,3 +209,21 @@ def look_up(tree: Any, path: str) -> Any:
             return ABSENT
         tree = tree[key]
     return tree
+
+
+def settled(tree: Any, path: str, model: type[BaseModel] = TrialSpec) -> Any:
+    """``look_up``, or else the default that a node of this kind has; ABSENT where it has no such field."""
+    head, _, rest = path.partition(".")
+    if head not in model.model_fields or not isinstance(tree, Mapping):
+        return ABSENT
+    info, given = model.model_fields[head], tree.get(head, ABSENT)
+    if not rest:
+        return info.get_default() if given is ABSENT and not info.is_required() else given
+    below = {} if given is ABSENT else given
+    kinds = [kind for kind in member_models(info.annotation) if _is_of_kind(below, kind)]
+    return settled(below, rest, kinds[0]) if kinds else ABSENT
+
+
+def _is_of_kind(tree: Any, model: type[BaseModel]) -> bool:
+    kinds = {name: get_args(model.model_fields[name].annotation) for name in KINDS if name in model.model_fields}
+    return isinstance(tree, Mapping) and all(tree.get(name) in allowed for name, allowed in kinds.items())

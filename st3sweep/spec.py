@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -19,14 +19,22 @@ from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET
 
 
 class Frozen(BaseModel):
-    """A record that refuses unknown fields, non-finite numbers and later changes."""
+    """A record that refuses unknown fields, non-finite numbers, truth values as numbers and later changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_not_one(cls, data: Any) -> Any:
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+                raise PydanticCustomError("truth", "must not be true or false", {"name": name, "value": value})
+        return data
 
-def fail(field: str, message: str) -> PydanticCustomError:
-    """An error of a rule between fields; ``field`` is the dotted path from the top of the spec."""
-    return PydanticCustomError("rule", "{message}", {"message": message, "field": field})
+
+def fail(field: str, message: str, *also: str) -> PydanticCustomError:
+    """An error of a rule between fields: ``field``, a dotted path from the top of the spec, and ``also`` others."""
+    return PydanticCustomError("rule", "{message}", {"message": message, "field": field, "also": also})
 
 
 # -- times ------------------------------------------------------------------------------------------------------
@@ -38,7 +46,14 @@ class Epochs(Frozen):
     epochs: float = Field(ge=0)
 
 
-Time = Annotated[float, Field(ge=0, le=1)] | Epochs
+def _kind_of_time(value: Any) -> str:
+    return "in epochs" if isinstance(value, Epochs | dict) else "fraction"
+
+
+Time = Annotated[
+    Annotated[float, Field(ge=0, le=1), Tag("fraction")] | Annotated[Epochs, Tag("in epochs")],
+    Discriminator(_kind_of_time),
+]
 
 
 def fraction(time: float | Epochs, epochs: int) -> float:
@@ -61,7 +76,7 @@ class CifarResNet(Frozen):
     def _depth_is_6n_plus_2(cls, depth: int) -> int:
         if (depth - 2) % 6:
             lower = depth - (depth - 2) % 6
-            raise ValueError(f"depth must be 6n+2: {lower} or {lower + 6}")
+            raise ValueError(f"must be 6n+2: {lower} or {lower + 6}")
         return depth
 
     @property
@@ -117,7 +132,7 @@ class _Data(Frozen):
     @classmethod
     def _some_validation(cls, value: int | float) -> int | float:
         if value <= 0:
-            raise ValueError("validation needs at least one image")
+            raise ValueError("must be at least one image")
         return value
 
 
@@ -291,26 +306,30 @@ class TrialSpec(Frozen):
         epochs = self.train.epochs
         for path, time in self._times():
             if isinstance(time, Epochs) and time.epochs > epochs:
-                raise fail(path, f"{time.epochs:g} epochs is past the end of training (train.epochs is {epochs})")
+                message = f"{time.epochs:g} epochs is past the end of training (train.epochs is {epochs})"
+                raise fail(path, message, "train.epochs")
         if isinstance(self.sparsity, ST3):
             start, end = fraction(self.sparsity.ramp.start, epochs), fraction(self.sparsity.ramp.end, epochs)
             if start >= end:
-                raise fail("sparsity.ramp", f"must start before it ends (start {start:g}, end {end:g} of training)")
+                message = f"must start before it ends (start {start:g}, end {end:g} of training)"
+                raise fail("sparsity.ramp", message, "train.epochs")
         if isinstance(self.optim.schedule, StepSchedule):
             times = [fraction(time, epochs) for time in self.optim.schedule.milestones]
             if times != sorted(set(times)):
-                raise fail("optim.schedule.milestones", f"must rise (got {times} of training)")
+                message = f"must rise (got {', '.join(f'{time:g}' for time in times)} of training)"
+                raise fail("optim.schedule.milestones", message, "train.epochs")
         if fraction(self.optim.schedule.warmup, epochs) >= 1:
             raise fail("optim.schedule.warmup", "must end before training does")
         if self.optim.weight_decay.kind == "by_target" and self.model.name not in WEIGHT_DECAY_BY_TARGET:
             named = ", ".join(sorted(WEIGHT_DECAY_BY_TARGET))
-            raise fail(
-                "optim.weight_decay.kind", f"by_target has no row for {self.model.name}; the table names {named}"
-            )
+            message = f"by_target has no row for {self.model.name}; the table names {named}"
+            raise fail("optim.weight_decay.kind", message, "model")
         if self.train.finetune_lr is not None and self.train.finetune_epochs == 0:
-            raise fail("train.finetune_lr", "has no effect while train.finetune_epochs is 0")
+            message = "has no effect while train.finetune_epochs is 0"
+            raise fail("train.finetune_lr", message, "train.finetune_epochs")
         if isinstance(self.sparsity, Dense) and self.optim.weight_decay.kind in ("with_sparsity", "by_target"):
-            raise fail("optim.weight_decay.kind", f"{self.optim.weight_decay.kind} has no effect with method dense")
+            message = f"{self.optim.weight_decay.kind} has no effect with method dense"
+            raise fail("optim.weight_decay.kind", message, "sparsity.method")
         return self
 
     def _times(self) -> Iterator[tuple[str, float | Epochs]]:
@@ -335,11 +354,11 @@ class TrialSpec(Frozen):
 # -- looking a field up by its dotted path ----------------------------------------------------------------------
 
 
-def _member_models(annotation: Any) -> list[type[BaseModel]]:
+def member_models(annotation: Any) -> list[type[BaseModel]]:
     """The models that an annotation names, unions and ``Annotated`` unwrapped."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in get_args(annotation) for model in _member_models(part)]
+    return [model for part in get_args(annotation) for model in member_models(part)]
 
 
 def fields_at(path: str, model: type[BaseModel] = TrialSpec) -> list[FieldInfo]:
@@ -348,7 +367,7 @@ def fields_at(path: str, model: type[BaseModel] = TrialSpec) -> list[FieldInfo]:
     found = [model.model_fields[head]] if head in model.model_fields else []
     if not rest:
         return found
-    return [field for info in found for below in _member_models(info.annotation) for field in fields_at(rest, below)]
+    return [field for info in found for below in member_models(info.annotation) for field in fields_at(rest, below)]
 
 
 def all_paths(model: type[BaseModel] = TrialSpec, prefix: str = "") -> list[str]:
@@ -356,9 +375,9 @@ def all_paths(model: type[BaseModel] = TrialSpec, prefix: str = "") -> list[str]
     paths: list[str] = []
     for name, info in model.model_fields.items():
         paths.append(prefix + name)
-        for below in _member_models(info.annotation):
+        for below in member_models(info.annotation):
             paths.extend(path for path in all_paths(below, f"{prefix}{name}.") if path not in paths)
     return paths
 
 
-__all__ = ["DataSpec", "Epochs", "Frozen", "ModelSpec", "SparsitySpec", "TrialSpec", "ValidationInfo", "fraction"]
+__all__ = ["DataSpec", "Epochs", "Frozen", "ModelSpec", "SparsitySpec", "TrialSpec", "fraction"]

@@ -1,0 +1,140 @@
+"""The plan that --dry-run prints: the facts that a person wants before a sweep, for the three shipped spaces."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from wrong_specs import RIGHT
+
+from st3sweep import cli
+from st3sweep.loading import load_space, load_trial
+from st3sweep.plan import expected_trials, plan_text, sample_points
+
+SPACES = Path(__file__).parents[2] / "search_spaces"
+DryRun = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> DryRun:
+    """``dry_run("quickstart.yaml", "--set", ...)`` -> stdout and stderr; far from any data, it must exit with 0."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(name: str, *arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["st3sweep", "run", str(SPACES / name), "--dry-run", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        assert exit_.value.code == 0
+        assert not Path("runs").exists()
+        printed = capsys.readouterr()
+        return printed.out, printed.err
+
+    return call
+
+
+def facts(plan: str) -> dict[str, str]:
+    """The lines before ``searched``, by their first word; wrapped lines joined."""
+    head = re.sub(r"\n +", " ", plan.partition("\n\nsearched\n")[0])
+    return dict(line.split(maxsplit=1) for line in head.splitlines())
+
+
+def test_quickstart(dry_run: DryRun):
+    # What may be tuned is set here, so that the numbers below can be written by hand.
+    tuned = ["model.depth=8", "model.width=8", "data.image_size=16", "train.epochs=20"]
+    tuned.append("search.sparsity.target={choice: [0.5, 0.7, 0.98]}")
+    plan, stderr = dry_run("quickstart.yaml", *(word for one in tuned for word in ("--set", one)))
+    assert stderr == ""
+    assert facts(plan) == {
+        "sweep": "quickstart",
+        "network": "resnet8_w8: 19,464 prunable weights; dense, at 16 pixels: 772,416 multiply-accumulates "
+        "(0.0007724 gflops)",
+        "data": "digits: 10 classes; images: 1,200 to train on, 300 to validate, 297 to test",
+        "recipe": "paper",
+        "objectives": "val_top1 max, gflops min",
+        "sampler": "grid; seed 0",
+        "trials": "6, the whole grid; 20 epochs each",
+        "resources": "1 CPU a trial; as many slots as the cluster holds",
+    }
+    assert "\nsearched\n  sparsity.criterion  l1, sigma\n  sparsity.target     0.5, 0.7, 0.98\n" in plan
+
+
+def test_cifar10_resnet20_without_its_data(dry_run: DryRun, tmp_path: Path):
+    plan, stderr = dry_run("cifar10_resnet20.yaml")
+    assert facts(plan)["network"].startswith("resnet20: 270,896 prunable weights; dense, at 32 pixels: 40,813,184 ")
+    assert facts(plan)["trials"] == "32; 160 epochs each"
+    assert facts(plan)["sampler"] == "tpe, 8 random trials first; seed 0"
+    assert "  sparsity.target     0.5 to 0.99, scale log1m\n" in plan
+    said = f"cifar10_resnet20.yaml:12:28: data.root: no such folder: {tmp_path}/data/cifar10\n"
+    assert stderr.strip("\n") + "\n" == f"not ready to run: {SPACES}/{said}"
+
+
+def test_mobilenet_without_its_data(dry_run: DryRun, tmp_path: Path):
+    plan, stderr = dry_run("mobilenet.yaml")
+    network = "mobilenet_v1: 4,209,088 prunable weights; dense, at 224 pixels: 568,740,352 multiply-accumulates"
+    assert facts(plan)["network"].startswith(network)
+    assert facts(plan)["trials"] == "96; 100 epochs each"
+    assert facts(plan)["resources"] == "12 CPUs and 1 GPU a trial; as many slots as the cluster holds"
+    lines = re.sub(r"\n {8,}", " ", plan.partition("\n\nsearched\n")[2].partition("\n\n")[0]).splitlines()
+    searched = dict(line.split(maxsplit=1) for line in lines)
+    assert list(searched) == list(load_space(SPACES / "mobilenet.yaml").spec.search)
+    condition = "only when optim.weight_decay.kind is with_sparsity or cosine"
+    assert searched["optim.weight_decay.final_ratio"] == f"0.001 to 1, scale log; {condition}"
+    assert "\n\nconstraints\n  sparsity.ramp.end - sparsity.ramp.start >= 0.2\n" in plan
+    said = f"mobilenet.yaml:11:29: data.root: no such folder: {tmp_path}/data/imagenet\n"
+    assert stderr.strip("\n") + "\n" == f"not ready to run: {SPACES}/{said}"
+
+
+@pytest.mark.parametrize("name", ["quickstart.yaml", "cifar10_resnet20.yaml", "mobilenet.yaml"])
+def test_lines_are_short_and_columns_aligned(name: str):
+    plan = plan_text(load_space(SPACES / name), None, "2 slots")
+    lines = plan.splitlines()
+    assert max(map(len, lines)) <= 120
+    head = lines[: lines.index("searched") - 1]
+    assert {re.search(r"^\S+ +(?=\S)|^ +", line).end() for line in head} == {12}
+    comments = {line.index("#") for line in lines if "#" in line}
+    assert len(comments) == 1
+
+
+def test_the_trial_says_where_each_value_comes_from(dry_run: DryRun):
+    plan, _ = dry_run("quickstart.yaml", "--set", "optim.lr=0.3", "--set", "seed=5")
+    trial = plan.partition("complete\n")[2]
+    for field, note in {
+        "lr: 0.3": "--set", "momentum: 0.9": "recipe", "milestones: [0.5, 0.75]": "recipe", "soft: true": "default",
+        "padding: 1": "default", "seed: 5": "the sweep's",
+    }.items():  # fmt: skip
+        assert re.search(rf"^ +{re.escape(field)} +# {note}$", trial, re.MULTILINE), field
+    assert re.search(r"^ +target: 0\.\d+ +# searched$", trial, re.MULTILINE)
+    assert re.search(r"^ +epochs: \d+$", trial, re.MULTILINE)  # as the file says: no comment
+
+
+def test_the_trial_can_be_saved_and_loaded(dry_run: DryRun):
+    plan, _ = dry_run("quickstart.yaml")
+    Path("trial.yaml").write_text(plan.partition("complete\n")[2])
+    space = load_space(SPACES / "quickstart.yaml")
+    assert load_trial("trial.yaml") == space.trial_for(sample_points(space)[0])
+
+
+def test_numbers_of_trials(tmp_path: Path):
+    def count(**overrides: str) -> int | None:
+        targets = {"search.sparsity.target": "{choice: [0.5, 0.6, 0.7]}"}
+        return expected_trials(load_space(SPACES / "quickstart.yaml", targets | overrides))
+
+    assert count() == 6
+    assert count(**{"budget.trials": "5"}) == 5
+    assert count(**{"budget.trials": "50"}) == 6
+    assert count(**{"sparsity.criterion": "l1"}) == 3
+    assert count(searcher="{sampler: random}", **{"budget.trials": "50"}) == 50
+
+
+def test_searched_networks_and_lengths_are_all_said(tmp_path: Path):
+    text = RIGHT.replace("depth: 8, ", "").replace("    epochs: 20\n", "")
+    text = text.replace("search:\n", "search:\n  model.depth: {choice: [8, 14]}\n  train.epochs: {int: [10, 30]}\n")
+    (tmp_path / "space.yaml").write_text(text.replace("workers: 1", "workers: 2"))
+    plan = plan_text(load_space(tmp_path / "space.yaml"), None, "2 slots")
+    assert "network     resnet8_w8\n" in plan
+    assert "network     resnet14_w8\n" in plan
+    assert "trials      8; 10 to 30 epochs each\n" in plan
+    assert "resources   2 workers a trial, 1 CPU each; 2 slots\n" in plan

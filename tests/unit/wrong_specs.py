@@ -1,0 +1,445 @@
+"""The right search space that every wrong one is made from, and one wrong space for each kind of mistake.
+
+``^`` stands before the key that is to blame; it is taken out, and its place must be the line and column printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RIGHT = """\
+schema: st3sweep/v1
+name: right
+trial:
+  recipe: paper
+  model: {arch: cifar_resnet, depth: 8, width: 8}
+  data: {dataset: digits, image_size: 16}
+  train:
+    epochs: 20
+    batch_size: 64
+  sparsity:
+    method: st3
+search:
+  sparsity.criterion: {choice: [l1, sigma]}
+  sparsity.target: {float: [0.5, 0.9], scale: log1m}
+  optim.weight_decay.kind: {choice: [constant, cosine]}
+  optim.weight_decay.final_ratio:
+    when: {optim.weight_decay.kind: cosine}
+    float: [1e-3, 1]
+constraints:
+  - sparsity.target < 0.95
+objectives:
+  - {metric: val_top1, goal: max}
+  - {metric: gflops, goal: min}
+searcher: {sampler: tpe}
+budget: {trials: 8}
+resources: {workers: 1, cpus_per_worker: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """``edits``: text of RIGHT and what stands there instead. ``said``: the line printed, after its place."""
+
+    kind: str
+    edits: dict[str, str]
+    said: str
+    arguments: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        text = RIGHT
+        for old, new in self.edits.items():
+            assert text.count(old) == 1, f"{self.kind}: {old!r} stands {text.count(old)} times in the right space"
+            text = text.replace(old, new)
+        return text
+
+
+_DATA = "data: {dataset: digits, image_size: 16}"
+_DATA_KEY, _DATA_REST = "  data: {dataset: digits, image_size: 16}\n", "data: {dataset: digits, image_size: 16"
+_ST3 = "    method: st3\n"
+_TARGET = "  sparsity.target: {float: [0.5, 0.9], scale: log1m}\n"
+_CRITERION = "  sparsity.criterion: {choice: [l1, sigma]}\n"
+_RANGE = "{float: [0.5, 0.9], scale: log1m}"
+_KINDS = "{choice: [constant, cosine]}"
+_RATIO = "  optim.weight_decay.final_ratio:"
+_WHEN = "when: {optim.weight_decay.kind: cosine}"
+_DECAY = (
+    "  optim.weight_decay.kind: {choice: [constant, cosine]}\n  optim.weight_decay.final_ratio:\n"
+    "    when: {optim.weight_decay.kind: cosine}\n    float: [1e-3, 1]\n"
+)
+_SEARCH = "search:\n"
+_CONSTRAINT = "- sparsity.target < 0.95"
+_OBJECTIVES = "objectives:\n  - {metric: val_top1, goal: max}\n  - {metric: gflops, goal: min}\n"
+
+
+def _optim(text: str) -> dict[str, str]:
+    """RIGHT with ``optim`` fixed and its search taken out."""
+    return {_DECAY: "", "  train:\n": f"  optim: {text}\n  train:\n"}
+
+
+FIELDS = [
+    Wrong(
+        "unknown field of the trial",
+        {"batch_size: 64": "^batchsize: 64"},
+        "train.batchsize: unknown field; did you mean train.batch_size?",
+    ),
+    Wrong(
+        "unknown field like no other",
+        {"batch_size: 64": "^colour: 64"},
+        "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, bn_momentum, "
+        "finetune_epochs, finetune_lr",
+    ),
+    Wrong("unknown field at the top", {"budget:": "^budgets:"}, "budgets: unknown field; did you mean budget?"),
+    Wrong(
+        "unknown field of the searcher",
+        {"sampler: tpe": "sampler: tpe, ^startuptrials: 3"},
+        "searcher.startuptrials: unknown field; did you mean searcher.startup_trials?",
+    ),
+    Wrong(
+        "unknown field of the budget",
+        {"{trials: 8}": "{trials: 8, ^gpu_hours: 3}"},
+        "budget.gpu_hours: unknown field; allowed: trials",
+    ),
+    Wrong(
+        "unknown field of the resources",
+        {"workers: 1, ": "workers: 1, ^gpus: 1, "},
+        "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, slots",
+    ),
+    Wrong(
+        "field of the trial at the top",
+        {"budget:": "^optim: {lr: 0.1}\nbudget:"},
+        "optim: unknown field here; it belongs under trial",
+    ),
+    Wrong(
+        "field of the top in the trial",
+        {"  train:\n": "  ^resources: {}\n  train:\n"},
+        "resources: unknown field in a trial; it belongs at the top level of a search space",
+    ),
+    Wrong("wrong type", {"epochs: 20": "^epochs: many"}, "train.epochs: must be a whole number (got 'many')"),
+    Wrong("truth for a number", {"epochs: 20": "^epochs: yes"}, "train.epochs: must not be true or false (got true)"),
+    Wrong("nothing in a part", {"  train:\n    epochs: 20\n    batch_size: 64\n": "  ^train:\n"},
+          "train: must be a mapping of names to values (got null)"),
+    Wrong("out of range", {_TARGET: "", _ST3: f"{_ST3}    ^target: 1.2\n"},
+          "sparsity.target: must be below 1 (got 1.2)"),
+    Wrong("not a number", _optim("{^lr: .nan}"), "optim.lr: must be a finite number (got nan)"),
+    Wrong(
+        "either of two types",
+        {"image_size: 16": "^validation: 1.5"},
+        "data.validation: must be a whole number, or below 1 (got 1.5)",
+    ),
+    Wrong(
+        "wrong choice",
+        {_CRITERION: "", _ST3: f"{_ST3}    ^criterion: l2\n"},
+        "sparsity.criterion: is 'l2', allowed: l1, sigma",
+    ),
+    Wrong(
+        "unknown network",
+        {"{arch: cifar_resnet": "{^arch: cifar_resnt"},
+        "model.arch: is 'cifar_resnt', allowed: cifar_resnet, mobilenet_v1; did you mean cifar_resnet?",
+    ),
+    Wrong(
+        "unknown dataset",
+        {"{dataset: digits": "{^dataset: digit"},
+        "data.dataset: is 'digit', allowed: digits, cifar10, cifar100, image_parquet, image_folder, imagenet; "
+        "did you mean digits?",
+    ),
+    Wrong(
+        "unknown method",
+        {"method: st3": "^method: st4"},
+        "sparsity.method: is 'st4', allowed: st3, dense; did you mean st3?",
+    ),
+    Wrong(
+        "unknown recipe",
+        {"recipe: paper": "^recipe: papers"},
+        "recipe: is 'papers', allowed: paper, authors; did you mean paper?",
+    ),
+    Wrong(
+        "no network",
+        {"trial:\n": "^trial:\n", "  model: {arch: cifar_resnet, depth: 8, width: 8}\n": ""},
+        "model: is missing: neither fixed under trial nor searched",
+    ),
+    Wrong(
+        "network without its kind",
+        {"model: {arch: cifar_resnet, ": "^model: {"},
+        "model.arch: is missing: neither fixed under trial nor searched; allowed: cifar_resnet, mobilenet_v1",
+    ),
+    Wrong(
+        "target neither fixed nor searched",
+        {_TARGET: "", "  sparsity:\n": "  ^sparsity:\n"},
+        "sparsity.target: is missing: neither fixed under trial nor searched",
+    ),
+    Wrong("depth that no network has", {"depth: 8": "^depth: 12"}, "model.depth: must be 6n+2: 8 or 14 (got 12)"),
+    Wrong(
+        "kind without such a field",
+        _optim("{weight_decay: {kind: constant, ^final_ratio: 0.1}}"),
+        "optim.weight_decay.final_ratio: has no effect with kind constant, which has value",
+    ),
+    Wrong(
+        "fine-tuning that does not happen",
+        {"epochs: 20": "epochs: 20\n    ^finetune_lr: 0.1"},
+        "train.finetune_lr: has no effect while train.finetune_epochs is 0",
+    ),
+    Wrong(
+        "startup of a random sampler",
+        {"sampler: tpe": "sampler: random, ^startup_trials: 3"},
+        "searcher.startup_trials: has no effect with sampler random",
+    ),
+    Wrong(
+        "weight decay of another network",
+        _optim("{weight_decay: {^kind: by_target}}"),
+        "optim.weight_decay.kind: by_target has no row for resnet8_w8; the table names mobilenet_v1, resnet50",
+    ),
+    Wrong(
+        "ramp that ends before it starts",
+        {_ST3: f"{_ST3}    ^ramp: {{start: 0.6, end: 0.5}}\n"},
+        "sparsity.ramp: must start before it ends (start 0.6, end 0.5 of training)",
+    ),
+    Wrong(
+        "milestones that fall",
+        _optim("{schedule: {^milestones: [0.75, 0.5]}}"),
+        "optim.schedule.milestones: must rise (got 0.75, 0.5 of training)",
+    ),
+    Wrong(
+        "milestone out of range",
+        _optim("{schedule: {milestones: [0.5, ^2]}}"),
+        "optim.schedule.milestones.1: must be at most 1 (got 2)",
+    ),
+    Wrong(
+        "time past the end",
+        {_ST3: f"{_ST3}    ramp: {{^end: {{epochs: 500}}}}\n"},
+        "sparsity.ramp.end: 500 epochs is past the end of training (train.epochs is 20)",
+    ),
+    Wrong(
+        "time misspelt",
+        {_ST3: f"{_ST3}    ramp: {{end: {{^epoch: 10}}}}\n"},
+        "sparsity.ramp.end.epoch: unknown field; did you mean sparsity.ramp.end.epochs?",
+    ),
+    Wrong(
+        "test accuracy as an objective",
+        {"{metric: val_top1": "{^metric: test_top1"},
+        "objectives.0.metric: is 'test_top1', allowed: val_top1, val_loss, gflops, sparsity, wall_seconds",
+    ),
+    Wrong("objective twice", {"objectives:": "^objectives:", "gflops, goal: min": "val_top1, goal: min"},
+          "objectives: names val_top1 twice"),
+    Wrong("no objective", {_OBJECTIVES: "^objectives: []\n"}, "objectives: is empty: give at least one"),
+    Wrong("another schema", {"schema: st3sweep/v1": "^schema: st3sweep/v9"},
+          "schema: is 'st3sweep/v9', allowed: st3sweep/v1"),
+    Wrong("name of a folder elsewhere", {"name: right": "^name: ../right"},
+          "name: must be letters, digits, dots, dashes and underscores, a letter or digit first (got '../right')"),
+    Wrong("negative seed", {"trial:\n": "^seed: -1\ntrial:\n"}, "seed: must be at least 0 (got -1)"),
+    Wrong("unset variable", {_DATA: "data: {dataset: cifar10, ^root: $ST3SWEEP_NOWHERE/x}"},
+          "data.root: the environment variable ST3SWEEP_NOWHERE is not set (got '$ST3SWEEP_NOWHERE/x')"),
+    Wrong("no data folder given", {_DATA: "^data: {dataset: cifar10}"}, "data.root: is missing"),
+    Wrong(
+        "more workers than divide a batch",
+        {"{workers: 1,": "{workers: 3,", "batch_size: 64": "^batch_size: 64"},
+        "train.batch_size: 64 does not divide among 3 workers (resources.workers)",
+    ),
+    Wrong(
+        "more workers than divide the recipe's batch",
+        {"{workers: 1,": "{^workers: 3,", "    batch_size: 64\n": ""},
+        "train.batch_size: 128 does not divide among 3 workers (resources.workers)",
+    ),
+    Wrong("no trials", {"searcher: {sampler: tpe}\nbudget: {trials: 8}\n": "searcher: {^sampler: tpe}\n"},
+          "budget.trials: is missing: sampler tpe never ends by itself"),
+]  # fmt: skip
+
+SEARCH = [
+    Wrong(
+        "range past the field's bounds",
+        {f"  sparsity.target: {_RANGE}": "  ^sparsity.target: {float: [0.5, 1.2]}"},
+        "search.sparsity.target: can become 1.2: must be below 1",
+    ),
+    Wrong(
+        "choice that the field does not have",
+        {"sparsity.criterion: {choice: [l1, sigma]}": "^sparsity.criterion: {choice: [l1, sigmas]}"},
+        "search.sparsity.criterion: can become 'sigmas', allowed: l1, sigma; did you mean sigma?",
+    ),
+    Wrong(
+        "choice misspelt that another field waits for",
+        {f"  optim.weight_decay.kind: {_KINDS}": "  ^optim.weight_decay.kind: {choice: [constant, cosin]}"},
+        "search.optim.weight_decay.kind: can become 'cosin', allowed: constant, by_target, with_sparsity, cosine; "
+        "did you mean cosine?",
+    ),
+    Wrong(
+        "choice that a rule refuses",
+        {"depth: 8, ": "", _SEARCH: f"{_SEARCH}  ^model.depth: {{choice: [8, 9]}}\n"},
+        "model.depth: must be 6n+2: 8 or 14, at model.depth=9",
+    ),
+    Wrong(
+        "point that breaks a rule between fields",
+        {_SEARCH: f"{_SEARCH}  ^sparsity.ramp.start: {{choice: [0.1, 0.7]}}\n"},
+        "sparsity.ramp: must start before it ends (start 0.7, end 0.5 of training), at sparsity.ramp.start=0.7",
+    ),
+    Wrong(
+        "point that lacks a field",
+        {_KINDS: "{choice: [cosine, with_sparsity]}", _RATIO: f"  ^{_RATIO.strip()}"},
+        "optim.weight_decay.final_ratio: is missing: neither fixed under trial nor searched, "
+        "at optim.weight_decay.kind='with_sparsity'",
+    ),
+    Wrong(
+        "point with a field too many",
+        {f"    {_WHEN}\n": "", _RATIO: f"  ^{_RATIO.strip()}"},
+        "optim.weight_decay.final_ratio: has no effect with kind constant, which has value, "
+        "at optim.weight_decay.kind='constant'",
+    ),
+    Wrong(
+        "unknown searched field",
+        {"  sparsity.target:": "  ^sparsity.targt:"},
+        "search.sparsity.targt: no such field in a trial; did you mean sparsity.target?",
+    ),
+    Wrong("searched field without its part", {_SEARCH: f"{_SEARCH}  ^lr: {{float: [0.1, 1]}}\n"},
+          "search.lr: no such field in a trial; did you mean optim.lr?"),
+    Wrong("empty search", {_CRITERION: "", _TARGET: "", _DECAY: "", _SEARCH: "^search: {}\n"},
+          "search: is empty: give at least one"),
+    Wrong("no search", {_CRITERION: "", _TARGET: "", _DECAY: "", _SEARCH: "", "schema:": "^schema:"},
+          "search: is missing"),
+    Wrong(
+        "reversed range",
+        {"  sparsity.target: {float: [0.5, 0.9]": "  ^sparsity.target: {float: [0.9, 0.5]"},
+        "search.sparsity.target: an empty range: the lower bound 0.9 must be below the upper bound 0.5",
+    ),
+    Wrong(
+        "logarithm of zero",
+        {f"  sparsity.target: {_RANGE}": "  ^sparsity.target: {float: [0, 0.9], scale: log}"},
+        "search.sparsity.target: scale log needs bounds above 0, got 0",
+    ),
+    Wrong("one bound", {"{float: [0.5, 0.9]": "{^float: [0.5]"},
+          "search.sparsity.target.float: must be two numbers: [low, high]"),
+    Wrong("bound that is text", {"{float: [0.5, 0.9]": "{float: [0.5, ^high]"},
+          "search.sparsity.target.float.1: must be a number (got 'high')"),
+    Wrong("unknown field of a range", {"scale: log1m": "^scal: log1m"},
+          "search.sparsity.target.scal: unknown field; did you mean search.sparsity.target.scale?"),
+    Wrong("unknown scale", {"scale: log1m": "^scale: log1p"},
+          "search.sparsity.target.scale: is 'log1p', allowed: linear, log, log1m; did you mean log1m?"),
+    Wrong("scale of a choice", {"[l1, sigma]}": "[l1, sigma], ^scale: log}"},
+          "search.sparsity.criterion.scale: has no effect with choice, which has when, choice"),
+    Wrong("no range", {_CRITERION: "  ^sparsity.criterion: l1\n"},
+          "search.sparsity.criterion: needs exactly one of float: [low, high], int: [low, high] or "
+          "choice: [a, b, ...]"),
+    Wrong("list as a choice", {"[l1, sigma]": "[^[l1], sigma]"},
+          "search.sparsity.criterion.choice.0: must be a single value: text, a number, true, false or null "
+          "(got ['l1'])"),
+    Wrong("choice twice", {"  sparsity.criterion: {choice: [l1, sigma]}": "  ^sparsity.criterion: {choice: [l1, l1]}"},
+          "search.sparsity.criterion: a value is given twice in ['l1', 'l1']"),
+    Wrong("range for whole numbers",
+          {"    epochs: 20\n": "", _SEARCH: f"{_SEARCH}  ^train.epochs: {{float: [1, 9]}}\n"},
+          "search.train.epochs: is a whole number: search it with int: [low, high]"),
+    Wrong("condition on a field that is not there", {_WHEN: "when: {^optim.weight_decay.kid: cosine}"},
+          "search.optim.weight_decay.final_ratio.when.optim.weight_decay.kid: no such field in a trial; "
+          "did you mean optim.weight_decay.kind?"),
+    Wrong("condition on a value that never is", {_WHEN: "when: {^optim.weight_decay.kind: cosin}"},
+          "search.optim.weight_decay.final_ratio.when.optim.weight_decay.kind: is never 'cosin'; "
+          "its choices: constant, cosine; did you mean cosine?"),
+    Wrong("condition on a fixed field", {_WHEN: "when: {optim.weight_decay.kind: cosine, ^train.epochs: 30}"},
+          "search.optim.weight_decay.final_ratio.when.train.epochs: is fixed to 20, so this is never active"),
+    Wrong("conditions in a circle",
+          {_KINDS: "{^when: {optim.weight_decay.final_ratio: 1}, choice: [constant, cosine]}",
+           "float: [1e-3, 1]": "choice: [0.1, 1]"},
+          "search.optim.weight_decay.kind.when: waits in a circle: optim.weight_decay.kind for "
+          "optim.weight_decay.final_ratio for optim.weight_decay.kind"),
+    Wrong("fixed and searched", {_ST3: f"{_ST3}    target: 0.7\n", "  sparsity.target:": "  ^sparsity.target:"},
+          "search.sparsity.target: is searched, but also fixed under trial on line 12; remove one"),
+    Wrong("searched below a value", {"  sparsity:\n    method: st3\n": "  ^sparsity: st3\n"},
+          "sparsity: must be a mapping of names to values (got 'st3'): fields below it are searched"),
+    Wrong("searched part", {_SEARCH: f"{_SEARCH}  ^sparsity.ramp: {{choice: [1, 2]}}\n"},
+          "search.sparsity.ramp: is not a single value; search one of its fields: sparsity.ramp.start, "
+          "sparsity.ramp.start.epochs, sparsity.ramp.end, sparsity.ramp.end.epochs, sparsity.ramp.power"),
+    Wrong("searched resources", {_SEARCH: f"{_SEARCH}  ^resources.workers: {{int: [1, 4]}}\n"},
+          "search.resources.workers: cannot be searched: it is no field of a trial"),
+    Wrong("grid of a range", {"sampler: tpe": "sampler: grid", _TARGET: "", _ST3: f"{_ST3}    target: 0.5\n",
+                              _RATIO: f"  ^{_RATIO.strip()}"},
+          "search.optim.weight_decay.final_ratio: sampler grid needs choice or int here, not float"),
+    Wrong("constraint that nothing satisfies", {_CONSTRAINT: "- ^sparsity.target > 0.95"},
+          "constraints.0: 'sparsity.target > 0.95': none of 10,000 random points satisfies it"),
+    Wrong("constraints that exclude each other",
+          {"constraints:": "^constraints:", _CONSTRAINT: "- sparsity.target > 0.8\n  - sparsity.target < 0.6"},
+          "constraints: none of 10,000 random points satisfies all of them: "
+          "sparsity.target > 0.8; sparsity.target < 0.6"),
+    Wrong("constraint that is cut off", {_CONSTRAINT: "- ^sparsity.target <"},
+          "constraints.0: 'sparsity.target <': cannot be read (invalid syntax)"),
+    Wrong("constraint that calls a function", {_CONSTRAINT: "- ^abs(sparsity.target) < 1"},
+          "constraints.0: 'abs(sparsity.target) < 1': abs(sparsity.target) is not allowed in a constraint, only "
+          "fields, numbers, text, + - * /, comparisons, and, or, not"),
+    Wrong("constraint that is no condition", {_CONSTRAINT: "- ^sparsity.target - 1"},
+          "constraints.0: 'sparsity.target - 1': is not a condition: compare with <, <=, >, >=, == or !="),
+    Wrong("constraint on an unknown field", {_CONSTRAINT: "- ^sparsity.targt < 1"},
+          "constraints.0: 'sparsity.targt < 1': unknown field sparsity.targt; did you mean sparsity.target?"),
+    Wrong("constraint between text and a number", {_CONSTRAINT: "- ^sparsity.criterion < 1"},
+          "constraints.0: 'sparsity.criterion < 1': compares, or calculates with, values of different kinds"),
+]  # fmt: skip
+
+DATA = [
+    Wrong("absent data folder", {_DATA: "data: {dataset: cifar10, ^root: nowhere}"},
+          "data.root: no such folder: {folder}/nowhere"),
+    Wrong("folder without images", {_DATA: "data: {dataset: imagenet, ^root: empty}"},
+          "data.root: no images in {folder}/empty: looked for train/<class>/ with *.jpg, *.jpeg, *.png, *.bmp, "
+          "*.webp, *.ppm (and test/ or val/ for the test set)"),
+    Wrong("folder without CIFAR-10", {_DATA: "data: {dataset: cifar10, ^root: empty}"},
+          "data.root: no cifar10 in {folder}/empty: looked for the folder cifar-10-batches-py/ with all its batches "
+          "and for *train*.parquet with *test*.parquet; data.download=true fetches the folder"),
+    Wrong("batch larger than the training set", {"batch_size: 64": "^batch_size: 1201"},
+          "train.batch_size: 1201 is more than the 1200 training images"),
+    Wrong("searched batch larger than the training set",
+          {"    batch_size: 64\n": "", _SEARCH: f"{_SEARCH}  ^train.batch_size: {{choice: [64, 1201]}}\n"},
+          "train.batch_size: 1201 is more than the 1200 training images, at train.batch_size=1201"),
+    Wrong("more validation than images", {"image_size: 16": "^validation: 1500"},
+          "data.validation: 1500 images asked for, but the training set has 1500: none left to train on"),
+]  # fmt: skip
+
+
+def _set(kind: str, argument: str, said: str) -> Wrong:
+    return Wrong(kind, {}, said, ("--set", argument))
+
+
+ARGUMENTS = [
+    _set("--set without =", "train.epochs",
+         "st3sweep: --set train.epochs: must be PATH=VALUE, e.g. --set train.epochs=10"),
+    _set("--set of an unknown field", "train.epoch=3",
+         "--set train.epoch=3: train.epoch: unknown field; did you mean train.epochs?"),
+    _set("--set of a last name", "epochs=3", "--set epochs=3: epochs: unknown field; did you mean train.epochs?"),
+    _set("--set out of range", "train.epochs=0", "--set train.epochs=0: train.epochs: must be at least 1 (got 0)"),
+    _set("--set of a searched field out of range", "sparsity.target=1.5",
+         "--set sparsity.target=1.5: sparsity.target: must be below 1 (got 1.5)"),
+    _set("--set of a wrong type at the top", "budget.trials=all",
+         "--set budget.trials=all: budget.trials: must be a whole number (got 'all')"),
+    _set("--set of a wrong range", "search.sparsity.target={float: [0.5, 1.5]}",
+         "--set search.sparsity.target={float: [0.5, 1.5]}: search.sparsity.target: can become 1.5: must be below 1"),
+    _set("--set that is not YAML", "train.epochs=[3",
+         "--set train.epochs=[3: train.epochs: not YAML: expected ',' or ']', but got '<stream end>'"),
+    Wrong("--set of all that is searched", {_CRITERION: "", _DECAY: ""},
+          "--set sparsity.target=0.7: sparsity.target: leaves nothing to search; one trial is run with: "
+          "st3sweep train", ("--set", "sparsity.target=0.7")),
+    Wrong("--name of two words", {}, "st3sweep: --name two words: letters, digits, dot, dash and underscore only",
+          ("--name", "two words")),
+]  # fmt: skip
+
+# Files that are no search space at all: text, with ^ as above, and what is said.
+FILES = {
+    "brace left open": (
+        RIGHT.replace("{trials: 8}\nresources:", "{trials: 8\nresources^:"),
+        "not YAML: expected ',' or '}', but got ':' (while parsing a flow mapping that starts on line 25)",
+    ),
+    "no colon": (
+        RIGHT.replace("name: right\ntrial", "name right\n^trial"),
+        "not YAML: could not find expected ':' (while scanning a simple key that starts on line 2)",
+    ),
+    "tab": (RIGHT.replace("    batch_size", "^\tbatch_size"), "not YAML: a tab; indent with spaces"),
+    "control character": (
+        RIGHT.replace("name: right", "name: ri^\x01ght"),
+        "not YAML: the character U+0001 is not allowed",
+    ),
+    "two documents": (RIGHT + "^---\nname: second\n", "not YAML: a second document starts here; expected one"),
+    "key twice": (
+        RIGHT.replace("    batch_size: 64\n", "    batch_size: 64\n    ^epochs: 30\n"),
+        "train.epochs: given twice; first on line 8",
+    ),
+    "number as a name": (RIGHT.replace("batch_size: 64", "^3: 64"), "train.3: a name must be text; put it in quotes"),
+    "alias of itself": ("name: &name {x: *name}\n".replace("&", "^&"), "name.x: refers to itself"),
+    "empty file": ("# nothing\n", "expected a mapping of names to values at the top, found an empty file"),
+    "list at the top": ("^- a\n", "expected a mapping of names to values at the top, found a list"),
+    "one trial": (
+        "^model: {arch: cifar_resnet}\n",
+        "this is one trial, not a search space; run it with: st3sweep train",
+    ),
+}
