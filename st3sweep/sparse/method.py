@@ -28,7 +28,7 @@ class Method:
     """Base of all methods, and the dense one: no verb does anything.
 
     ``ratio`` is the sparsity that the method asks for now, ``target`` the one it ends at.
-    ``in_scope`` is true while θ̂ stands in the model.
+    ``in_scope`` is true inside ``sparse_weights``, where θ̂ stands in the model.
     """
 
     target: float = 0.0
@@ -74,16 +74,15 @@ def sparse_weights(weights: Weights, method: Method) -> Iterator[None]:
     if method.in_scope:
         raise RuntimeError("sparse_weights is open already: θ would be overwritten by θ̂")
     sparse = method.sparsify(weights)
-    if sparse is None:
-        yield
-        return
-    dense = [weight.detach().clone() for weight in weights]
+    dense = None if sparse is None else [weight.detach().clone() for weight in weights]
     method.in_scope = True
     try:
-        _copy(sparse, weights)
+        if sparse is not None:
+            _copy(sparse, weights)
         yield
     finally:
-        _copy(dense, weights)
+        if dense is not None:
+            _copy(dense, weights)
         method.in_scope = False
 
 

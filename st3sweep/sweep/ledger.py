@@ -9,10 +9,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from st3sweep import results
 from st3sweep.errors import UserError
@@ -43,9 +44,8 @@ class Ledger:
         self.path = folder / LEDGER
         self.trials: dict[int, Trial] = {}
         if self.path.exists():
-            self._drop_torn_line()
-            for event in self._events():
-                self._apply(event)
+            drop_torn_line(self.path)
+            self._replay()
         self._file = open(self.path, "ab")  # noqa: SIM115 (open for the life of the run)
 
     def add_trial(self, number: int, params: dict[str, Any], spec: dict[str, Any], digest: str, workers: int) -> None:
@@ -97,22 +97,25 @@ class Ledger:
         elif event["event"] == "done":
             trial = self.trials[number]
             trial.status, trial.error, trial.result = event["status"], event["error"], event["result"]
+        else:
+            raise ValueError(f"no such event: {event['event']}")
 
-    def _events(self) -> Iterator[dict[str, Any]]:
-        with open(self.path, encoding="utf-8") as file:
+    def _replay(self) -> None:
+        with open(self.path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:
+                    self._apply(json.loads(line))
+                except (ValueError, KeyError, TypeError):
                     raise UserError(f"{self.path}:{number}: not a line of a ledger; the file was altered") from None
 
-    def _drop_torn_line(self) -> None:
-        """A process killed while it wrote leaves half a line at the end: that event never happened."""
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with open(self.path, "r+b") as file:
-                file.truncate(whole)
+
+def drop_torn_line(path: Path) -> None:
+    """A process killed while it wrote leaves half a line at the end of ``path``: what it says never happened."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with open(path, "r+b") as file:
+            file.truncate(whole)
 
 
 def write_tables(folder: Path, ledger: Ledger) -> None:
@@ -127,16 +130,11 @@ def write_tables(folder: Path, ledger: Ledger) -> None:
 
 def trial_row(trial: Trial) -> dict[str, Any]:
     """The trial as a row of ``results.TRIALS``."""
-    spec = resolve(trial.spec)
     result = {key: value for key, value in trial.result.items() if key in results.TRIALS.names}
     return {
         "trial": trial.number,
         "digest": trial.digest,
-        "method": spec.sparsity.label,
-        "model": spec.model.name,
-        "dataset": spec.data.dataset,
-        "seed": spec.seed,
-        "sparsity_target": spec.sparsity.target,
+        **_described(trial.spec),
         "epochs": len(trial.epochs),
         "workers": trial.workers,
         "params": json.dumps(trial.params, ensure_ascii=False),
@@ -144,6 +142,21 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         **result,
         "status": trial.status,
         "error": trial.error,
+    }
+
+
+def _described(raw: dict[str, Any]) -> dict[str, Any]:
+    """What the spec says of itself; nothing where it is not that of a trial, which is then why it failed."""
+    try:
+        spec = resolve(raw)
+    except ValidationError:
+        return {}
+    return {
+        "method": spec.sparsity.label,
+        "model": spec.model.name,
+        "dataset": spec.data.dataset,
+        "seed": spec.seed,
+        "sparsity_target": spec.sparsity.target,
     }
 
 

@@ -17,13 +17,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from st3sweep.distributions import FloatRange, IntRange, scaled, unscaled
 from st3sweep.space import Point, Space
-from st3sweep.sweep.ledger import Ledger, objective_values
+from st3sweep.sweep.ledger import Ledger, drop_torn_line, objective_values
 
 JOURNAL = "study.journal"
+NEVER_STARTED = "asked for, but never started"
 _MAX_REJECTED = 10_000
 
 
@@ -41,6 +42,8 @@ class Searcher:
         with contextlib.suppress(FileNotFoundError):
             # The run's folder is locked, so a lock of the journal is one that a killed process left behind.
             path.with_name(f"{path.name}.lock").unlink()
+        with contextlib.suppress(FileNotFoundError):
+            drop_torn_line(path)  # Optuna appends to it, and can then read neither
         self.study = optuna.create_study(
             study_name=space.spec.name,
             storage=JournalStorage(JournalFileBackend(str(path))),
@@ -55,7 +58,7 @@ class Searcher:
         if self.space.spec.searcher.sampler == "grid":
             return self._ask_grid()
         for _ in range(_MAX_REJECTED):
-            self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
+            self.study.sampler = self._sampler(len(self._asked()))
             trial = self.study.ask()
             point = self._suggest(trial)
             if self.space.allows(point):
@@ -79,17 +82,19 @@ class Searcher:
         metrics = [metric for metric, _ in self.space.spec.goals()]
         for frozen in self.study.get_trials(deepcopy=True, states=(TrialState.RUNNING, TrialState.WAITING)):
             trial = ledger.trials.get(frozen.number)
-            if trial is None:  # asked for, and killed before it was written down: never run
-                self.tell(frozen.number, None, "asked for, but never started")
+            if trial is None:  # asked for, and killed before it was written down
+                self.study._storage.set_trial_user_attr(frozen._trial_id, "error", NEVER_STARTED)
+                self.study._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)  # tell wants it running
             elif trial.status != "running":
                 self.tell(frozen.number, objective_values(trial, metrics), trial.error)
 
+    def _asked(self) -> list[FrozenTrial]:
+        """The trials so far, less those that were never started: their points are asked for again."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.user_attrs.get("error") != NEVER_STARTED]
+
     def _ask_grid(self) -> tuple[int, Point]:
-        started = [
-            trial.user_attrs.get("point")
-            for trial in self.study.get_trials(deepcopy=False)
-            if not (trial.state == TrialState.FAIL and "error" in trial.user_attrs and _never_ran(trial))
-        ]
+        started = [trial.user_attrs.get("point") for trial in self._asked()]
         point = next((point for point in self.space.grid() if point not in started), None)
         if point is None:
             raise Exhausted("every point of the grid has been run")
@@ -155,7 +160,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
-
-
-def _never_ran(trial: optuna.trial.FrozenTrial) -> bool:
-    return trial.user_attrs["error"] == "asked for, but never started"

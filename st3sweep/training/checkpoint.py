@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
 
 
 class CheckpointError(Exception):
-    """A checkpoint file is truncated or altered; the message names it."""
+    """A checkpoint file is truncated, altered or not one of ours; the message names it."""
 
 
 def save(path: Path, state: dict[str, Any], method: Method, *, keep_previous: bool = False) -> None:
@@ -47,7 +48,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     digest, payload = content[len(_MAGIC) : _HEADER], content[_HEADER:]
     if not content.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
         raise CheckpointError(f"{path}: truncated or altered (its checksum does not match)")
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    try:
+        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: holds something other than tensors and plain values") from None
 
 
 def load_latest(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any] | None, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,9 @@ def fit(
     """
     splits = splits or data.load(spec.data)
     state = _start(spec, world, splits)
-    saved, _refused = checkpoint.load_latest(folder / LAST, world.device)
+    saved, refused = checkpoint.load_latest(folder / LAST, world.device)
+    for message in refused:
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
     if saved is not None:
         state.restore(saved)
         for record in state.history:
@@ -110,7 +113,9 @@ def fit(
                 # Before the last one: a crash in between repeats the epoch and comes to the same two files.
                 best = {"model": state.model.state_dict(), "method": state.method.state_dict()}
                 checkpoint.save(folder / BEST, best, state.method)
-            checkpoint.save(folder / LAST, state.to_checkpoint(), state.method, keep_previous=True)
+            # A refused file is overwritten: kept, it would take the place of the whole one before it.
+            checkpoint.save(folder / LAST, state.to_checkpoint(), state.method, keep_previous=not refused)
+            refused = []
         if world.from_main(report(record)) and state.epoch < total_epochs:
             return {"status": "stopped", "epochs": state.epoch, "wall_seconds": state.seconds}
     return _result(state, spec, world, splits, folder)

@@ -11,7 +11,7 @@ from st3sweep.sparse.method import Method, Weights
 
 
 class FixedMask(Method):
-    """θ̂ = θ m, and only live weights have a gradient; m is where ``weights`` are not zero.
+    """θ̂ = θ m, only live weights have a gradient, and pruned ones stay 0 in θ; m is where ``weights`` are not zero.
 
     ``ratio`` is carried over from the method that made the weights. Differs from the paper: none.
     """
@@ -19,6 +19,12 @@ class FixedMask(Method):
     def __init__(self, weights: Weights, ratio: float):
         self.target = self.ratio = ratio
         self.masks = [weight.detach() != 0 for weight in weights]
+
+    @torch.no_grad()
+    def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
+        # Momentum from before the mask was fixed still moves the pruned weights.
+        for weight, mask in zip(weights, self.masks, strict=True):
+            weight.mul_(mask)
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:

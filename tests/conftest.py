@@ -1,0 +1,37 @@
+"""Shared by all tests: one thread, and a trial that trains in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+
+from st3sweep import data
+from st3sweep.recipes import overlay, resolve
+from st3sweep.spec import TrialSpec
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("st3sweep", deadline=None)
+hypothesis.settings.load_profile("st3sweep")
+
+TINY: dict[str, Any] = {
+    "model": {"arch": "cifar_resnet", "depth": 8, "width": 4},
+    "data": {"dataset": "digits", "image_size": 8, "train_limit": 128, "validation": 100},
+    "train": {"epochs": 3, "batch_size": 32},
+    "sparsity": {"method": "st3", "target": 0.8},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_trial() -> Callable[..., TrialSpec]:
+    """``tiny_trial(train={"epochs": 4})``: a ResNet-8 of width 4 on 128 digits, with what is given laid over it."""
+    return lambda **overrides: resolve(overlay(TINY, overrides))
+
+
+@pytest.fixture(scope="session")
+def digits(tiny_trial: Callable[..., TrialSpec]) -> data.Splits:
+    """The data of every tiny trial."""
+    return data.load(tiny_trial().data)

@@ -1,0 +1,92 @@
+"""A training small enough to follow: a net without batch norm, in float64, on random images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from st3sweep.sparse.method import Method, prunable
+from st3sweep.sparse.methods import build_method
+from st3sweep.spec import TrialSpec
+from st3sweep.training.optim import build_optimizer, optimisation_step
+from st3sweep.training.world import World
+
+STEPS = 8
+
+
+class SmallNet(nn.Module):
+    """Convolution, depthwise and pointwise convolution, linear: 72 + 72 + 128 + 64 weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.pointwise = nn.Conv2d(8, 16, 1)
+        self.fc = nn.Linear(16, 4)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pointwise(F.relu(self.depthwise(F.relu(self.conv(x)))))  # (B, 16, H, W)
+        return self.fc(F.relu(x).mean(dim=(2, 3)))  # (B, 4)
+
+
+@dataclass
+class Training:
+    """A net, its method and its optimiser; ``step`` trains on one batch, or on this rank's share of it."""
+
+    net: nn.Module
+    weights: list[nn.Parameter]
+    method: Method
+    optimizer: torch.optim.Optimizer
+    clip_norm: float | None
+
+    def loss(self, step: int, part: slice = slice(None)) -> Tensor:
+        x, y = batch(step)
+        return F.cross_entropy(self.net(x[part]), y[part])
+
+    def step(self, step: int, world: World | None = None) -> None:
+        """Step ``step`` of ``STEPS``. Without a world, the mean over the two half-batches that two ranks would have."""
+        shares = [slice(0, 8), slice(8, 16)]
+
+        def loss_of() -> Tensor:
+            if world is not None:
+                return self.loss(step, shares[world.rank])
+            return (self.loss(step, shares[0]) + self.loss(step, shares[1])) / 2
+
+        optimisation_step(
+            self.net,
+            self.weights,
+            self.method,
+            self.optimizer,
+            loss_of,
+            progress=(step + 1) / STEPS,
+            clip_norm=self.clip_norm,
+            world=world,
+        )
+
+
+def start(spec: TrialSpec) -> Training:
+    """The net as it is before training, with the method and the optimiser of ``spec``."""
+    torch.manual_seed(0)
+    net = SmallNet()
+    weights = list(prunable(net).values())
+    method = build_method(spec.sparsity, weights, spec.train.epochs)
+    return Training(net, weights, method, build_optimizer(net, weights, spec), spec.optim.clip_norm)
+
+
+def trained(spec: TrialSpec, steps: int = STEPS, world: World | None = None) -> Training:
+    """The same after ``steps`` of ``STEPS`` steps."""
+    training = start(spec)
+    for step in range(steps):
+        training.step(step, world)
+    return training
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    """x (16, 1, 6, 6) float64 and y (16,), the same for the same ``step``."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(16, 1, 6, 6, generator=generator, dtype=torch.float64)
+    return x, torch.randint(4, (16,), generator=generator)

@@ -1,0 +1,257 @@
+"""What every method keeps to, whatever it computes. Methods join in ``settings.py``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+import two_ranks
+from hypothesis import given
+from hypothesis import strategies as st
+from settings import METHODS
+from small_training import STEPS, Training, batch, start, trained
+from torch import Tensor
+
+from st3sweep import data
+from st3sweep.sparse.masks import nonzeros
+from st3sweep.sparse.method import harden, sparse_weights
+from st3sweep.sparse.methods.fixed_mask import FixedMask
+from st3sweep.spec import TrialSpec
+from st3sweep.training import checkpoint
+from st3sweep.training.loop import BEST, LAST, fit
+from st3sweep.training.world import World
+
+TinyTrial = Callable[..., TrialSpec]
+every_method = pytest.mark.parametrize("sparsity", [sparsity for _, sparsity in METHODS], ids=[n for n, _ in METHODS])
+
+
+def at(sparsity: dict[str, Any], target: float) -> dict[str, Any]:
+    """The same method with another target, where it has one."""
+    return {**sparsity, "target": target} if "target" in sparsity else sparsity
+
+
+def copies(tensors: list[Any]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def same(a: list[Any], b: list[Any]) -> bool:
+    """Equal bit by bit: -0.0 is not 0.0."""
+    return all(torch.equal(x.view(torch.int64), y.view(torch.int64)) for x, y in zip(a, b, strict=True))
+
+
+def sparse_of(training: Training) -> list[Tensor]:
+    with sparse_weights(training.weights, training.method):
+        return copies(training.weights)
+
+
+# -- density ----------------------------------------------------------------------------------------------------
+
+
+@every_method
+@hypothesis.settings(max_examples=30)
+@given(target=st.floats(0.01, 0.99))
+def test_density_hits_the_target(tiny_trial: TinyTrial, sparsity: dict[str, Any], target: float) -> None:
+    spec = tiny_trial(sparsity=at(sparsity, target))
+    training = start(spec)
+    training.method.refresh(1.0, training.weights)
+    total = sum(weight.numel() for weight in training.weights)
+    zeros = total - sum(nonzeros(sparse_of(training)))
+    assert training.method.at_target
+    if spec.sparsity.target == 0:
+        assert zeros == 0
+    else:
+        assert abs(zeros - (math.floor((total - 1) * target) + 1)) <= 1
+
+
+@every_method
+def test_sparsity_0_is_bit_identical_to_dense(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    dense = trained(tiny_trial(sparsity={"method": "dense"}))
+    nothing_pruned = trained(tiny_trial(sparsity=at(sparsity, 0.0)))
+    assert not same(dense.weights, start(tiny_trial()).weights)
+    assert same(list(dense.net.parameters()), list(nothing_pruned.net.parameters()))
+
+
+@every_method
+def test_the_target_matters(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    """The guard of the test above: training at the method's own target does differ from dense training."""
+    dense, training = trained(tiny_trial(sparsity={"method": "dense"})), trained(tiny_trial(sparsity=sparsity))
+    assert same(dense.weights, training.weights) == (sparsity["method"] == "dense")
+
+
+# -- the scope --------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_dense_weights_come_back_bit_by_bit(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    training = trained(tiny_trial(sparsity=sparsity))
+    before = copies(training.weights)
+    with sparse_weights(training.weights, training.method):
+        training.loss(0).backward()
+        assert same(training.weights, before) == (sparsity["method"] == "dense")
+    assert same(training.weights, before)
+
+
+@every_method
+def test_dense_weights_come_back_after_an_exception(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    training = trained(tiny_trial(sparsity=sparsity))
+    before = copies(training.weights)
+    with pytest.raises(KeyboardInterrupt), sparse_weights(training.weights, training.method):
+        raise KeyboardInterrupt
+    assert same(training.weights, before)
+    with sparse_weights(training.weights, training.method):
+        pass  # and the scope can be opened again
+    assert same(training.weights, before)
+
+
+@every_method
+@pytest.mark.parametrize("steps", [0, STEPS])
+def test_the_scope_cannot_be_opened_twice(tiny_trial: TinyTrial, sparsity: dict[str, Any], steps: int) -> None:
+    training = trained(tiny_trial(sparsity=sparsity), steps)
+    before = copies(training.weights)
+    with (
+        pytest.raises(RuntimeError, match="open already"),
+        sparse_weights(training.weights, training.method),
+        sparse_weights(training.weights, training.method),
+    ):
+        pass
+    assert same(training.weights, before)
+    assert not training.method.in_scope
+
+
+@every_method
+def test_backward_after_the_scope_raises(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    training = trained(tiny_trial(sparsity=sparsity))
+    with sparse_weights(training.weights, training.method):
+        loss = training.loss(0)
+    if sparsity["method"] == "dense":  # θ̂ is θ: nothing can go wrong
+        loss.backward()
+    else:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+@every_method
+@pytest.mark.parametrize("steps", [0, STEPS])
+def test_saving_inside_the_scope_raises(
+    tiny_trial: TinyTrial, sparsity: dict[str, Any], steps: int, tmp_path: Path
+) -> None:
+    training = trained(tiny_trial(sparsity=sparsity), steps)
+    with sparse_weights(training.weights, training.method), pytest.raises(RuntimeError, match="inside sparse_weights"):
+        checkpoint.save(tmp_path / "a.ckpt", {}, training.method)
+    assert not list(tmp_path.iterdir())
+    checkpoint.save(tmp_path / "a.ckpt", {}, training.method)
+
+
+# -- hardening and fine-tuning ----------------------------------------------------------------------------------
+
+
+@every_method
+def test_hardening_twice_is_hardening_once(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    training = trained(tiny_trial(sparsity=sparsity))
+    sparse = sparse_of(training)
+    harden(training.weights, training.method)
+    assert same(training.weights, sparse)
+    fixed = FixedMask(training.weights, training.method.ratio)
+    harden(training.weights, fixed)
+    assert same(training.weights, sparse)
+
+
+@every_method
+def test_the_hardened_model_is_the_evaluated_one(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    training = trained(tiny_trial(sparsity=sparsity))
+    x, _ = batch(0)
+    with torch.no_grad(), sparse_weights(training.weights, training.method):
+        logits, reported = training.net(x), nonzeros(training.weights)
+    harden(training.weights, training.method)
+    assert nonzeros(training.weights) == reported
+    with torch.no_grad():
+        assert torch.equal(training.net(x), logits)
+        with sparse_weights(training.weights, FixedMask(training.weights, training.method.ratio)):
+            assert torch.equal(training.net(x), logits)
+            assert nonzeros(training.weights) == reported
+
+
+@every_method
+def test_fine_tuning_keeps_the_mask(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+    training = trained(tiny_trial(sparsity=sparsity))
+    harden(training.weights, training.method)
+    training.method = FixedMask(training.weights, training.method.ratio)
+    before, alive = copies(training.weights), [weight != 0 for weight in training.weights]
+    for step in range(STEPS):  # with the momentum that the pruned weights have from before
+        training.step(step)
+    for weights in (training.weights, sparse_of(training)):
+        assert all(torch.equal(weight != 0, mask) for weight, mask in zip(weights, alive, strict=True))
+    assert not same(training.weights, before)
+    assert training.method.at_target
+
+
+# -- going on after an interruption -----------------------------------------------------------------------------
+
+
+@every_method
+def test_resumed_training_is_bit_identical(
+    tiny_trial: TinyTrial, sparsity: dict[str, Any], digits: data.Splits, tmp_path: Path
+) -> None:
+    spec = tiny_trial(sparsity=sparsity, train={"epochs": 3, "finetune_epochs": 2})
+    whole = fit(spec, World(), lambda _: False, tmp_path / "whole", digits)
+    for epoch in range(1, 5):
+        records: list[dict[str, Any]] = []
+        stopped = fit(spec, World(), lambda r, to=records: to.append(r) or True, tmp_path / "parts", digits)  # type: ignore[misc]
+        assert (stopped["status"], stopped["epochs"]) == ("stopped", epoch)
+        assert [record["epoch"] for record in records] == list(range(1, epoch + 1))
+    parts = fit(spec, World(), lambda _: True, tmp_path / "parts", digits)
+    assert timeless(parts) == timeless(whole)
+    for name in (LAST, BEST):
+        a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
+        assert flat(a) == flat(b)
+
+
+def timeless(tree: Any) -> Any:
+    """A result, record or checkpoint without its durations."""
+    if isinstance(tree, dict):
+        return {key: timeless(value) for key, value in tree.items() if key not in ("seconds", "wall_seconds")}
+    return [timeless(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def flat(tree: Any) -> Any:
+    """The same with the bytes of each tensor in its place."""
+    if isinstance(tree, dict):
+        return {key: flat(value) for key, value in timeless(tree).items()}
+    if isinstance(tree, list):
+        return [flat(value) for value in tree]
+    return (str(tree.dtype), tuple(tree.shape), tree.numpy().tobytes()) if isinstance(tree, Tensor) else tree
+
+
+# -- two ranks --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ranks(tiny_trial: TinyTrial, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    specs = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
+    return two_ranks.run(specs, tiny_trial(train={"finetune_epochs": 1}), tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.parametrize("name", [name for name, _ in METHODS])
+def test_two_ranks_agree_with_each_other_and_with_one(
+    tiny_trial: TinyTrial, ranks: list[dict[str, Any]], name: str
+) -> None:
+    alone = trained(tiny_trial(sparsity=dict(METHODS)[name]))
+    for kind, expected in (("dense", alone.weights), ("sparse", sparse_of(alone))):
+        first, second = (rank[name][kind] for rank in ranks)
+        assert same(first, second)
+        for found, weight in zip(first, expected, strict=True):
+            torch.testing.assert_close(found, weight.detach(), rtol=1e-9, atol=1e-14)
+            assert torch.equal(found != 0, weight != 0)
+
+
+def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[dict[str, Any]]) -> None:
+    first, second = ranks
+    assert [record["epoch"] for record in first["records"]] == [1, 2, 3, 4]
+    assert timeless(first["records"]) == timeless(second["records"])
+    assert first["result"]["status"] == "finished"
+    assert timeless(first["result"]) == timeless(second["result"])

@@ -1,0 +1,46 @@
+"""What each of two ranks does: in processes of their own, so in a module that they can import."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from small_training import trained
+from torch import multiprocessing
+
+from st3sweep.spec import TrialSpec
+from st3sweep.training.loop import fit
+from st3sweep.training.world import World
+
+
+def run(small: dict[str, TrialSpec], whole: TrialSpec, folder: Path) -> list[dict[str, Any]]:
+    """What either rank came to: for each of ``small`` its weights, and the records and the result of ``fit``.
+
+    Rank 1 wants to stop ``whole`` after every epoch, which is not for it to decide.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_rank, args=(port, small, whole, folder), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+def _rank(rank: int, port: int, small: dict[str, TrialSpec], whole: TrialSpec, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    world = World(rank, 2)
+    records: list[dict[str, Any]] = []
+    result = fit(whole, world, lambda record: records.append(record) or rank == 1, folder / "trial")  # type: ignore[func-returns-value]
+    found: dict[str, Any] = {"records": records, "result": result}
+    for name, spec in small.items():
+        training = trained(spec, world=world)
+        sparse = training.method.sparsify(training.weights) or training.weights
+        found[name] = {"dense": [w.detach() for w in training.weights], "sparse": [w.detach() for w in sparse]}
+    torch.save(found, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()

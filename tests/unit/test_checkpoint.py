@@ -1,0 +1,128 @@
+"""Checkpoints that were cut short, altered, or written by a process that died; none of them may be believed."""
+
+from __future__ import annotations
+
+import fractions
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from st3sweep.sparse.method import Method
+from st3sweep.training import checkpoint
+from st3sweep.training.checkpoint import CheckpointError, load, load_latest, previous, save
+
+
+def state(epoch: int) -> dict[str, Any]:
+    return {"epoch": epoch, "w": torch.full((2, 3), float(epoch)), "history": [{"loss": 0.5, "at": True}], "best": None}
+
+
+def epoch_of(path: Path) -> int | None:
+    saved, _ = load_latest(path)
+    return None if saved is None else saved["epoch"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A checkpoint of epoch 2 with that of epoch 1 behind it."""
+    path = tmp_path / "last.ckpt"
+    for epoch in (1, 2):
+        save(path, state(epoch), Method(), keep_previous=True)
+    return path
+
+
+def test_loads_what_was_saved(path: Path) -> None:
+    for file, epoch in ((path, 2), (previous(path), 1)):
+        saved = load(file)
+        assert torch.equal(saved.pop("w"), state(epoch)["w"])
+        assert saved == {key: value for key, value in state(epoch).items() if key != "w"}
+    assert sorted(path.parent.iterdir()) == [path, previous(path)]
+
+
+def test_keeps_the_previous_one_only_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    for epoch in (1, 2):
+        save(path, state(epoch), Method())
+    assert list(tmp_path.iterdir()) == [path]
+    assert epoch_of(path) == 2
+
+
+@pytest.mark.parametrize("size", [0, 3, 8, 20, 39, 40, 41, 500, -1])
+def test_a_truncated_file_is_refused(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match=rf"{path}: truncated or altered"):
+        load(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
+def test_an_altered_byte_is_found(path: Path, where: float, bits: int) -> None:
+    content = bytearray(previous(path).read_bytes())
+    content[int(where * len(content))] ^= bits
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=str(path)):
+        load(path)
+
+
+def test_the_previous_one_stands_in_and_the_refusal_is_told(path: Path) -> None:
+    assert load_latest(path)[1] == []
+    path.write_bytes(path.read_bytes()[:-1])
+    saved, refused = load_latest(path)
+    assert saved is not None
+    assert saved["epoch"] == 1
+    assert len(refused) == 1
+    assert refused[0].startswith(f"{path}: ")
+    previous(path).write_bytes(b"")
+    saved, refused = load_latest(path)
+    assert saved is None
+    assert [str(path) in refused[0], str(previous(path)) in refused[1]] == [True, True]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert load_latest(tmp_path / "last.ckpt") == (None, [])
+
+
+def test_a_temporary_file_left_behind_does_no_harm(path: Path) -> None:
+    leftover = path.with_name(f".{path.name}.tmp")
+    leftover.write_bytes(path.read_bytes()[:100])
+    assert epoch_of(path) == 2
+    save(path, state(3), Method(), keep_previous=True)
+    assert epoch_of(path) == 3
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_dying_while_saving_leaves_a_whole_one(path: Path, monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    """The process dies after 0, 1 or 2 of the three calls that make the file last: fsync, replace, replace."""
+    done: list[str] = []
+
+    def until_it_dies(real: Any) -> Any:
+        def wrapped(*args: Any) -> None:
+            if len(done) == calls:
+                raise KeyboardInterrupt
+            done.append(real.__name__)
+            real(*args)
+
+        return wrapped
+
+    monkeypatch.setattr(checkpoint.os, "fsync", until_it_dies(os.fsync))
+    monkeypatch.setattr(checkpoint.os, "replace", until_it_dies(os.replace))
+    with pytest.raises(KeyboardInterrupt):
+        save(path, state(3), Method(), keep_previous=True)
+    monkeypatch.undo()
+    assert done == ["fsync", "replace"][:calls]
+    assert epoch_of(path) == 2
+    save(path, state(3), Method(), keep_previous=True)
+    assert epoch_of(path) == 3
+
+
+def test_runs_nobodys_code(path: Path) -> None:
+    """A whole file, checksum and all, with an object in it that is neither a tensor nor a plain value."""
+    save(path, {"half": fractions.Fraction(1, 2)}, Method(), keep_previous=True)
+    with pytest.raises(CheckpointError, match=f"{path}: .*tensors and plain values"):
+        load(path)
+    assert epoch_of(path) == 2

@@ -1,0 +1,71 @@
+"""Counts of weights and multiply-accumulates: published totals to the unit, single layers by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from st3sweep.cost import gflops, layer_costs
+from st3sweep.models.cifar_resnet import CifarResNet
+from st3sweep.models.mobilenet_v1 import MobileNetV1
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "weights", "macs"),
+    [
+        (CifarResNet(20, 16, 10), 32, 270_896, 40_813_184),
+        (CifarResNet(20, 16, 100), 32, 276_656, 40_818_944),
+        (MobileNetV1(1000), 224, 4_209_088, 568_740_352),
+    ],
+    ids=["resnet20-10", "resnet20-100", "mobilenet_v1"],
+)
+def test_published_totals(model: nn.Module, size: int, weights: int, macs: int) -> None:
+    costs = layer_costs(model, (3, size, size))
+    assert sum(cost.numel for cost in costs) == weights
+    assert sum(cost.macs for cost in costs) == macs
+    assert gflops(costs) == macs / 1e9
+
+
+class Few(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(4, 4, 5, padding=2, groups=4)
+        self.twice = nn.Conv2d(4, 4, 1, bias=False)
+        self.bn = nn.BatchNorm2d(4)
+        self.unused = nn.Linear(7, 7)
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.depthwise(self.conv(x)))
+        return self.fc(self.twice(self.twice(x)).mean(dim=(2, 3)))
+
+
+def test_layers_by_hand() -> None:
+    costs = layer_costs(Few(), (3, 12, 8))  # 6x4 positions after the stride
+    assert [(c.name, c.shape, c.numel, c.macs) for c in costs] == [
+        ("conv", (4, 3, 3, 3), 108, 108 * 24),
+        ("depthwise", (4, 1, 5, 5), 100, 100 * 24),
+        ("twice", (4, 4, 1, 1), 16, 2 * 16 * 24),
+        ("unused", (7, 7), 49, 0),
+        ("fc", (10, 4), 40, 40),
+    ]
+
+
+def test_sparse_cost_by_hand() -> None:
+    costs = layer_costs(Few(), (3, 12, 8))
+    found = gflops(costs, [0.5, 0.25, 0.0, 0.1, 0.75])
+    assert found == pytest.approx((1296 + 600 + 0 + 0 + 30) / 1e9, rel=1e-12)
+    with pytest.raises(ValueError, match="argument"):
+        gflops(costs, [0.5])
+
+
+def test_the_model_is_not_touched() -> None:
+    model = Few().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    layer_costs(model, (3, 12, 8))
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.device.type == "cpu" for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())

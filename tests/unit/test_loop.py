@@ -1,0 +1,229 @@
+"""``fit`` on a few digits: which epoch is the result, what the test set is read for, how a trial goes on or fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from st3sweep import data
+from st3sweep.data.images import ArrayImages
+from st3sweep.results import EPOCHS, LAYERS, TRIALS
+from st3sweep.spec import TrialSpec
+from st3sweep.training import checkpoint
+from st3sweep.training.checkpoint import load, previous
+from st3sweep.training.loop import BEST, LAST, Diverged, fit
+from st3sweep.training.world import World
+
+TinyTrial = Callable[..., TrialSpec]
+Record = dict[str, Any]
+
+
+class Watched(ArrayImages):
+    """Images that remember how many epochs had been reported whenever they were looked at."""
+
+    def __init__(self, images: ArrayImages, records: list[Record]):
+        super().__init__(images.on(images.labels.device).numpy(), images.labels.numpy(), images.sample_ids.numpy())
+        self.records = records
+        self.looks: list[int] = []
+
+    def fetch(self, indices: Tensor, seed: int, epoch: int, train: bool) -> Tensor:
+        self.looks.append(len(self.records))
+        return super().fetch(indices, seed, epoch, train)
+
+
+class Finished(NamedTuple):
+    """A trial that has ended."""
+
+    result: Record
+    records: list[Record]
+    test: Watched
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_trial: TinyTrial) -> TrialSpec:
+    return tiny_trial(train={"epochs": 5, "finetune_epochs": 1})
+
+
+@pytest.fixture(scope="module")
+def finished(spec: TrialSpec, digits: data.Splits, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    records: list[Record] = []
+    test = Watched(digits.test, records)  # type: ignore[arg-type]
+    splits = data.Splits(digits.train, digits.validation, test, digits.num_classes, digits.mean, digits.std)
+    folder = tmp_path_factory.mktemp("fit")
+    result = fit(spec, World(), lambda record: bool(records.append(record)), folder, splits)  # type: ignore[func-returns-value]
+    return Finished(result, records, test, folder)
+
+
+def collect(
+    spec: TrialSpec, folder: Path, splits: data.Splits, until: int | None = None
+) -> tuple[Record, list[Record]]:
+    """Result and records of ``fit``, told to stop after epoch ``until``."""
+    records: list[Record] = []
+
+    def report(record: Record) -> bool:
+        records.append(record)
+        return record["epoch"] == until
+
+    return fit(spec, World(), report, folder, splits), records
+
+
+def timeless(record: Record) -> Record:
+    return {key: value for key, value in record.items() if key not in ("seconds", "wall_seconds")}
+
+
+def test_records_and_result_have_the_columns_of_the_tables(finished: Finished) -> None:
+    result, records, _, _ = finished
+    assert {"trial", *records[0]} == set(EPOCHS.names)
+    assert {"trial", *result["layers"][0]} == set(LAYERS.names)
+    assert set(result) - {"layers"} <= set(TRIALS.names)
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert [record["progress"] for record in records] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert (result["status"], result["epochs"]) == ("finished", 6)
+
+
+def test_the_best_epoch_is_one_at_the_target(finished: Finished) -> None:
+    result, records, _, _ = finished
+    assert [record["at_target"] for record in records] == [False, False, True, True, True, True]
+    assert all(record["sparsity"] == pytest.approx(0.8, abs=1e-3) for record in records[2:])
+    assert [record["ratio"] for record in records[2:]] == [0.8] * 4
+    at_target = [record for record in records if record["at_target"]]
+    best = next(record for record in records if record["epoch"] == result["best_epoch"])
+    assert best in at_target
+    assert best["val_top1"] == max(record["val_top1"] for record in at_target) == result["val_top1"]
+
+
+def test_an_epoch_before_the_target_is_never_the_best(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    """At the target next to nothing is left of the network: every earlier epoch is better."""
+    spec = tiny_trial(sparsity={"target": 0.995, "ramp": {"start": 0.9, "end": 1.0}})
+    result, records = collect(spec, tmp_path, digits)
+    assert max(record["val_top1"] for record in records[:-1]) > records[-1]["val_top1"] == result["val_top1"]
+    assert result["best_epoch"] == 3
+
+
+def test_sparsity_and_gflops_are_those_of_the_best_epoch(finished: Finished) -> None:
+    result, records, _, folder = finished
+    best, layers = records[result["best_epoch"] - 1], result["layers"]
+    assert (result["gflops"], result["sparsity"]) == (best["gflops"], best["sparsity"])
+    numel = sum(layer["numel"] for layer in layers)
+    assert result["sparsity"] == pytest.approx(1 - sum(l["numel"] * l["density"] for l in layers) / numel)  # noqa: E741
+    assert result["gflops"] == pytest.approx(sum(layer["macs"] for layer in layers) / 1e9)
+    assert result["gflops_dense"] == pytest.approx(sum(layer["macs_dense"] for layer in layers) / 1e9)
+    assert all(layer["macs"] == layer["macs_dense"] * layer["density"] for layer in layers)
+    assert [layer["position"] for layer in layers] == list(range(10))
+    assert layers[0]["shape"] == "4x1x3x3"
+    weights, taus = load(folder / BEST)["model"], [layer["threshold"] for layer in layers]
+    counted = [
+        int((weights[f"{layer['layer']}.weight"].abs() > tau).sum()) for layer, tau in zip(layers, taus, strict=True)
+    ]
+    if result["best_epoch"] <= 5:  # before the mask was fixed, when thresholds mean something
+        assert [layer["density"] * layer["numel"] for layer in layers] == pytest.approx(counted)
+
+
+def test_the_test_set_is_read_once_and_at_the_end(finished: Finished) -> None:
+    result, records, test, _ = finished
+    assert test.looks == [len(records)]  # its 297 images are one batch
+    assert 0 <= result["test_top1"] <= 100
+
+
+def test_no_test_set_no_test_accuracy(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:
+    splits = data.Splits(digits.train, digits.validation, None, digits.num_classes, digits.mean, digits.std)
+    result, _ = collect(tiny_trial(train={"epochs": 1}), tmp_path, splits)
+    assert (result["status"], result["test_top1"]) == ("finished", None)
+
+
+def test_the_test_accuracy_is_that_of_the_best_epoch(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    """With the validation images as test set, both accuracies are of the same weights, a fine-tuned mask's too."""
+    splits = data.Splits(
+        digits.train, digits.validation, digits.validation, digits.num_classes, digits.mean, digits.std
+    )
+    best_epochs = set()
+    for lr in (1e-6, 0.3):  # fine-tuning that changes nothing, and one that does harm or good
+        spec = tiny_trial(train={"epochs": 4, "finetune_epochs": 2, "finetune_lr": lr})
+        result, _ = collect(spec, tmp_path / str(lr), splits)
+        assert result["test_top1"] == result["val_top1"]
+        best_epochs.add(result["best_epoch"])
+    assert min(best_epochs) <= 4
+
+
+def test_fine_tuning_fixes_the_zeros(finished: Finished) -> None:
+    _, records, _, folder = finished
+    assert records[5]["gflops"] == records[4]["gflops"]
+    assert records[5]["lr"] == pytest.approx(1e-3)
+    masks = load(folder / LAST)["method"]["masks"]
+    zeros = sum(int((~mask).sum()) for mask in masks)
+    assert zeros / sum(mask.numel() for mask in masks) == pytest.approx(records[4]["sparsity"])
+
+
+def test_a_trial_resumed_after_its_end_only_reports_again(
+    spec: TrialSpec, digits: data.Splits, finished: Finished
+) -> None:
+    result, records, _, folder = finished
+    before = (folder / LAST).read_bytes()
+    again, reported = collect(spec, folder, digits)
+    assert reported == records
+    assert timeless(again) == timeless(result)
+    assert (folder / LAST).read_bytes() == before
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1000])
+def test_a_damaged_checkpoint_costs_one_epoch(
+    spec: TrialSpec,
+    digits: data.Splits,
+    finished: Finished,
+    tmp_path: Path,
+    kept_bytes: int,
+) -> None:
+    _, first = collect(spec, tmp_path, digits, until=3)
+    last = tmp_path / LAST
+    last.write_bytes(last.read_bytes()[:kept_bytes])
+    with pytest.warns(RuntimeWarning, match=f"{last}: truncated or altered"):
+        _, second = collect(spec, tmp_path, digits, until=3)
+    assert [[record["epoch"] for record in part] for part in (first, second)] == [[1, 2, 3], [1, 2, 3]]
+    assert [load(file)["epoch"] for file in (last, previous(last))] == [3, 2], "the damaged one is not kept"
+    result, records = collect(spec, tmp_path, digits)
+    assert [timeless(record) for record in records] == [timeless(record) for record in finished.records]
+    assert timeless(result) == timeless(finished.result)
+
+
+def test_a_trial_whose_checkpoints_are_all_damaged_starts_anew(
+    spec: TrialSpec, digits: data.Splits, tmp_path: Path
+) -> None:
+    _, first = collect(spec, tmp_path, digits, until=2)
+    for file in (tmp_path / LAST, previous(tmp_path / LAST)):
+        file.write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="truncated or altered"):
+        _, second = collect(spec, tmp_path, digits, until=2)
+    assert [timeless(record) for record in second] == [timeless(record) for record in first]
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:
+    spec = tiny_trial(optim={"lr": 1e9, "clip_norm": None, "schedule": {"kind": "cosine", "warmup": 0.99}})
+    with pytest.raises(Diverged, match=r"the training loss is (nan|inf) in epoch 1$"):
+        collect(spec, tmp_path, digits)
+    assert not list(tmp_path.iterdir()), "what diverged is not a checkpoint"
+
+
+def test_learning_happens(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:
+    """On 600 digits a pruned network is far above chance after five epochs."""
+    spec = tiny_trial(data={"train_limit": 600}, model={"width": 8}, train={"epochs": 5}, sparsity={"target": 0.5})
+    result, records = collect(spec, tmp_path, data.load(spec.data))
+    assert result["val_top1"] > 40
+    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    assert np.isfinite(result["test_top1"])
+
+
+def test_the_checkpoint_has_the_plain_keys_of_the_model(finished: Finished) -> None:
+    *_, folder = finished
+    keys = checkpoint.load(folder / BEST)["model"]
+    assert {"conv1.weight", "stage2.0.shortcut.0.weight", "fc.weight", "fc.bias"} <= set(keys)
+    assert not [key for key in keys if "parametrizations" in key or "_orig" in key or "mask" in key]

@@ -1,0 +1,137 @@
+"""A slot's mailbox: jobs in order, an open job for new workers, and an end for a job that kills them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from st3sweep.sweep.mailbox import Mailbox
+
+FIRST, SECOND = {"trial": 0}, {"trial": 1}
+NOTHING = 0.01  # seconds to wait for what must not come
+
+
+def run(story: Callable[[Mailbox], Awaitable[Any]], max_attempts: int = 3) -> None:
+    async def told() -> None:
+        await asyncio.wait_for(story(Mailbox(max_attempts)), 10)
+
+    asyncio.run(told())
+
+
+async def still_waits(call: Awaitable[Any]) -> bool:
+    task = asyncio.ensure_future(call)
+    done, _ = await asyncio.wait([task], timeout=NOTHING)
+    task.cancel()
+    return not done
+
+
+def test_jobs_and_messages_in_order() -> None:
+    async def story(box: Mailbox) -> None:
+        await box.put(FIRST)
+        assert [await box.take(rank, 0) for rank in (0, 1)] == [(1, FIRST), (1, FIRST)]
+        await box.report(1, {"epoch": 1})
+        await box.report(1, {"epoch": 2})
+        await box.report(1, {"status": "finished"})
+        assert await box.next_messages(1) == [{"epoch": 1}, {"epoch": 2}, {"status": "finished"}]
+        assert await box.next_messages(NOTHING) == []
+        await box.put(SECOND)
+        assert [await box.take(rank, 1) for rank in (0, 1)] == [(2, SECOND), (2, SECOND)]
+
+    run(story)
+
+
+def test_takers_wait_for_a_job_and_readers_for_a_message() -> None:
+    async def story(box: Mailbox) -> None:
+        assert await still_waits(box.take(0, 0))
+        taker = asyncio.create_task(box.take(0, 0))
+        reader = asyncio.create_task(box.next_messages(5))
+        await asyncio.sleep(NOTHING)
+        await box.put(FIRST)
+        assert await taker == (1, FIRST)
+        assert not reader.done()
+        await box.report(1, {"epoch": 1})
+        assert await reader == [{"epoch": 1}]
+        assert await still_waits(box.take(0, 1)), "it has taken this one"
+
+    run(story)
+
+
+def test_a_new_worker_gets_the_open_job_but_not_one_that_is_over() -> None:
+    async def story(box: Mailbox) -> None:
+        await box.put(FIRST)
+        assert await box.take(0, 0) == (1, FIRST)
+        assert await box.take(0, 0) == (1, FIRST), "the worker was replaced"
+        await box.report(1, {"status": "finished"})
+        assert await still_waits(box.take(0, 0))
+        await box.put(SECOND)
+        assert await box.take(0, 0) == (2, SECOND)
+
+    run(story)
+
+
+def test_a_job_that_takes_its_workers_down_fails_and_the_next_is_taken() -> None:
+    async def story(box: Mailbox) -> None:
+        await box.put(FIRST)
+        for _ in range(2):
+            assert await box.take(0, 0) == (1, FIRST)
+            assert await box.take(1, 0) == (1, FIRST), "only rank 0 counts"
+        third = asyncio.create_task(box.take(0, 0))
+        assert await box.next_messages(5) == [{"status": "failed", "error": "its workers died 2 times"}]
+        assert not third.done()
+        await box.put(SECOND)
+        assert await third == (2, SECOND)
+        assert await box.take(0, 0) == (2, SECOND), "the count starts again with a job"
+
+    run(story, max_attempts=2)
+
+
+def test_closing_releases_everybody() -> None:
+    async def story(box: Mailbox) -> None:
+        takers = [asyncio.create_task(box.take(rank, 0)) for rank in (0, 1)]
+        await asyncio.sleep(NOTHING)
+        await box.close()
+        assert await asyncio.gather(*takers) == [None, None]
+        assert await box.take(0, 5) is None
+
+    run(story)
+
+
+@pytest.mark.parametrize("late", [{"epoch": 9}, {"status": "failed", "error": "late"}])
+def test_a_report_of_an_old_job_is_ignored(late: dict[str, Any]) -> None:
+    async def story(box: Mailbox) -> None:
+        await box.put(FIRST)
+        await box.take(0, 0)
+        await box.report(1, {"status": "finished"})
+        await box.report(1, late)
+        assert await box.next_messages(1) == [{"status": "finished"}]
+        await box.put(SECOND)
+        await box.report(1, late)
+        assert await box.next_messages(NOTHING) == []
+        assert await box.take(0, 1) == (2, SECOND), "it is open still"
+
+    run(story)
+
+
+def test_messages_of_a_job_go_with_it() -> None:
+    async def story(box: Mailbox) -> None:
+        await box.put(FIRST)
+        await box.report(1, {"epoch": 1})
+        await box.put(SECOND)
+        assert await box.next_messages(NOTHING) == []
+
+    run(story)
+
+
+def test_stop_is_the_answer_to_a_report_until_the_next_job() -> None:
+    async def story(box: Mailbox) -> None:
+        await box.put(FIRST)
+        assert not await box.report(1, {"epoch": 1})
+        await box.stop()
+        assert await box.report(1, {"epoch": 2})
+        await box.put(SECOND)
+        assert not await box.report(2, {"epoch": 1})
+
+    run(story)

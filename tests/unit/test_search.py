@@ -1,0 +1,287 @@
+"""Optuna's study in its real journal: what is asked, what is told, and what a killed run leaves for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from st3sweep.loading import load_space
+from st3sweep.space import Point, Space
+from st3sweep.sweep.ledger import Ledger
+from st3sweep.sweep.search import JOURNAL, Exhausted, Searcher
+
+MakeSpace = Callable[..., Space]
+SAMPLERS = ["tpe", "nsga2", "random", "grid"]
+SPACE: dict[str, Any] = {
+    "schema": "st3sweep/v1",
+    "name": "study",
+    "seed": 7,
+    "trial": {"model": {"arch": "cifar_resnet"}, "data": {"dataset": "digits"}},
+    "search": {
+        "sparsity.method": {"choice": ["st3", "dense"]},
+        "sparsity.target": {"float": [0.5, 0.99], "scale": "log1m", "when": {"sparsity.method": "st3"}},
+        "optim.lr": {"float": [0.01, 1.0], "scale": "log"},
+        "model.depth": {"int": [8, 20], "step": 6},
+    },
+    "constraints": ["optim.lr <= 0.3"],
+    "budget": {"trials": 12},
+}
+GRID: dict[str, Any] = {
+    **SPACE,
+    "search": {
+        "sparsity.method": {"choice": ["st3", "dense"]},
+        "sparsity.target": {"choice": [0.5, 0.9], "when": {"sparsity.method": "st3"}},
+        "model.depth": {"int": [8, 20], "step": 6},
+    },
+    "constraints": ["model.depth + 100 * sparsity.target <= 105"],
+}
+GRID_POINTS = [("st3", 0.5, 8), ("st3", 0.9, 8), ("st3", 0.5, 14), ("st3", 0.9, 14), ("st3", 0.5, 20)]
+GRID_POINTS += [("dense", None, 8), ("dense", None, 14), ("dense", None, 20)]
+
+
+@pytest.fixture
+def make_space(tmp_path: Path) -> MakeSpace:
+    def make(sampler: str, **changes: Any) -> Space:
+        fields = {**(GRID if sampler == "grid" else SPACE), "searcher": {"sampler": sampler}, **changes}
+        path = tmp_path / "space.yaml"
+        path.write_text(yaml.safe_dump(fields, sort_keys=False))
+        return load_space(path)
+
+    return make
+
+
+def folder(tmp_path: Path, name: str = "run") -> Path:
+    (tmp_path / name).mkdir(exist_ok=True)
+    return tmp_path / name
+
+
+def told(searcher: Searcher, count: int) -> list[Point]:
+    """The next ``count`` points; what becomes of a trial depends on its point alone."""
+    points = []
+    for _ in range(count):
+        number, point = searcher.ask()
+        searcher.tell(number, values_of(point))
+        points.append(point)
+    return points
+
+
+def values_of(point: Point) -> list[float]:
+    cost = 1 - point.get("sparsity.target", 0.0)
+    return [50 + 10 * cost + point["model.depth"] / 10, cost * point["model.depth"]]
+
+
+class Killed(Exception):
+    """The process died."""
+
+
+def run_on(space: Space, where: Path, budget: int, dies_after: str | None = None) -> dict[int, Point]:
+    """One process's part of a run, as the runner goes about it: its ledger's points when ``budget`` are done.
+
+    ``dies_after`` names the action after whose third time the process dies.
+    """
+    actions: list[str] = []
+
+    def did(action: str) -> None:
+        actions.append(action)
+        if actions.count(action) == 3 and action == dies_after:
+            ledger.close()
+            raise Killed
+
+    ledger = Ledger(where)
+    searcher = Searcher(space, where)
+    searcher.reconcile(ledger)
+    for trial in ledger.unfinished():
+        ledger.add_done(
+            trial.number, "finished", dict(zip(("val_top1", "gflops"), values_of(trial.params), strict=True))
+        )
+        searcher.tell(trial.number, values_of(trial.params))
+    while len(ledger.trials) < budget:
+        try:
+            number, point = searcher.ask()
+        except Exhausted:
+            break
+        did("ask")
+        ledger.add_trial(number, point, {}, "", 1)
+        did("start")
+        val_top1, gflops = values_of(point)
+        ledger.add_done(number, "finished", {"val_top1": val_top1, "gflops": gflops})
+        did("done")
+        searcher.tell(number, [val_top1, gflops])
+        did("tell")
+    ledger.close()
+    return {number: trial.params for number, trial in ledger.trials.items()}
+
+
+def as_tuple(point: Point) -> tuple[Any, ...]:
+    return point["sparsity.method"], point.get("sparsity.target"), point["model.depth"]
+
+
+# -- what is asked ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_points_are_in_bounds_meet_the_constraints_and_make_trials(
+    sampler: str, make_space: MakeSpace, tmp_path: Path
+) -> None:
+    space = make_space(sampler)
+    for point in told(Searcher(space, folder(tmp_path)), 8):
+        assert space.allows(point)
+        assert ("sparsity.target" in point) == (point["sparsity.method"] == "st3"), "absent where it is not searched"
+        assert 0.5 <= point.get("sparsity.target", 0.5) <= 0.99
+        assert 0.01 <= point.get("optim.lr", 0.1) <= 0.3
+        assert point["model.depth"] in (8, 14, 20)
+        trial = space.trial_for(point)
+        assert (trial.sparsity.method, trial.model.depth) == (point["sparsity.method"], point["model.depth"])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_same_seed_asks_for_the_same_points(sampler: str, make_space: MakeSpace, tmp_path: Path) -> None:
+    first, second = (told(Searcher(make_space(sampler), folder(tmp_path, name)), 8) for name in ("a", "b"))
+    assert first == second
+    if sampler != "grid":
+        assert len({str(point) for point in first}) == 8
+        assert told(Searcher(make_space(sampler, seed=8), folder(tmp_path, "c")), 8) != first
+
+
+def test_tpe_learns(make_space: MakeSpace, tmp_path: Path) -> None:
+    """After its random start it asks for other points than a random search does, and for better ones."""
+    space = make_space("tpe", searcher={"sampler": "tpe", "startup_trials": 4})
+    random = make_space("random")
+    points, others = told(Searcher(space, folder(tmp_path, "a")), 8), told(Searcher(random, folder(tmp_path, "b")), 8)
+    assert points[:4] == others[:4]
+    assert points[4:] != others[4:]
+
+
+def test_points_that_violate_a_constraint_are_failed_trials(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space("random", constraints=["optim.lr <= 0.05"])
+    searcher = Searcher(space, folder(tmp_path))
+    numbers = [searcher.ask()[0] for _ in range(4)]
+    rejected = [trial for trial in searcher.study.trials if trial.number not in numbers]
+    assert len(rejected) >= 3
+    for trial in rejected:
+        assert trial.state == TrialState.FAIL
+        assert trial.user_attrs == {"status": "violates a constraint"}
+        assert trial.params["optim.lr"] > 0.05
+
+
+def test_the_grid_is_every_allowed_point_once(make_space: MakeSpace, tmp_path: Path) -> None:
+    searcher = Searcher(make_space("grid"), folder(tmp_path))
+    assert [as_tuple(point) for point in told(searcher, 8)] == GRID_POINTS
+    with pytest.raises(Exhausted, match="every point"):
+        searcher.ask()
+
+
+def test_a_point_of_the_grid_that_failed_is_not_run_again(make_space: MakeSpace, tmp_path: Path) -> None:
+    searcher = Searcher(make_space("grid"), folder(tmp_path))
+    number, point = searcher.ask()
+    searcher.tell(number, None, "Diverged: the training loss is nan in epoch 1")
+    assert point not in told(searcher, 7)
+
+
+# -- what is told -----------------------------------------------------------------------------------------------
+
+
+def test_a_failed_trial_is_fail_with_its_error(make_space: MakeSpace, tmp_path: Path) -> None:
+    searcher = Searcher(make_space("random"), folder(tmp_path))
+    number, _ = searcher.ask()
+    searcher.tell(number, None, "DataError: no such folder")
+    trial = searcher.study.trials[number]
+    assert (trial.state, trial.user_attrs["error"]) == (TrialState.FAIL, "DataError: no such folder")
+    assert trial.values is None
+
+
+def test_optuna_reads_the_study_without_us(make_space: MakeSpace, tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    points = told(Searcher(make_space("random"), where), 5)
+    study = optuna.load_study(study_name="study", storage=JournalStorage(JournalFileBackend(str(where / JOURNAL))))
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["val_top1", "gflops"]
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert [trial.values for trial in complete] == [values_of(point) for point in points]
+    for trial, point in zip(complete, points, strict=True):
+        assert trial.params["optim.lr"] == point["optim.lr"]
+        assert ("-log(1-sparsity.target)" in trial.params) == ("sparsity.target" in point)
+    assert study.best_trials
+
+
+# -- what a killed run leaves -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+@pytest.mark.parametrize("dies_after", ["ask", "start", "done", "tell"])
+def test_a_killed_run_goes_on_to_the_same_set_of_points(
+    sampler: str, dies_after: str, make_space: MakeSpace, tmp_path: Path
+) -> None:
+    space = make_space(sampler)
+    undisturbed = run_on(space, folder(tmp_path, "a"), 8)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            run_on(space, folder(tmp_path, "b"), 8, dies_after)
+    resumed = run_on(space, folder(tmp_path, "b"), 8)
+    assert len(undisturbed) == 8
+    assert list(resumed.values()) == list(undisturbed.values())
+    study = Searcher(space, folder(tmp_path, "b")).study
+    assert [t.number for t in study.get_trials(states=(TrialState.COMPLETE,))] == list(resumed)
+    assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+def test_killed_between_choosing_a_point_of_the_grid_and_asking_for_it(make_space: MakeSpace, tmp_path: Path) -> None:
+    space, where = make_space("grid"), folder(tmp_path)
+    run_on(space, where, 3)
+    Searcher(space, where).study.enqueue_trial({"sparsity.method": "st3", "sparsity.target": 0.9, "model.depth": 8})
+    points = run_on(space, where, 8)
+    assert sorted(map(str, map(as_tuple, points.values()))) == sorted(map(str, GRID_POINTS))
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+@pytest.mark.parametrize("cut", range(1, 400, 57))
+def test_killed_while_writing_the_journal(sampler: str, cut: int, make_space: MakeSpace, tmp_path: Path) -> None:
+    """The file ends ``cut`` bytes early, mostly within a line: every trial that the ledger has can still be told."""
+    space, where = make_space(sampler), folder(tmp_path)
+    searcher = Searcher(space, where)
+    told(searcher, 3)
+    size = (where / JOURNAL).stat().st_size
+    started = searcher.ask()
+    journal = (where / JOURNAL).read_bytes()
+    (where / JOURNAL).write_bytes(journal[: max(size, len(journal) - cut)])
+    points = run_on(space, where, 4)
+    assert started[1] in points.values()
+    assert len(Searcher(space, where).study.get_trials(states=(TrialState.COMPLETE,))) == 7
+
+
+def test_the_study_learns_what_the_ledger_knows(make_space: MakeSpace, tmp_path: Path) -> None:
+    space, where = make_space("random"), folder(tmp_path)
+    searcher, ledger = Searcher(space, where), Ledger(where)
+    finished, failed, not_finite, running, unknown = (searcher.ask()[0] for _ in range(5))
+    for number in (finished, failed, not_finite, running):
+        ledger.add_trial(number, {}, {}, "", 1)
+    ledger.add_done(finished, "finished", {"val_top1": 80.0, "gflops": 0.1})
+    ledger.add_done(failed, "failed", {}, "it broke")
+    ledger.add_done(not_finite, "failed", {"val_top1": float("nan"), "gflops": 0.1}, "an objective is not a number")
+    again = Searcher(space, where)
+    for _ in range(2):  # a second time changes nothing
+        again.reconcile(Ledger(where))
+        trials = again.study.trials
+        assert (trials[finished].state, trials[finished].values) == (TrialState.COMPLETE, [80.0, 0.1])
+        assert [trials[n].state for n in (failed, not_finite, unknown)] == [TrialState.FAIL] * 3
+        assert trials[running].state == TrialState.RUNNING
+        assert [trials[n].user_attrs["error"] for n in (failed, unknown)] == [
+            "it broke",
+            "asked for, but never started",
+        ]
+
+
+def test_a_lock_that_a_killed_process_left_is_removed(make_space: MakeSpace, tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    told(Searcher(make_space("random"), where), 1)
+    (where / f"{JOURNAL}.lock").symlink_to(where / JOURNAL)
+    told(Searcher(make_space("random"), where), 1)
+    assert not (where / f"{JOURNAL}.lock").is_symlink()
