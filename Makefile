@@ -28,14 +28,15 @@ slow: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "st3sweep needs Python 3.11 or newer; this is " \
 	    + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
-	if command -v uv > /dev/null; then \
+	@echo "installing into .venv: some gigabytes, a few minutes"
+	@if command -v uv > /dev/null; then \
 	    uv venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv && \
 	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
 	else \
 	    $(PYTHON) -m venv --clear .venv && \
 	    $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
 	fi
-	touch $(READY)
+	@touch $(READY)
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
