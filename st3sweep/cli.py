@@ -17,7 +17,6 @@ import typer
 from rich.console import Console
 
 from st3sweep.errors import SpecError, UserError
-from st3sweep.results import ResultsError
 
 app = typer.Typer(
     help="Find the best accuracy for every GFLOP that a convolutional network may spend.",
@@ -179,7 +178,7 @@ def _clear_errors() -> Iterator[None]:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         sys.exit(2)
-    except (UserError, ResultsError) as error:
+    except UserError as error:
         print(f"st3sweep: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

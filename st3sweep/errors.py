@@ -46,6 +46,10 @@ class UserError(Exception):
     """Anything else that the user can mend: a missing run, a folder in use. One line, exit code 2."""
 
 
+class ResultsError(UserError):
+    """A run's tables cannot be read; the message says which file and why."""
+
+
 def near_match(word: str, allowed: Iterable[str]) -> str:
     """``"; did you mean X?"`` where one of ``allowed`` is close to ``word``, else the empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)

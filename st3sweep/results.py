@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from st3sweep.errors import ResultsError
+
 SCHEMA_VERSION = 1
 
 TRIALS = pa.schema(
@@ -76,10 +78,6 @@ LAYERS = pa.schema(
 )
 
 SCHEMAS: dict[str, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS, "layers": LAYERS}
-
-
-class ResultsError(Exception):
-    """A run's tables cannot be read; the message says which file and why."""
 
 
 def table_path(run: Path | str, name: str) -> Path:

@@ -22,7 +22,7 @@ def new_run(space: Space, source: Path, storage: Path, name: str | None) -> Path
 
     ``name`` must be free; without one, the space's name is used, numbered from 2 where it is taken.
     """
-    if "://" in str(storage):
+    if ":/" in str(storage):  # a Path has folded the second slash
         raise UserError(f"--storage {storage}: must be a folder that every machine of the cluster reaches")
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"--name {name}: letters, digits, dot, dash and underscore only")

@@ -83,6 +83,21 @@ def test_the_target_matters(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> 
     assert same(dense.weights, training.weights) == (sparsity["method"] == "dense")
 
 
+def test_every_switch_of_st3_does_something(tiny_trial: TinyTrial) -> None:
+    switches: list[dict[str, Any]] = [
+        {},
+        {"criterion": "sigma"},
+        {"soft": False},
+        {"rescale": False},
+        {"backward": "masked"},
+        {"ramp": {"start": 0.2}},
+        {"ramp": {"end": 0.7}},
+        {"ramp": {"power": 1}},
+    ]
+    found = [trained(tiny_trial(sparsity=switch)).weights for switch in switches]
+    assert [[same(a, b) for b in found] for a in found] == torch.eye(len(switches), dtype=torch.bool).tolist()
+
+
 # -- the scope --------------------------------------------------------------------------------------------------
 
 
@@ -188,9 +203,31 @@ def test_fine_tuning_keeps_the_mask(tiny_trial: TinyTrial, sparsity: dict[str, A
         assert all(torch.equal(weight != 0, mask) for weight, mask in zip(weights, alive, strict=True))
     assert not same(training.weights, before)
     assert training.method.at_target
+    for weight, mask in zip(training.weights, alive, strict=True):
+        assert not weight.grad[~mask].any(), "clipping must see live weights only"  # type: ignore[index]
+        weight.data.add_(1.0)
+    assert all(torch.equal(weight != 0, mask) for weight, mask in zip(sparse_of(training), alive, strict=True))
 
 
 # -- going on after an interruption -----------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_state_of_a_method_passes_through_a_checkpoint(
+    tiny_trial: TinyTrial, sparsity: dict[str, Any], fixed: bool, tmp_path: Path
+) -> None:
+    training, other = trained(tiny_trial(sparsity=sparsity)), start(tiny_trial(sparsity=sparsity))
+    if fixed:
+        harden(training.weights, training.method)
+        training.method = FixedMask(training.weights, training.method.ratio)
+        other.method = FixedMask(other.weights, 0.0)
+    checkpoint.save(tmp_path / "a.ckpt", training.method.state_dict(), training.method)
+    other.method.load_state_dict(checkpoint.load(tmp_path / "a.ckpt"))
+    other.weights = training.weights
+    assert same(sparse_of(other), sparse_of(training))
+    assert (other.method.ratio, other.method.target) == (training.method.ratio, training.method.target)
+    assert other.method.thresholds() == training.method.thresholds()
 
 
 @every_method

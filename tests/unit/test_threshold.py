@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.sparse.threshold import global_threshold
 
 RATIOS = st.floats(0, 1, exclude_max=True)
@@ -65,6 +66,13 @@ def test_by_hand() -> None:
         [0, 1, 1.5, 2, 3.6]
     )
     assert global_threshold([torch.tensor([5.0])], 0.7) == 5
+
+
+def test_a_weight_at_the_threshold_falls() -> None:
+    weights = [torch.tensor([[5.0, -1.0], [-3.0, 2.0]]), torch.tensor([[4.0]])]
+    method = ST3(weights, target=0.5, soft=False, rescale=False)
+    method.refresh(1.0, weights)
+    assert [w.tolist() for w in method.sparsify(weights) or []] == [[[5, 0], [0, 0]], [[4]]]
 
 
 @pytest.mark.parametrize("ratio", [1.0, -0.1, math.nan])
