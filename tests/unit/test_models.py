@@ -11,7 +11,6 @@ from torch import nn
 
 from st3sweep.models import build_model
 from st3sweep.models.cifar_resnet import Block, CifarResNet
-from st3sweep.models.mobilenet_v1 import MobileNetV1
 from st3sweep.spec import ModelSpec
 
 SMALL: list[dict[str, Any]] = [
@@ -36,7 +35,8 @@ def test_logits_of_32_pixel_images(fields: dict[str, Any], channels: int) -> Non
 
 @pytest.mark.parametrize(("stem_stride", "side"), [(1, 2), (2, 1)])
 def test_resolution_of_mobilenet(stem_stride: int, side: int) -> None:
-    features = MobileNetV1(10, width=0.25, stem_stride=stem_stride).features
+    features = build({"arch": "mobilenet_v1", "width": 0.25, "stem_stride": stem_stride}).features
+    assert isinstance(features, nn.Module)
     assert features(torch.randn(2, 3, 32, 32)).shape == (2, 256, side, side)
 
 
