@@ -225,6 +225,8 @@ def test_the_state_of_a_method_passes_through_a_checkpoint(
     checkpoint.save(tmp_path / "a.ckpt", training.method.state_dict(), training.method)
     other.method.load_state_dict(checkpoint.load(tmp_path / "a.ckpt"))
     other.weights = training.weights
+    for weight in training.weights:
+        weight.data.add_(0.01)
     assert same(sparse_of(other), sparse_of(training))
     assert (other.method.ratio, other.method.target) == (training.method.ratio, training.method.target)
     assert other.method.thresholds() == training.method.thresholds()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from st3sweep import data
 from st3sweep.data.images import ArrayImages
+from st3sweep.models import build_model
 from st3sweep.results import EPOCHS, LAYERS, TRIALS
+from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import load, previous
+from st3sweep.training.evaluate import evaluate
 from st3sweep.training.loop import BEST, LAST, Diverged, fit
 from st3sweep.training.world import World
 
@@ -175,21 +180,23 @@ def test_a_trial_resumed_after_its_end_only_reports_again(
     assert (folder / LAST).read_bytes() == before
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 1000])
+@pytest.mark.parametrize(("kept_bytes", "until"), [(0, 3), (1000, 4)])
 def test_a_damaged_checkpoint_costs_one_epoch(
     spec: TrialSpec,
     digits: data.Splits,
     finished: Finished,
     tmp_path: Path,
     kept_bytes: int,
+    until: int,
 ) -> None:
     _, first = collect(spec, tmp_path, digits, until=3)
     last = tmp_path / LAST
     last.write_bytes(last.read_bytes()[:kept_bytes])
     with pytest.warns(RuntimeWarning, match=f"{last}: truncated or altered"):
-        _, second = collect(spec, tmp_path, digits, until=3)
-    assert [[record["epoch"] for record in part] for part in (first, second)] == [[1, 2, 3], [1, 2, 3]]
-    assert [load(file)["epoch"] for file in (last, previous(last))] == [3, 2], "the damaged one is not kept"
+        _, second = collect(spec, tmp_path, digits, until=until)
+    assert [record["epoch"] for record in first] == [1, 2, 3]
+    assert [record["epoch"] for record in second] == list(range(1, until + 1))
+    assert [load(file)["epoch"] for file in (last, previous(last))] == [until, until - 1], "the damaged one is gone"
     result, records = collect(spec, tmp_path, digits)
     assert [timeless(record) for record in records] == [timeless(record) for record in finished.records]
     assert timeless(result) == timeless(finished.result)
@@ -211,6 +218,39 @@ def test_a_loss_that_is_not_finite_ends_the_trial(tiny_trial: TinyTrial, digits:
     with pytest.raises(Diverged, match=r"the training loss is (nan|inf) in epoch 1$"):
         collect(spec, tmp_path, digits)
     assert not list(tmp_path.iterdir()), "what diverged is not a checkpoint"
+
+
+def test_weight_decay_pulls_at_conv_and_linear_weights_only(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    """A step with next to no gradient in it: what is decayed is halved, and the rest stays."""
+    decay = {"kind": "constant", "value": 5e5}
+    optim = {"lr": 1e-6, "clip_norm": 1e-6, "schedule": {"kind": "cosine"}, "weight_decay": decay}
+    spec = tiny_trial(optim=optim, train={"epochs": 1, "batch_size": 128}, sparsity={"method": "dense"})
+    torch.manual_seed(spec.seed)
+    before = build_model(spec.model, digits.num_classes, 1).state_dict()
+    collect(spec, tmp_path, digits)
+    for name, after in load(tmp_path / LAST)["model"].items():
+        if "running" not in name and "tracked" not in name:
+            decayed = after.dim() > 1
+            torch.testing.assert_close(after, before[name] * (0.5 if decayed else 1.0), rtol=1e-5, atol=1e-6)
+
+
+def test_evaluation_by_hand() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.Dropout(0.99))
+    weights = [model[1].weight]
+    with torch.no_grad():
+        weights[0].copy_(torch.tensor([[3.0, 0.1], [-0.1, 1.0]]))
+    method = ST3(weights, target=0.5, soft=False, rescale=False)
+    method.refresh(1.0, weights)  # leaves [[3, 0], [0, 1]]
+    x, y = torch.tensor([[[1.0, 1.0]], [[0.0, 1.0]], [[1.0, 4.0]]]), torch.tensor([0, 1, 0])
+    losses = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))]
+    for mode in (True, False):
+        model.train(mode)
+        loss, top1 = evaluate(model, weights, method, [(x[:2], y[:2]), (x[2:], y[2:])])
+        assert loss == pytest.approx(sum(losses) / 3)
+        assert top1 == pytest.approx(200 / 3)
+        assert model.training == mode
 
 
 def test_learning_happens(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def test_what_is_not_given_is_null(name: str, tmp_path: Path) -> None:
     assert table.drop(columns="trial").isna().all(axis=None)
 
 
+def test_whole_numbers_among_others_are_numbers_like_them(tmp_path: Path) -> None:
+    table = written(tmp_path, "trials", [{"trial": 0, "val_top1": 80}, {"trial": 1, "val_top1": 80.5}, {"trial": 2}])
+    assert table["val_top1"].dtype == np.float64
+    assert table["val_top1"].tolist()[:2] == [80.0, 80.5]
+    assert written(tmp_path, "trials", [{"trial": 0, "val_top1": 80}])["val_top1"].dtype == np.float64
+
+
 @pytest.mark.parametrize("name", list(SCHEMAS))
 def test_an_empty_table_has_its_columns(name: str, tmp_path: Path) -> None:
     assert list(written(tmp_path, name, []).columns) == SCHEMAS[name].names
@@ -65,6 +72,18 @@ def test_a_value_of_another_type_is_refused_and_the_old_table_stays(tmp_path: Pa
     write_table(table_path(tmp_path, "trials"), "trials", [{"trial": 1}])
     with pytest.raises(pa.ArrowInvalid):
         write_table(table_path(tmp_path, "trials"), "trials", [{"trial": "two"}])
+    assert read_table(tmp_path, "trials")["trial"].tolist() == [1]
+
+
+def test_dying_while_writing_leaves_the_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(table_path(tmp_path, "trials"), "trials", [{"trial": 1}])
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("st3sweep.results.os.replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write_table(table_path(tmp_path, "trials"), "trials", [{"trial": 2}])
     assert read_table(tmp_path, "trials")["trial"].tolist() == [1]
 
 
