@@ -27,6 +27,7 @@ from st3sweep.sweep.search import Exhausted, Searcher
 from st3sweep.sweep.slot import SlotTrainable
 
 TABLE_INTERVAL_SECONDS = 5.0
+TUNE_ACTOR_CPUS = 0.01  # Tune refuses 0
 
 
 def sweep(space: Space, folder: Path, address: str | None, console: Console) -> bool:
@@ -84,7 +85,8 @@ def count_slots(available: dict[str, float], resources: Resources, *, grows: boo
         return resources.slots
     cpus = resources.workers * resources.cpus_per_worker
     gpus = resources.workers * resources.gpus_per_worker
-    fitting = math.floor(available.get("CPU", 0.0) / cpus)
+    # On a cluster Tune's actors take their share of its CPUs: without it the last slot would wait for ever.
+    fitting = math.floor(available.get("CPU", 0.0) / (cpus + (TUNE_ACTOR_CPUS if grows else 0.0)))
     if gpus:
         fitting = min(fitting, math.floor(available.get("GPU", 0.0) / gpus))
     if fitting < 1:
@@ -226,7 +228,7 @@ def run_tune(sweep: Sweep, slots: int) -> None:
     resources = sweep.space.spec.resources
     slot = {**resources.model_dump(exclude={"slots"}), "folder": str(sweep.folder / "ray" / "slots")}
     tuner = tune.Tuner(
-        tune.with_resources(SlotTrainable, {"CPU": 0.01}),
+        tune.with_resources(SlotTrainable, {"CPU": TUNE_ACTOR_CPUS}),
         tune_config=tune.TuneConfig(
             search_alg=_TuneSide(sweep, slot),
             num_samples=-1,
