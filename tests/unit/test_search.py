@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -211,6 +213,13 @@ def test_optuna_reads_the_study_without_us(make_space: MakeSpace, tmp_path: Path
         assert trial.params["optim.lr"] == point["optim.lr"]
         assert ("-log(1-sparsity.target)" in trial.params) == ("sparsity.target" in point)
     assert study.best_trials
+    found = {name: kind for trial in complete for name, kind in trial.distributions.items()}
+    assert found == {
+        "sparsity.method": CategoricalDistribution(["st3", "dense"]),
+        "-log(1-sparsity.target)": FloatDistribution(-math.log1p(-0.5), -math.log1p(-0.99)),
+        "optim.lr": FloatDistribution(0.01, 1.0, log=True),
+        "model.depth": IntDistribution(8, 20, step=6),
+    }
 
 
 # -- what a killed run leaves -----------------------------------------------------------------------------------
