@@ -10,20 +10,25 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+import torch.nn.functional as F
 import two_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 from settings import METHODS
 from small_training import STEPS, Training, batch, start, trained
 from torch import Tensor
+from torch.func import functional_call
 
 from st3sweep import data
+from st3sweep.data.batches import train_batches
+from st3sweep.models import build_model
 from st3sweep.sparse.masks import nonzeros
-from st3sweep.sparse.method import harden, sparse_weights
+from st3sweep.sparse.method import Method, harden, prunable, sparse_weights
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.loop import BEST, LAST, fit
+from st3sweep.training.optim import build_optimizer, learning_rate, optimisation_step
 from st3sweep.training.world import World
 
 TinyTrial = Callable[..., TrialSpec]
@@ -270,9 +275,19 @@ def flat(tree: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def ranks(tiny_trial: TinyTrial, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    specs = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
-    return two_ranks.run(specs, tiny_trial(train={"finetune_epochs": 1}), tmp_path_factory.mktemp("ranks"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
+    small = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
+    whole = {"st3": tiny_trial(train={"finetune_epochs": 1}), "one epoch": one_epoch(tiny_trial)}
+    return two_ranks.run(small, whole, folder)
+
+
+def one_epoch(tiny_trial: TinyTrial) -> TrialSpec:
+    return tiny_trial(sparsity={"method": "dense"}, train={"epochs": 1})
 
 
 @pytest.mark.parametrize("name", [name for name, _ in METHODS])
@@ -289,8 +304,44 @@ def test_two_ranks_agree_with_each_other_and_with_one(
 
 
 def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[dict[str, Any]]) -> None:
-    first, second = ranks
+    first, second = (rank["st3"] for rank in ranks)
     assert [record["epoch"] for record in first["records"]] == [1, 2, 3, 4]
     assert timeless(first["records"]) == timeless(second["records"])
     assert first["result"]["status"] == "finished"
     assert timeless(first["result"]) == timeless(second["result"])
+
+
+def test_two_ranks_average_the_statistics_of_batch_norm(
+    tiny_trial: TinyTrial, ranks: list[dict[str, Any]], folder: Path, digits: data.Splits
+) -> None:
+    """They come to what one rank comes to that runs both half-batches, each with running statistics of its own."""
+    spec = one_epoch(tiny_trial)
+    torch.manual_seed(spec.seed)
+    model = build_model(spec.model, digits.num_classes, 1)
+    weights = list(prunable(model).values())
+    optimizer = build_optimizer(model, weights, spec)
+    own = [{name: buffer.clone() for name, buffer in model.named_buffers()} for _ in range(2)]
+    settings: dict[str, Any] = {"seed": spec.seed, "epoch": 0, "batch_size": spec.train.batch_size, "device": "cpu"}
+    shares = [train_batches(digits, spec.data, rank=rank, size=2, **settings) for rank in range(2)]
+
+    def half(rank: int, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(model, own[rank], (x,)), y) / 2
+
+    for step, batches in enumerate(zip(*shares, strict=True)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(spec, step, 4)
+        optimizer.param_groups[0]["weight_decay"] = 1e-4
+        optimisation_step(
+            model,
+            weights,
+            Method(),
+            optimizer,
+            lambda batches=batches: half(0, *batches[0]) + half(1, *batches[1]),  # type: ignore[misc]
+            progress=(step + 1) / 4,
+            clip_norm=spec.optim.clip_norm,
+        )
+    saved = checkpoint.load(folder / "one epoch" / LAST)["model"]
+    assert not torch.allclose(own[0]["bn1.running_mean"], own[1]["bn1.running_mean"], rtol=1e-2)
+    for name, found in saved.items():
+        expected = (own[0][name] + own[1][name]) / 2 if name in own[0] else model.state_dict()[name]
+        torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-3, atol=1e-5, msg=name)

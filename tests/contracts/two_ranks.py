@@ -18,10 +18,10 @@ from st3sweep.training.loop import fit
 from st3sweep.training.world import World
 
 
-def run(small: dict[str, TrialSpec], whole: TrialSpec, folder: Path) -> list[dict[str, Any]]:
-    """What either rank came to: for each of ``small`` its weights, and the records and the result of ``fit``.
+def run(small: dict[str, TrialSpec], whole: dict[str, TrialSpec], folder: Path) -> list[dict[str, Any]]:
+    """What either rank came to: for each of ``small`` its weights, for each of ``whole`` what ``fit`` had to say.
 
-    Rank 1 wants to stop ``whole`` after every epoch, which is not for it to decide.
+    Rank 1 wants to stop after every epoch, which is not for it to decide. Checkpoints of ``whole`` are in ``folder``.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -30,14 +30,16 @@ def run(small: dict[str, TrialSpec], whole: TrialSpec, folder: Path) -> list[dic
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 
-def _rank(rank: int, port: int, small: dict[str, TrialSpec], whole: TrialSpec, folder: Path) -> None:
+def _rank(rank: int, port: int, small: dict[str, TrialSpec], whole: dict[str, TrialSpec], folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
     world = World(rank, 2)
-    records: list[dict[str, Any]] = []
-    result = fit(whole, world, lambda record: records.append(record) or rank == 1, folder / "trial")  # type: ignore[func-returns-value]
-    found: dict[str, Any] = {"records": records, "result": result}
+    found: dict[str, Any] = {}
+    for name, spec in whole.items():
+        records: list[dict[str, Any]] = []
+        result = fit(spec, world, lambda record, to=records: to.append(record) or rank == 1, folder / name)  # type: ignore[misc]
+        found[name] = {"records": records, "result": result}
     for name, spec in small.items():
         training = trained(spec, world=world)
         sparse = training.method.sparsify(training.weights) or training.weights
