@@ -1,0 +1,78 @@
+"""``TrialSpec``: the parts together, the rules between them, and the digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET
+from st3sweep.spec.data import DataSpec
+from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
+from st3sweep.spec.model import ModelSpec
+from st3sweep.spec.optim import Optim, StepSchedule, Train
+from st3sweep.spec.sparsity import ST3, Dense, SparsitySpec
+
+
+class TrialSpec(Frozen):
+    """One training run. ``recipe`` only names where the defaults came from (see ``recipes.resolve``)."""
+
+    recipe: Literal["paper", "authors"] = "paper"
+    seed: int = Field(0, ge=0, lt=2**31)
+    model: ModelSpec
+    data: DataSpec
+    train: Train
+    optim: Optim
+    sparsity: SparsitySpec
+
+    @model_validator(mode="after")
+    def _rules_between_fields(self) -> TrialSpec:
+        epochs = self.train.epochs
+        for path, time in self._times():
+            if isinstance(time, Epochs) and time.epochs > epochs:
+                message = f"{time.epochs:g} epochs is past the end of training (train.epochs is {epochs})"
+                raise fail(path, message, "train.epochs")
+        if isinstance(self.sparsity, ST3):
+            start, end = fraction(self.sparsity.ramp.start, epochs), fraction(self.sparsity.ramp.end, epochs)
+            if start >= end:
+                message = f"must start before it ends (start {start:g}, end {end:g} of training)"
+                raise fail("sparsity.ramp", message, "train.epochs")
+        if isinstance(self.optim.schedule, StepSchedule):
+            times = [fraction(time, epochs) for time in self.optim.schedule.milestones]
+            if times != sorted(set(times)):
+                message = f"must rise (got {', '.join(f'{time:g}' for time in times)} of training)"
+                raise fail("optim.schedule.milestones", message, "train.epochs")
+        if fraction(self.optim.schedule.warmup, epochs) >= 1:
+            raise fail("optim.schedule.warmup", "must end before training does")
+        if self.optim.weight_decay.kind == "by_target" and self.model.name not in WEIGHT_DECAY_BY_TARGET:
+            named = ", ".join(sorted(WEIGHT_DECAY_BY_TARGET))
+            message = f"by_target has no row for {self.model.name}; the table names {named}"
+            raise fail("optim.weight_decay.kind", message, "model")
+        if self.train.finetune_lr is not None and self.train.finetune_epochs == 0:
+            message = "has no effect while train.finetune_epochs is 0"
+            raise fail("train.finetune_lr", message, "train.finetune_epochs")
+        if isinstance(self.sparsity, Dense) and self.optim.weight_decay.kind in ("with_sparsity", "by_target"):
+            message = f"{self.optim.weight_decay.kind} has no effect with method dense"
+            raise fail("optim.weight_decay.kind", message, "sparsity.method")
+        return self
+
+    def _times(self) -> Iterator[tuple[str, float | Epochs]]:
+        yield "optim.schedule.warmup", self.optim.schedule.warmup
+        if isinstance(self.optim.schedule, StepSchedule):
+            for index, milestone in enumerate(self.optim.schedule.milestones):
+                yield f"optim.schedule.milestones.{index}", milestone
+        if isinstance(self.sparsity, ST3):
+            yield "sparsity.ramp.start", self.sparsity.ramp.start
+            yield "sparsity.ramp.end", self.sparsity.ramp.end
+
+    def digest(self) -> str:
+        """Twelve hex digits that name the resolved trial, seed and paths apart: replicates share it."""
+        fields = self.model_dump(mode="json")
+        for apart in ("recipe", "seed"):
+            fields.pop(apart)
+        for path in ("root", "download"):
+            fields["data"].pop(path, None)
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
