@@ -34,7 +34,7 @@ def layer_costs(model: nn.Module, input_shape: tuple[int, int, int]) -> list[Lay
     The model runs once on shapes alone: no arithmetic, the model given is not touched. A layer that runs twice counts
     twice, one that does not run counts 0.
     """
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = copy.deepcopy(model).to("meta", torch.float32).eval()
     layers = {n: m for n, m in shadow.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     macs = dict.fromkeys(layers, 0)
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from st3sweep.errors import ResultsError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TRIALS = pa.schema(
     [
@@ -30,7 +30,8 @@ TRIALS = pa.schema(
         ("model", pa.string()),  # e.g. resnet20, mobilenet_v1
         ("dataset", pa.string()),
         ("seed", pa.int64()),
-        ("sparsity_target", pa.float64()),
+        ("sparsity_target", pa.float64()),  # null where the target is a budget
+        ("gflops_target", pa.float64()),  # null where the target is a sparsity
         ("sparsity", pa.float64()),  # zeros counted in the evaluated weights of the best epoch
         ("val_top1", pa.float64()),  # best among the epochs at the target sparsity
         ("test_top1", pa.float64()),  # of that same epoch's weights, read once
@@ -59,6 +60,9 @@ EPOCHS = pa.schema(
         ("val_loss", pa.float64()),
         ("val_top1", pa.float64()),
         ("at_target", pa.bool_()),
+        ("dead_channels", pa.int64()),  # output channels without a non-zero weight
+        ("flip_rate", pa.float64()),  # fraction of prunable weights whose mask is not that of the epoch before
+        ("mismatch", pa.float64()),  # |θ̂ - θ| / |θ| over all prunable weights
         ("seconds", pa.float64()),
     ]
 )
@@ -74,6 +78,9 @@ LAYERS = pa.schema(
         ("macs_dense", pa.int64()),
         ("macs", pa.float64()),  # macs_dense * density
         ("threshold", pa.float64()),  # null where the method has none
+        ("dead_channels", pa.int64()),
+        ("flip_rate", pa.float64()),
+        ("mismatch", pa.float64()),
     ]
 )
 

@@ -48,8 +48,9 @@ def train_batches(
     rank: int,
     size: int,
     device: torch.device | str,
+    first_step: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of augmented batches for ``rank`` of ``size``, on ``device``.
+    """The augmented batches of an epoch from ``first_step`` on, for ``rank`` of ``size``, on ``device``.
 
     Yields x (B, C, H, W) float32, normalised, and y (B,) int64 with B = ``batch_size`` / ``size``. Which images are in
     a global batch, and how they are augmented, depends on (seed, epoch) only; rank r has the r-th part of it.
@@ -60,7 +61,7 @@ def train_batches(
     images, share = splits.train, batch_size // size
     steps = steps_per_epoch(len(images), batch_size)
     order = permutation(seed, epoch, len(images))
-    starts = [step * batch_size + rank * share for step in range(steps)]
+    starts = [step * batch_size + rank * share for step in range(first_step, steps)]
     raws = _fetched(
         images, order, [(start, start + share) for start in starts], seed, epoch, True, torch.device(device)
     )

@@ -39,7 +39,7 @@ class Method:
         """New threshold or mask from θ, after the step that brought training to ``progress`` (0 to 1)."""
 
     def sparsify(self, weights: Weights) -> list[Tensor] | None:  # noqa: ARG002
-        """θ → θ̂, one tensor a weight; None where θ̂ is θ."""
+        """θ → θ̂, one new tensor a weight, which the caller may write to; None where θ̂ is θ."""
         return None
 
     def pull_back(self, progress: float, weights: Weights) -> None:
@@ -58,6 +58,11 @@ class Method:
         self.ratio = state["ratio"]
 
     @property
+    def ramp_progress(self) -> float:
+        """The part of the target that is asked for now, 0 to 1."""
+        return self.ratio / self.target if self.target else 0.0
+
+    @property
     def at_target(self) -> bool:
         """Whether the sparsity asked for is the final one."""
         return self.ratio >= self.target
@@ -73,16 +78,15 @@ def sparse_weights(weights: Weights, method: Method) -> Iterator[None]:
     """
     if method.in_scope:
         raise RuntimeError("sparse_weights is open already: θ would be overwritten by θ̂")
-    sparse = method.sparsify(weights)
-    dense = None if sparse is None else [weight.detach().clone() for weight in weights]
+    held = method.sparsify(weights)
+    if held is not None:
+        _exchange(held, weights)  # so that one copy of the weights is all that a step needs on top
     method.in_scope = True
     try:
-        if sparse is not None:
-            _copy(sparse, weights)
         yield
     finally:
-        if dense is not None:
-            _copy(dense, weights)
+        if held is not None:
+            _copy(held, weights)
         method.in_scope = False
 
 
@@ -98,3 +102,11 @@ def harden(weights: Weights, method: Method) -> None:
 def _copy(source: Weights, target: Weights) -> None:
     for from_, to in zip(source, target, strict=True):
         to.copy_(from_)
+
+
+@torch.no_grad()
+def _exchange(a: Weights, b: Weights) -> None:
+    for one, other in zip(a, b, strict=True):
+        kept = one.clone()
+        one.copy_(other)
+        other.copy_(kept)

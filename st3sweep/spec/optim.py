@@ -65,5 +65,6 @@ class Train(Frozen):
     label_smoothing: float = Field(ge=0, lt=1)
     precision: Literal["fp32", "bf16"]
     bn_momentum: float = Field(gt=0, le=1)  # in PyTorch's sense: weight of the newest batch
+    bn_recalibration: int = Field(0, ge=0)  # batches that set the statistics anew after hardening; 0: as trained
     finetune_epochs: int = Field(ge=0)  # with fixed masks, after ``epochs``
     finetune_lr: float | None = Field(None, gt=0)  # null: a hundredth of optim.lr

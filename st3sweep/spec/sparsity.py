@@ -21,8 +21,10 @@ class ST3(Frozen):
     """ST-3 and ST-3σ with their switches (``sparse/methods/st3.py``)."""
 
     method: Literal["st3"]
-    target: float = Field(ge=0, lt=1)
-    criterion: Literal["l1", "sigma"] = "l1"
+    target: float | None = Field(None, ge=0, lt=1)  # final fraction of zeros; or else gflops.target
+    criterion: Literal["l1", "sigma", "family"] = "l1"
+    shape_power: float | None = Field(None, ge=-4, le=4)  # a and b of criterion family: (0, 0) is l1, (1, 0) sigma
+    mac_power: float | None = Field(None, ge=-4, le=4)
     soft: bool = True
     rescale: bool = True
     backward: Literal["straight_through", "masked"] = "straight_through"
@@ -31,7 +33,7 @@ class ST3(Frozen):
     @property
     def label(self) -> str:
         """As the papers name it; a switch that is off is said."""
-        name = "ST-3σ" if self.criterion == "sigma" else "ST-3"
+        name = {"l1": "ST-3", "sigma": "ST-3σ", "family": "ST-3ab"}[self.criterion]
         off = [word for word, on in (("soft", self.soft), ("rescale", self.rescale)) if not on]
         masked = ["masked"] if self.backward == "masked" else []
         return " ".join([name, *(f"no-{word}" for word in off), *masked])
@@ -49,6 +51,12 @@ class Dense(Frozen):
     @property
     def label(self) -> str:
         return "dense"
+
+
+class Gflops(Frozen):
+    """A budget in place of a sparsity: 1e9 multiply-accumulates of one image that are left at the end."""
+
+    target: float = Field(gt=0)
 
 
 SparsitySpec = Annotated[ST3 | Dense, Field(discriminator="method")]

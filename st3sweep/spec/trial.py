@@ -14,7 +14,7 @@ from st3sweep.spec.data import DataSpec
 from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
 from st3sweep.spec.model import ModelSpec
 from st3sweep.spec.optim import Optim, StepSchedule, Train
-from st3sweep.spec.sparsity import ST3, Dense, SparsitySpec
+from st3sweep.spec.sparsity import ST3, Dense, Gflops, SparsitySpec
 
 
 class TrialSpec(Frozen):
@@ -27,6 +27,7 @@ class TrialSpec(Frozen):
     train: Train
     optim: Optim
     sparsity: SparsitySpec
+    gflops: Gflops | None = None  # excludes sparsity.target
 
     @model_validator(mode="after")
     def _rules_between_fields(self) -> TrialSpec:
@@ -35,7 +36,9 @@ class TrialSpec(Frozen):
             if isinstance(time, Epochs) and time.epochs > epochs:
                 message = f"{time.epochs:g} epochs is past the end of training (train.epochs is {epochs})"
                 raise fail(path, message, "train.epochs")
+        self._one_target()
         if isinstance(self.sparsity, ST3):
+            self._powers_of_the_family(self.sparsity)
             start, end = fraction(self.sparsity.ramp.start, epochs), fraction(self.sparsity.ramp.end, epochs)
             if start >= end:
                 message = f"must start before it ends (start {start:g}, end {end:g} of training)"
@@ -59,6 +62,29 @@ class TrialSpec(Frozen):
             raise fail("optim.weight_decay.kind", message, "sparsity.method")
         return self
 
+    def _one_target(self) -> None:
+        if isinstance(self.sparsity, Dense):
+            if self.gflops is not None:
+                raise fail("gflops.target", "has no effect with method dense", "sparsity.method")
+        elif self.sparsity.target is None and self.gflops is None:
+            raise fail("sparsity.target", "is missing (or gflops.target in its place)")
+        elif self.sparsity.target is not None and self.gflops is not None:
+            raise fail("gflops.target", "excludes sparsity.target: give one of them", "sparsity.target")
+        elif self.gflops is not None and self.optim.weight_decay.kind == "by_target":
+            message = "by_target goes by sparsity.target, which a budget in gflops leaves open"
+            raise fail("optim.weight_decay.kind", message, "gflops.target")
+
+    @staticmethod
+    def _powers_of_the_family(sparsity: ST3) -> None:
+        for name in ("shape_power", "mac_power"):
+            given = getattr(sparsity, name) is not None
+            if given and sparsity.criterion != "family":
+                raise fail(
+                    f"sparsity.{name}", f"has no effect with criterion {sparsity.criterion}", "sparsity.criterion"
+                )
+            if not given and sparsity.criterion == "family":
+                raise fail(f"sparsity.{name}", "is missing with criterion family", "sparsity.criterion")
+
     def _times(self) -> Iterator[tuple[str, float | Epochs]]:
         yield "optim.schedule.warmup", self.optim.schedule.warmup
         if isinstance(self.optim.schedule, StepSchedule):
@@ -70,7 +96,7 @@ class TrialSpec(Frozen):
 
     def digest(self) -> str:
         """Twelve hex digits that name the resolved trial, seed and paths apart: replicates share it."""
-        fields = self.model_dump(mode="json")
+        fields = self.model_dump(mode="json", exclude_none=True)
         for apart in ("recipe", "seed"):
             fields.pop(apart)
         for path in ("root", "download"):

@@ -157,6 +157,7 @@ def _described(raw: dict[str, Any]) -> dict[str, Any]:
         "dataset": spec.data.dataset,
         "seed": spec.seed,
         "sparsity_target": spec.sparsity.target,
+        "gflops_target": spec.gflops.target if spec.gflops else None,
     }
 
 

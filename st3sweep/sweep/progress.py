@@ -95,7 +95,7 @@ def _cells(trial: Trial, record: dict[str, Any]) -> list[str]:
         return [number, f"failed: {trial.error}"]
     spec = resolve(trial.spec)
     total = spec.train.epochs + spec.train.finetune_epochs
-    target = f"{100 * spec.sparsity.target:5.1f} %"
+    target = format_flops(spec.gflops.target) if spec.gflops else f"{100 * (spec.sparsity.target or 0):5.1f} %"
     now = record.get("sparsity")
     if trial.status == "running":
         sparsity = f"{100 * now:5.1f} → {target}" if now is not None else f"  0.0 → {target}"

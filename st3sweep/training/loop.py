@@ -5,77 +5,34 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from st3sweep import cost, data
-from st3sweep.data.batches import eval_batches, steps_per_epoch, train_batches
+from st3sweep.data.batches import eval_batches, train_batches
 from st3sweep.data.images import Images
-from st3sweep.models import build_model
-from st3sweep.sparse.masks import nonzeros
-from st3sweep.sparse.method import Method, harden, prunable, sparse_weights
-from st3sweep.sparse.methods import build_method
+from st3sweep.sparse.method import harden
 from st3sweep.sparse.methods.fixed_mask import FixedMask
+from st3sweep.sparse.telemetry import LayerState, measure, whole
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.evaluate import evaluate
-from st3sweep.training.optim import (
-    build_optimizer,
-    classification_loss,
-    learning_rate,
-    optimisation_step,
-    weight_decay,
-)
+from st3sweep.training.optim import classification_loss, learning_rate, optimisation_step, weight_decay
+from st3sweep.training.recalibrate import recalibrate
+from st3sweep.training.state import EpochRecord, State, method_of, start
 from st3sweep.training.world import World
 
-EpochRecord = dict[str, Any]  # the columns of results.EPOCHS, the trial's number apart
 LAST, BEST = "last.ckpt", "best.ckpt"
+_ASK_EVERY = 16  # steps between two questions to rank 0 whether to save: each costs a message
 
 
 class Diverged(Exception):
     """The loss is not a number any more."""
-
-
-@dataclass
-class State:
-    """Everything of a trial that outlives an epoch; ``to_checkpoint`` and ``restore`` are its two ends."""
-
-    model: nn.Module
-    names: list[str]
-    weights: list[nn.Parameter]
-    method: Method
-    optimizer: torch.optim.Optimizer
-    costs: list[cost.LayerCost]
-    steps_per_epoch: int
-    epoch: int = 0  # epochs completed
-    seconds: float = 0.0
-    history: list[EpochRecord] = field(default_factory=list)
-    best: dict[str, Any] | None = None  # record and layers of the best epoch at the target sparsity
-
-    def to_checkpoint(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "method": self.method.state_dict(),
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "history": self.history,
-            "best": self.best,
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        if "masks" in saved["method"]:  # saved while fine-tuning
-            self.method = FixedMask(self.weights, 0.0)
-        self.method.load_state_dict(saved["method"])
-        self.epoch, self.seconds = saved["epoch"], saved["seconds"]
-        self.history, self.best = saved["history"], saved["best"]
 
 
 def fit(
@@ -84,121 +41,128 @@ def fit(
     report: Callable[[EpochRecord], bool],
     folder: Path,
     splits: data.Splits | None = None,
+    *,
+    checkpoint_seconds: float = 60.0,
 ) -> dict[str, Any]:
     """Train ``spec`` and return its result: the columns of ``results.TRIALS`` that training knows, and ``layers``.
 
     ``report`` gets each epoch's record, reduced over ranks, on every rank; a true answer from rank 0 ends the training
-    after that epoch (``status`` is then ``stopped``). Checkpoints go to ``folder``, which all ranks must reach; a whole
-    one that lies there is resumed, and the records of its epochs are reported again first. The test set is read once,
-    at the end, with the weights of the best epoch. Raises Diverged when the loss is not finite.
+    after that epoch (``status`` is then ``stopped``). Checkpoints go to ``folder``, which all ranks must reach: after
+    every epoch, and within one when the last is ``checkpoint_seconds`` old. A whole one that lies there is resumed, and
+    the records of its epochs are reported again first. The test set is read once, at the end, with the weights of the
+    best epoch. Raises Diverged when the loss is not finite.
     """
     splits = splits or data.load(spec.data)
-    state = _start(spec, world, splits)
+    state = start(spec, world, splits)
     saved, refused = checkpoint.load_latest(folder / LAST, world.device)
     for message in refused:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     if saved is not None:
-        state.restore(saved)
+        state.restore(saved, world.rank)
         for record in state.history:
             report(record)
+    # A refused file is overwritten: kept, it would take the place of the whole one before it.
+    saver = _Saver(folder, world, checkpoint_seconds, keep_previous=not refused)
     total_epochs = spec.train.epochs + spec.train.finetune_epochs
     while state.epoch < total_epochs:
-        record = _epoch(state, spec, world, splits)
-        is_best = record["at_target"] and (state.best is None or record["val_top1"] > state.best["record"]["val_top1"])
-        if is_best:
-            state.best = {"record": record, "layers": _layers(state)}
-        if world.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            if is_best:
-                # Before the last one: a crash in between repeats the epoch and comes to the same two files.
-                best = {"model": state.model.state_dict(), "method": state.method.state_dict()}
-                checkpoint.save(folder / BEST, best, state.method)
-            # A refused file is overwritten: kept, it would take the place of the whole one before it.
-            checkpoint.save(folder / LAST, state.to_checkpoint(), state.method, keep_previous=not refused)
-            refused = []
+        record, layers = _epoch(state, spec, world, splits, saver)
+        if record["at_target"] and (state.best is None or record["val_top1"] > state.best["record"]["val_top1"]):
+            state.best = {"record": record, "layers": layers}
+            # Before the last one: a crash in between repeats the end of the epoch and comes to the same two files.
+            saver.save_best(state)
+        saver.save(state)
         if world.from_main(report(record)) and state.epoch < total_epochs:
             return {"status": "stopped", "epochs": state.epoch, "wall_seconds": state.seconds}
-    return _result(state, spec, world, splits, folder)
+    return _result(state, spec, world, splits, saver)
 
 
-def _start(spec: TrialSpec, world: World, splits: data.Splits) -> State:
-    torch.manual_seed(spec.seed)
-    channels, size, _ = splits.image_shape()
-    model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
-    costs = cost.layer_costs(model, (channels, size, size))
-    model.to(world.device)
-    if world.device.type == "cuda":  # on CPU its backward corrupts memory for some widths (docs/LOG.md)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    named = prunable(model)
-    weights = list(named.values())
-    return State(
-        model=model,
-        names=[name.removesuffix(".weight") for name in named],
-        weights=weights,
-        method=build_method(spec.sparsity, weights, spec.train.epochs),
-        optimizer=build_optimizer(model, weights, spec),
-        costs=costs,
-        steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
-    )
+class _Saver:
+    """Writes a trial's two checkpoints: rank 0 does, with what the other ranks have of their own."""
+
+    def __init__(self, folder: Path, world: World, interval_seconds: float, keep_previous: bool):
+        self.folder, self.world, self.interval_seconds = folder, world, interval_seconds
+        self.keep_previous = keep_previous
+        self.saved = time.perf_counter()
+
+    def save_if_due(self, state: State) -> None:
+        """Within an epoch. Rank 0's clock decides for all."""
+        if self.world.size > 1 and state.step % _ASK_EVERY and self.interval_seconds:
+            return
+        if self.world.from_main(time.perf_counter() - self.saved >= self.interval_seconds):
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        content = state.to_checkpoint(self.world)
+        if self.world.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.save(self.folder / LAST, content, state.method, keep_previous=self.keep_previous)
+        self.keep_previous, self.saved = True, time.perf_counter()
+
+    def save_best(self, state: State) -> None:
+        """The weights that a trial's result is about."""
+        if self.world.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            content = {"model": state.model.state_dict(), "method": state.method.state_dict()}
+            checkpoint.save(self.folder / BEST, content, state.method)
 
 
-def _epoch(state: State, spec: TrialSpec, world: World, splits: data.Splits) -> EpochRecord:
-    """One epoch of training and its validation; the record is the same on all ranks."""
-    started = time.perf_counter()
-    if state.epoch == spec.train.epochs:  # the first of fine-tuning: the mask is fixed from here on
-        harden(state.weights, state.method)
-        state.method = FixedMask(state.weights, state.method.ratio)
-    # Nothing random outlives an epoch, so that a resumed run needs no generator's state.
-    torch.manual_seed(spec.seed * 1_000_003 + state.epoch)
-    mean_loss, lr, decay = _train_epoch(state, spec, world, splits)
+def _epoch(
+    state: State, spec: TrialSpec, world: World, splits: data.Splits, saver: _Saver
+) -> tuple[EpochRecord, list[dict[str, Any]]]:
+    """The rest of an epoch of training, and its validation; record and layers are the same on all ranks."""
+    state.ticked = time.perf_counter()
+    if state.step == 0:
+        if state.epoch == spec.train.epochs:  # the first of fine-tuning: the mask is fixed from here on
+            harden(state.weights, state.method)
+            state.method = FixedMask(state.weights, state.method.ratio)
+        # What is drawn in an epoch (dropout) is a function of its number: no generator outlives it.
+        torch.manual_seed((spec.seed * 1_000_003 + state.epoch) * 1_009 + world.rank)
+        state.loss_sum.zero_()
+    lr, decay = _train_epoch(state, spec, world, splits, saver)
+    world.mean_([state.loss_sum])
     # Running statistics are linear in the batches': averaging them once an epoch is averaging them at every step.
-    world.mean_(b for b in state.model.buffers() if b.is_floating_point())
-    train_loss = float(mean_loss)
+    world.mean_(buffer for buffer in state.model.buffers() if buffer.is_floating_point())
+    train_loss = float(state.loss_sum) / state.steps_per_epoch
     if not math.isfinite(train_loss):
         raise Diverged(f"the training loss is {train_loss} in epoch {state.epoch + 1}")
     val_loss, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
-    state.epoch += 1
-    state.seconds += time.perf_counter() - started
-    densities = _densities(state)
+    layers, state.masks = measure(state.weights, state.method, state.masks)
+    network = whole(layers)
+    state.epoch, state.step = state.epoch + 1, 0
+    state.tick()
     record = {
         "epoch": state.epoch,
         "progress": min(1.0, state.epoch / spec.train.epochs),
         "ratio": state.method.ratio,
-        "sparsity": _sparsity(state, densities),
-        "gflops": cost.gflops(state.costs, densities),
+        "sparsity": 1.0 - network.density,
+        "gflops": cost.gflops(state.costs, [layer.density for layer in layers]),
         "lr": lr,
         "weight_decay": decay,
         "train_loss": train_loss,
         "val_loss": val_loss,
         "val_top1": val_top1,
         "at_target": state.method.at_target,
-        "seconds": time.perf_counter() - started,
+        "dead_channels": network.dead_channels,
+        "flip_rate": network.flip_rate,
+        "mismatch": network.mismatch,
+        "seconds": state.epoch_seconds,
     }
+    state.seconds, state.epoch_seconds = state.seconds + state.epoch_seconds, 0.0
     state.history.append(record)
-    return record
+    return record, _layer_rows(state, layers)
 
 
-def _train_epoch(state: State, spec: TrialSpec, world: World, splits: data.Splits) -> tuple[Tensor, float, float]:
-    """Mean loss over the epoch and the ranks, and the last step's learning rate and weight decay."""
-    spe = state.steps_per_epoch
-    total_steps = spec.train.epochs * spe
-    loss_sum = torch.zeros((), device=world.device)
+def _train_epoch(
+    state: State, spec: TrialSpec, world: World, splits: data.Splits, saver: _Saver
+) -> tuple[float, float]:
+    """The steps of the epoch that are left; returns the last one's learning rate and weight decay."""
+    total_steps = spec.train.epochs * state.steps_per_epoch
     lr = decay = 0.0
-    batches = train_batches(
-        splits,
-        spec.data,
-        seed=spec.seed,
-        epoch=state.epoch,
-        batch_size=spec.train.batch_size,
-        rank=world.rank,
-        size=world.size,
-        device=world.device,
-    )
     state.model.train()
-    for index, (x, y) in enumerate(batches):
-        step = state.epoch * spe + index
+    for x, y in _train_batches(spec, world, splits, state.epoch, state.step):
+        step = state.epoch * state.steps_per_epoch + state.step
         lr = learning_rate(spec, step, total_steps)
-        decay = weight_decay(spec, step, total_steps, state.method.ratio)
+        decay = weight_decay(spec, step, total_steps, state.method.ramp_progress)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.optimizer.param_groups[0]["weight_decay"] = decay
@@ -214,9 +178,27 @@ def _train_epoch(state: State, spec: TrialSpec, world: World, splits: data.Split
             clip_norm=spec.optim.clip_norm,
             world=world,
         )
-        loss_sum += loss
-    world.mean_([loss_sum])
-    return loss_sum / spe, lr, decay
+        state.loss_sum += loss
+        state.step += 1
+        if state.step < state.steps_per_epoch:
+            saver.save_if_due(state)
+    return lr, decay
+
+
+def _train_batches(
+    spec: TrialSpec, world: World, splits: data.Splits, epoch: int, first_step: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return train_batches(
+        splits,
+        spec.data,
+        seed=spec.seed,
+        epoch=epoch,
+        batch_size=spec.train.batch_size,
+        rank=world.rank,
+        size=world.size,
+        device=world.device,
+        first_step=first_step,
+    )
 
 
 def _evaluate(state: State, spec: TrialSpec, world: World, splits: data.Splits, images: Images) -> tuple[float, float]:
@@ -224,57 +206,47 @@ def _evaluate(state: State, spec: TrialSpec, world: World, splits: data.Splits, 
     return evaluate(state.model, state.weights, state.method, batches, precision=spec.train.precision, world=world)
 
 
-def _densities(state: State) -> list[float]:
-    """Density of each layer, its zeros counted in θ̂."""
-    with sparse_weights(state.weights, state.method):
-        counts = nonzeros(state.weights)
-    return [count / weight.numel() for count, weight in zip(counts, state.weights, strict=True)]
-
-
-def _sparsity(state: State, densities: list[float]) -> float:
-    alive = sum(density * layer.numel for density, layer in zip(densities, state.costs, strict=True))
-    return 1.0 - alive / sum(layer.numel for layer in state.costs)
-
-
-def _layers(state: State) -> list[dict[str, Any]]:
-    """The columns of ``results.LAYERS`` for the weights as they are."""
-    densities = _densities(state)
-    thresholds = state.method.thresholds() or [None] * len(densities)
+def _layer_rows(state: State, layers: Sequence[LayerState]) -> list[dict[str, Any]]:
+    """The columns of ``results.LAYERS``."""
+    thresholds = state.method.thresholds() or [None] * len(layers)
     return [
         {
-            "layer": layer.name,
+            "layer": known.name,
             "position": position,
-            "shape": "x".join(map(str, layer.shape)),
-            "numel": layer.numel,
-            "density": density,
-            "macs_dense": layer.macs,
-            "macs": layer.macs * density,
+            "shape": "x".join(map(str, known.shape)),
+            "numel": known.numel,
+            "density": layer.density,
+            "macs_dense": known.macs,
+            "macs": known.macs * layer.density,
             "threshold": threshold,
+            "dead_channels": layer.dead_channels,
+            "flip_rate": layer.flip_rate,
+            "mismatch": layer.mismatch,
         }
-        for position, (layer, density, threshold) in enumerate(zip(state.costs, densities, thresholds, strict=True))
+        for position, (known, layer, threshold) in enumerate(zip(state.costs, layers, thresholds, strict=True))
     ]
 
 
-def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, folder: Path) -> dict[str, Any]:
+def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, saver: _Saver) -> dict[str, Any]:
     """The trial's result, with the test accuracy of the best epoch's weights."""
     assert state.best is not None, "every trial ends at its target sparsity"
     started = time.perf_counter()
-    test_top1 = None
-    if splits.test is not None:
+    record, test_top1 = state.best["record"], None
+    val_top1 = record["val_top1"]
+    if splits.test is not None or spec.train.bn_recalibration:
         world.from_main(None)  # rank 0 has written the file by now
-        best = checkpoint.load(folder / BEST, world.device)
-        state.model.load_state_dict(best["model"])
-        if "masks" in best["method"]:
-            state.method = FixedMask(state.weights, 0.0)
-        else:
-            state.method = build_method(spec.sparsity, state.weights, spec.train.epochs)
-        state.method.load_state_dict(best["method"])
+        _load_best(state, spec, world, saver.folder)
+    if spec.train.bn_recalibration:
+        batches = islice(_train_batches(spec, world, splits, epoch=0), spec.train.bn_recalibration)
+        recalibrate(state.model, state.weights, state.method, batches, world)
+        saver.save_best(state)
+        _, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
+    if splits.test is not None:
         _, test_top1 = _evaluate(state, spec, world, splits, splits.test)
-    record = state.best["record"]
     return {
         "status": "finished",
         "sparsity": record["sparsity"],
-        "val_top1": record["val_top1"],
+        "val_top1": val_top1,
         "test_top1": test_top1,
         "gflops": record["gflops"],
         "gflops_dense": cost.gflops(state.costs),
@@ -283,3 +255,11 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, fo
         "wall_seconds": state.seconds + time.perf_counter() - started,
         "layers": state.best["layers"],
     }
+
+
+def _load_best(state: State, spec: TrialSpec, world: World, folder: Path) -> None:
+    best = checkpoint.load(folder / BEST, world.device)
+    state.model.load_state_dict(best["model"])
+    fixed = "masks" in best["method"]
+    state.method = FixedMask(state.weights, 0.0) if fixed else method_of(spec, state.weights, state.costs)
+    state.method.load_state_dict(best["method"])

@@ -44,13 +44,13 @@ def learning_rate(spec: TrialSpec, step: int, total_steps: int) -> float:
     return spec.optim.lr * factor * warm_up((step + 1) / total_steps, warmup)
 
 
-def weight_decay(spec: TrialSpec, step: int, total_steps: int, ratio: float) -> float:
-    """Weight decay of ``step``; ``ratio`` is the sparsity that the ramp asks for at that step."""
-    decay, target = spec.optim.weight_decay, spec.sparsity.target
+def weight_decay(spec: TrialSpec, step: int, total_steps: int, ramp_progress: float) -> float:
+    """Weight decay of ``step``; ``ramp_progress`` is the part of the target that is asked for at that step, 0 to 1."""
+    decay = spec.optim.weight_decay
     if decay.kind == "by_target":
-        return weight_decay_by_target(spec.model.name, target)
+        return weight_decay_by_target(spec.model.name, spec.sparsity.target or 0.0)
     if decay.kind == "with_sparsity":
-        return weight_decay_with_sparsity(decay.value, decay.final_ratio, ratio / target if target else 0.0)
+        return weight_decay_with_sparsity(decay.value, decay.final_ratio, ramp_progress)
     if decay.kind == "cosine":
         return decay.value * cosine(min(1.0, step / total_steps), final=decay.final_ratio)
     return decay.value

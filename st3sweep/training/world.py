@@ -43,6 +43,14 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def gather(self, value: Any) -> list[Any]:
+        """What each rank passed, in their order, on rank 0; nothing elsewhere."""
+        if self.size == 1:
+            return [value]
+        box = [None] * self.size if self.is_main else None
+        dist.gather_object(value, box, dst=0)
+        return box or []
+
     def from_main(self, value: Any) -> Any:
         """What rank 0 passed, on every rank: decisions are made once, so that no rank waits for another for ever."""
         if self.size == 1:

@@ -258,7 +258,11 @@ def test_resumed_training_is_bit_identical(
 def timeless(tree: Any) -> Any:
     """A result, record or checkpoint without its durations."""
     if isinstance(tree, dict):
-        return {key: timeless(value) for key, value in tree.items() if key not in ("seconds", "wall_seconds")}
+        return {
+            key: timeless(value)
+            for key, value in tree.items()
+            if key not in ("seconds", "epoch_seconds", "wall_seconds")
+        }
     return [timeless(value) for value in tree] if isinstance(tree, list) else tree
 
 

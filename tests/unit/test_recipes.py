@@ -35,7 +35,7 @@ def test_paper_on_small_images():
     assert numbers(spec) == {
         "train": {
             "epochs": 160, "batch_size": 128, "label_smoothing": 0.0, "precision": "fp32", "bn_momentum": 0.1,
-            "finetune_epochs": 0, "finetune_lr": None,
+            "bn_recalibration": 0, "finetune_epochs": 0, "finetune_lr": None,
         },
         "optim": {
             "lr": 0.1, "momentum": 0.9, "clip_norm": 3.0,
@@ -53,7 +53,7 @@ def test_paper_on_large_images():
     assert numbers(spec) == {
         "train": {
             "epochs": 100, "batch_size": 256, "label_smoothing": 0.0, "precision": "fp32", "bn_momentum": 0.1,
-            "finetune_epochs": 0, "finetune_lr": None,
+            "bn_recalibration": 0, "finetune_epochs": 0, "finetune_lr": None,
         },
         "optim": {
             "lr": 0.2, "momentum": 0.9, "clip_norm": 3.0,

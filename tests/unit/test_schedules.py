@@ -111,8 +111,8 @@ def test_weight_decay_of_a_network_without_rows() -> None:
         weight_decay_by_target("resnet20", 0.9)
 
 
-def decays(spec: TrialSpec, steps_and_ratios: list[tuple[int, float]]) -> list[float]:
-    return [weight_decay(spec, step, 100, ratio) for step, ratio in steps_and_ratios]
+def decays(spec: TrialSpec, steps_and_ramps: list[tuple[int, float]]) -> list[float]:
+    return [weight_decay(spec, step, 100, ramp) for step, ramp in steps_and_ramps]
 
 
 def with_decay(tiny_trial: TinyTrial, decay: dict[str, Any], **other: Any) -> TrialSpec:
@@ -120,7 +120,7 @@ def with_decay(tiny_trial: TinyTrial, decay: dict[str, Any], **other: Any) -> Tr
 
 
 def test_weight_decay_of_each_kind(tiny_trial: TinyTrial) -> None:
-    points = [(0, 0.0), (50, 0.4), (100, 0.8), (110, 0.8)]
+    points = [(0, 0.0), (50, 0.5), (100, 1.0), (110, 1.0)]
     constant = with_decay(tiny_trial, {"kind": "constant", "value": 5e-4})
     assert decays(constant, points) == [5e-4] * 4
     falling = with_decay(tiny_trial, {"kind": "with_sparsity", "value": 1e-4, "final_ratio": 0.1})

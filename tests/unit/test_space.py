@@ -311,7 +311,7 @@ CIFAR: dict[str, Any] = {
     },
     "train": {
         "epochs": 10, "batch_size": 64, "label_smoothing": 0.0, "precision": "fp32", "bn_momentum": 0.1,
-        "finetune_epochs": 1, "finetune_lr": 0.01,
+        "bn_recalibration": 5, "finetune_epochs": 1, "finetune_lr": 0.01,
     },
     "optim": {
         "lr": 0.1, "momentum": 0.9, "clip_norm": 3.0,
@@ -319,9 +319,10 @@ CIFAR: dict[str, Any] = {
         "weight_decay": {"kind": "cosine", "value": 1e-4, "final_ratio": 0.5},
     },
     "sparsity": {
-        "method": "st3", "target": 0.9, "criterion": "l1", "soft": True, "rescale": True,
-        "backward": "straight_through", "ramp": {"start": 0.1, "end": 0.5, "power": 3.0},
+        "method": "st3", "target": 0.9, "criterion": "family", "shape_power": 1.0, "mac_power": 0.5, "soft": True,
+        "rescale": True, "backward": "straight_through", "ramp": {"start": 0.1, "end": 0.5, "power": 3.0},
     },
+    "gflops": None,
 }  # fmt: skip
 # Another value for each field; where the field decides which others there are, another node.
 OTHER: dict[str, Any] = {
@@ -329,11 +330,14 @@ OTHER: dict[str, Any] = {
     "data.dataset": "cifar100", "data.root": "b", "data.download": True, "data.validation": 99,
     "data.train_limit": None, "data.augment.padding": 3, "data.augment.fill": "edge", "data.augment.flip": False,
     "train.epochs": 11, "train.batch_size": 65, "train.label_smoothing": 0.1, "train.precision": "bf16",
-    "train.bn_momentum": 0.2, "train.finetune_epochs": 2, "train.finetune_lr": None,
+    "train.bn_momentum": 0.2, "train.bn_recalibration": 0, "train.finetune_epochs": 2, "train.finetune_lr": None,
     "optim.lr": 0.2, "optim.momentum": 0.8, "optim.clip_norm": None, "optim.schedule.kind": {"kind": "cosine"},
     "optim.schedule.milestones": [0.5, 0.8], "optim.schedule.gamma": 0.2, "optim.schedule.warmup": {"epochs": 1},
     "optim.weight_decay.kind": "with_sparsity", "optim.weight_decay.value": 0, "optim.weight_decay.final_ratio": 0.4,
-    "sparsity.method": {"method": "dense"}, "sparsity.target": 0.900001, "sparsity.criterion": "sigma",
+    "sparsity.method": {"method": "dense"}, "sparsity.target": 0.900001, 
+    "sparsity.criterion": {"method": "st3", "target": 0.9, "criterion": "l1", "ramp": {"start": 0.1, "end": 0.5}},
+    "sparsity.shape_power": 0.0, "sparsity.mac_power": 0.0,
+    "gflops": {**CIFAR, "gflops": {"target": 0.01}, "sparsity": {**CIFAR["sparsity"], "target": None}},
     "sparsity.soft": False, "sparsity.rescale": False, "sparsity.backward": "masked", "sparsity.ramp.start": 0.11,
     "sparsity.ramp.end": 0.51, "sparsity.ramp.power": 3.1,
 }  # fmt: skip

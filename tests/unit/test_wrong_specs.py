@@ -106,7 +106,10 @@ def test_wrong_trial_file(main: Main):
     said = "space.yaml:12:1: this is a search space, not one trial; run it with: st3sweep run"
     assert_said(main("train", "space.yaml"), said)
     Path("trial.yaml").write_text("model: {arch: cifar_resnet}\ndata: {dataset: digits}\nsparsity: {method: st3}\n")
-    assert_said(main("train", "trial.yaml"), "trial.yaml:3:1: sparsity.target: is missing")
+    assert_said(
+        main("train", "trial.yaml"),
+        "trial.yaml:3:1: sparsity.target: is missing (or gflops.target in its place)",
+    )
     said = "--set train.epoch=3: train.epoch: unknown field; did you mean train.epochs?"
     assert_said(main("train", "trial.yaml", "--set", "train.epoch=3"), said)
 

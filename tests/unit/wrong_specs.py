@@ -87,7 +87,7 @@ FIELDS = [
         "unknown field like no other",
         {"batch_size: 64": "^colour: 64"},
         "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, bn_momentum, "
-        "finetune_epochs, finetune_lr",
+        "bn_recalibration, finetune_epochs, finetune_lr",
     ),
     Wrong("unknown field at the top", {"budget:": "^budgets:"}, "budgets: unknown field; did you mean budget?"),
     Wrong(
@@ -130,7 +130,7 @@ FIELDS = [
     Wrong(
         "wrong choice",
         {_CRITERION: "", _ST3: f"{_ST3}    ^criterion: l2\n"},
-        "sparsity.criterion: is 'l2', allowed: l1, sigma",
+        "sparsity.criterion: is 'l2', allowed: l1, sigma, family",
     ),
     Wrong(
         "unknown network",
@@ -166,7 +166,17 @@ FIELDS = [
     Wrong(
         "target neither fixed nor searched",
         {_TARGET: "", "  sparsity:\n": "  ^sparsity:\n"},
-        "sparsity.target: is missing: neither fixed under trial nor searched",
+        "sparsity.target: is missing: neither fixed under trial nor searched (or gflops.target in its place)",
+    ),
+    Wrong(
+        "a sparsity and a budget",
+        {"  sparsity:\n": "  gflops: {^target: 0.01}\n  sparsity:\n"},
+        "gflops.target: excludes sparsity.target: give one of them, at sparsity.target=0.8524",
+    ),
+    Wrong(
+        "a power that the criterion does not have",
+        {_ST3: _ST3 + "    ^mac_power: 0.5\n"},
+        "sparsity.mac_power: has no effect with criterion sigma, at sparsity.criterion='sigma'",
     ),
     Wrong("depth that no network has", {"depth: 8": "^depth: 12"}, "model.depth: must be 6n+2: 8 or 14 (got 12)"),
     Wrong(
@@ -253,7 +263,7 @@ SEARCH = [
     Wrong(
         "choice that the field does not have",
         {"sparsity.criterion: {choice: [l1, sigma]}": "^sparsity.criterion: {choice: [l1, sigmas]}"},
-        "search.sparsity.criterion: can become 'sigmas', allowed: l1, sigma; did you mean sigma?",
+        "search.sparsity.criterion: can become 'sigmas', allowed: l1, sigma, family; did you mean sigma?",
     ),
     Wrong(
         "choice misspelt that another field waits for",

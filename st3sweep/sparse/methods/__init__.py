@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.methods.st3 import ST3
-from st3sweep.spec import SparsitySpec, fraction
+from st3sweep.spec import TrialSpec, fraction
 
 
-def _st3(spec: Any, weights: Weights, epochs: int) -> Method:
+def _st3(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
+    spec: Any = trial.sparsity
     return ST3(
         weights,
-        target=spec.target,
+        target=spec.target if trial.gflops is None else _macs_to_remove(trial.gflops.target, weights, uses),
+        of_macs=trial.gflops is not None,
+        uses=uses,
         criterion=spec.criterion,
+        shape_power=spec.shape_power or 0.0,
+        mac_power=spec.mac_power or 0.0,
         soft=spec.soft,
         rescale=spec.rescale,
         straight_through=spec.backward == "straight_through",
-        ramp_start=fraction(spec.ramp.start, epochs),
-        ramp_end=fraction(spec.ramp.end, epochs),
+        ramp_start=fraction(spec.ramp.start, trial.train.epochs),
+        ramp_end=fraction(spec.ramp.end, trial.train.epochs),
         ramp_power=spec.ramp.power,
     )
 
 
-def _dense(spec: Any, weights: Weights, epochs: int) -> Method:  # noqa: ARG001
+def _macs_to_remove(gflops: float, weights: Weights, uses: Sequence[float]) -> float:
+    """The fraction of the dense network's multiply-accumulates beyond the budget."""
+    dense = sum(use * weight.numel() for use, weight in zip(uses, weights, strict=True)) / 1e9
+    if gflops > dense:
+        raise ValueError(f"gflops.target: {gflops:g} is more than the dense network's {dense:.6g}")
+    return 1.0 - gflops / dense
+
+
+def _dense(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
     return Method()
 
 
-METHODS: dict[str, Callable[[Any, Weights, int], Method]] = {"st3": _st3, "dense": _dense}
+METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {"st3": _st3, "dense": _dense}
 
 
-def build_method(spec: SparsitySpec, weights: Weights, epochs: int) -> Method:
-    """The method that ``spec`` describes, for ``weights`` trained over ``epochs`` epochs."""
-    return METHODS[spec.method](spec, weights, epochs)
+def build_method(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
+    """The method of ``trial`` for ``weights``, each of which an image uses ``uses`` times (MAC_l / numel_l).
+
+    Raises ValueError where a budget is more than the dense network costs.
+    """
+    return METHODS[trial.sparsity.method](trial, weights, uses)

@@ -10,10 +10,12 @@ With p the current sparsity, c_l the layer's criterion and Q_p the p-quantile ov
     ∂L/∂θ := ∂L/∂θ̂                                             straight-through, pruned weights included
 
 p follows a cubic ramp to the target; at p = 0 nothing is thresholded. Threshold, mask and scale are refreshed from the
-new weights after every optimiser step, after the end of the ramp too.
+new weights after every optimiser step, after the end of the ramp too. With a budget of multiply-accumulates, p is the
+fraction of them that has gone, and τ the least threshold that leaves no more than the rest.
 
 Source: Vanderschueren & De Vleeschouwer, WACV 2023 (arXiv 2212.01076), sections 3.1-3.3, and the authors' released
-constants. Differs from the paper: none; ``soft``, ``rescale`` and ``backward`` switch its parts off one by one.
+constants. Differs from the paper: none; ``soft``, ``rescale`` and ``backward`` switch its parts off one by one, and the
+criterion ``family`` and the budget are additions.
 """
 
 from __future__ import annotations
@@ -25,20 +27,28 @@ import torch
 from torch import Tensor
 
 from st3sweep.schedules import ramp
-from st3sweep.sparse.criteria import CRITERIA
+from st3sweep.sparse.criteria import layer_scales
 from st3sweep.sparse.method import Method, Weights
-from st3sweep.sparse.threshold import global_threshold
+from st3sweep.sparse.threshold import global_threshold, mac_threshold
 
 
 class ST3(Method):
-    """``target`` in [0, 1); ``criterion`` l1 (ST-3) or sigma (ST-3σ); ``ramp_*`` are fractions of training."""
+    """``target`` in [0, 1) is the fraction that falls: of the weights, or of the multiply-accumulates with ``of_macs``.
+
+    ``uses`` is how often an image uses each weight of a layer, MAC_l / numel_l (default 1); ``criterion`` l1 (ST-3),
+    sigma (ST-3σ) or family with its two powers; ``ramp_*`` are fractions of training.
+    """
 
     def __init__(
         self,
         weights: Weights,
         *,
         target: float,
+        of_macs: bool = False,
+        uses: Sequence[float] | None = None,
         criterion: str = "l1",
+        shape_power: float = 0.0,
+        mac_power: float = 0.0,
         soft: bool = True,
         rescale: bool = True,
         straight_through: bool = True,
@@ -46,10 +56,13 @@ class ST3(Method):
         ramp_end: float = 0.5,
         ramp_power: float = 3.0,
     ):
-        self.target = target
+        self.target, self.of_macs = target, of_macs
         self.soft, self.rescale, self.straight_through = soft, rescale, straight_through
         self.ramp = (ramp_start, ramp_end, ramp_power)
-        self.scales = [CRITERIA[criterion](weight.shape) for weight in weights]
+        self.uses = list(uses or [1.0] * len(weights))
+        self.macs = sum(use * weight.numel() for use, weight in zip(self.uses, weights, strict=True))
+        shapes = [weight.shape for weight in weights]
+        self.scales = layer_scales(criterion, shapes, self.uses, shape_power, mac_power)
         self.tau: list[Tensor] | None = None  # threshold of each layer, 0-d; None while nothing is pruned
 
     @torch.no_grad()
@@ -58,8 +71,10 @@ class ST3(Method):
         if self.ratio == 0.0:
             self.tau = None
             return
-        scores = [weight.abs() * scale for weight, scale in zip(weights, self.scales, strict=True)]
-        tau = global_threshold(scores, self.ratio)
+        if self.of_macs:
+            tau = mac_threshold(weights, self.uses, (1.0 - self.ratio) * self.macs, self.scales)
+        else:
+            tau = global_threshold(weights, self.ratio, self.scales)
         self.tau = [tau / scale for scale in self.scales]
 
     @torch.no_grad()

@@ -1,0 +1,42 @@
+"""Batch-norm statistics of the network that is evaluated, measured rather than averaged along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from st3sweep.sparse.method import Method, sparse_weights
+from st3sweep.training.world import World
+
+
+@torch.no_grad()
+def recalibrate(
+    model: nn.Module,
+    weights: Sequence[Tensor],
+    method: Method,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    world: World,
+) -> None:
+    """Running mean and variance of every batch norm, anew: plain averages over ``batches`` (x, y) of all ranks.
+
+    The network computes with θ̂. Everything else, dropout included, is as in evaluation; recalibrating twice on the
+    same batches is recalibrating once.
+    """
+    was_training = model.training
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
+        norm.train()
+    with sparse_weights(weights, method):
+        for x, _ in batches:
+            model(x)
+    world.mean_(buffer for buffer in model.buffers() if buffer.is_floating_point())
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)

@@ -1,0 +1,140 @@
+"""Everything of a trial that outlives a step, and its way into a checkpoint and back, bit by bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from st3sweep import cost
+from st3sweep.data import Splits
+from st3sweep.data.batches import steps_per_epoch
+from st3sweep.models import build_model
+from st3sweep.sparse.method import Method, prunable
+from st3sweep.sparse.methods import build_method
+from st3sweep.sparse.methods.fixed_mask import FixedMask
+from st3sweep.spec import TrialSpec
+from st3sweep.training.layout import fastest_layout
+from st3sweep.training.optim import build_optimizer
+from st3sweep.training.world import World
+
+EpochRecord = dict[str, Any]  # the columns of results.EPOCHS, the trial's number apart
+
+
+@dataclass
+class State:
+    """A trial between two steps. ``loss_sum`` and, within an epoch, batch norm's statistics are this rank's own."""
+
+    model: nn.Module
+    names: list[str]
+    weights: list[nn.Parameter]
+    method: Method
+    optimizer: torch.optim.Optimizer
+    costs: list[cost.LayerCost]
+    steps_per_epoch: int
+    loss_sum: Tensor  # 0-d: of the steps of the epoch that are done
+    step: int = 0  # steps of the epoch that are done
+    epoch: int = 0  # epochs completed
+    seconds: float = 0.0  # of all epochs, the unfinished one apart
+    epoch_seconds: float = 0.0  # of the unfinished one
+    history: list[EpochRecord] = field(default_factory=list)
+    masks: list[Tensor] | None = None  # as the last epoch left them
+    best: dict[str, Any] | None = None  # record and layers of the best epoch at the target sparsity
+    ticked: float = field(default_factory=time.perf_counter)
+
+    def tick(self) -> None:
+        """Count the seconds since the last tick as spent on the unfinished epoch."""
+        now = time.perf_counter()
+        self.epoch_seconds += now - self.ticked
+        self.ticked = now
+
+    def to_checkpoint(self, world: World) -> dict[str, Any]:
+        """On all ranks together; only rank 0 has them all, and writes them."""
+        self.tick()
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+            "ranks": world.gather(self._of_this_rank()) if self.step else [],
+            "step": self.step,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "history": self.history,
+            "masks": None if self.masks is None else [_packed(mask) for mask in self.masks],
+            "best": self.best,
+        }
+
+    def _of_this_rank(self) -> dict[str, Any]:
+        device = self.loss_sum.device
+        return {
+            "loss_sum": self.loss_sum.cpu(),
+            "buffers": {name: buffer.cpu() for name, buffer in self.model.named_buffers()},
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    def restore(self, saved: dict[str, Any], rank: int) -> None:
+        """Bit by bit if there are as many ranks as before; else, within an epoch, new ones take over from others."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if "masks" in saved["method"]:  # saved while fine-tuning
+            self.method = FixedMask(self.weights, 0.0)
+        self.method.load_state_dict(saved["method"])
+        self.step, self.epoch = saved["step"], saved["epoch"]
+        self.seconds, self.epoch_seconds = saved["seconds"], saved["epoch_seconds"]
+        self.history, self.best = saved["history"], saved["best"]
+        if saved["masks"] is not None:
+            self.masks = [_unpacked(bits, weight) for bits, weight in zip(saved["masks"], self.weights, strict=True)]
+        if saved["ranks"]:
+            self._restore_rank(saved["ranks"][rank % len(saved["ranks"])])
+
+    def _restore_rank(self, saved: dict[str, Any]) -> None:
+        self.loss_sum.copy_(saved["loss_sum"])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(saved["buffers"][name])
+        torch.set_rng_state(saved["generator"].cpu())
+        if saved["cuda_generator"] is not None and self.loss_sum.is_cuda:
+            torch.cuda.set_rng_state(saved["cuda_generator"].cpu(), self.loss_sum.device)
+
+
+def start(spec: TrialSpec, world: World, splits: Splits) -> State:
+    """The trial before its first step. Raises ValueError where ``spec`` and the network do not go together."""
+    torch.manual_seed(spec.seed)
+    channels, size, _ = splits.image_shape()
+    model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
+    costs = cost.layer_costs(model, (channels, size, size))
+    model.to(world.device)
+    model.to(memory_format=fastest_layout(model, world.device))  # type: ignore[call-overload]
+    named = prunable(model)
+    weights = list(named.values())
+    return State(
+        model=model,
+        names=[name.removesuffix(".weight") for name in named],
+        weights=weights,
+        method=method_of(spec, weights, costs),
+        optimizer=build_optimizer(model, weights, spec),
+        costs=costs,
+        steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
+        loss_sum=torch.zeros((), device=world.device),
+    )
+
+
+def method_of(spec: TrialSpec, weights: Sequence[Tensor], costs: Sequence[cost.LayerCost]) -> Method:
+    """The method of ``spec`` for a network of these ``weights`` and ``costs``."""
+    return build_method(spec, weights, [layer.macs / layer.numel for layer in costs])
+
+
+def _packed(mask: Tensor) -> Tensor:
+    """Eight to a byte, in the order of ``flatten``."""
+    return torch.from_numpy(np.packbits(mask.flatten().cpu().numpy()))
+
+
+def _unpacked(bits: Tensor, like: Tensor) -> Tensor:
+    flags = np.unpackbits(bits.cpu().numpy(), count=like.numel()).astype(bool)
+    return torch.from_numpy(flags).view(like.shape).to(like.device)
