@@ -31,24 +31,23 @@ class LayerCost:
 def layer_costs(model: nn.Module, input_shape: tuple[int, int, int]) -> list[LayerCost]:
     """Costs of all conv and linear layers in the order of ``named_modules``, for one image of (C, H, W).
 
-    The model runs once on shapes alone: no arithmetic, the model given is not touched. A layer that runs twice counts
-    twice, one that does not run counts 0.
+    A copy of the model runs once on a batch of no images: every shape and no arithmetic, and without the seconds that
+    the meta device takes to be imported. A layer that runs twice counts twice, one that does not run counts 0.
     """
-    shadow = copy.deepcopy(model).to("meta", torch.float32).eval()
+    shadow = copy.deepcopy(model).float().eval()
     layers = {n: m for n, m in shadow.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     macs = dict.fromkeys(layers, 0)
 
     def count(name: str, weight: Tensor) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             # Outputs per image divided by output channels: the positions at which the whole weight is used.
-            channels = weight.shape[0]
-            macs[name] += weight.numel() * (output.numel() // channels)
+            macs[name] += weight.numel() * (output.shape[1:].numel() // weight.shape[0])
 
         return hook
 
     handles = [layer.register_forward_hook(count(name, layer.weight)) for name, layer in layers.items()]
     with torch.no_grad():
-        shadow(torch.empty(1, *input_shape, device="meta"))
+        shadow(torch.empty(0, *input_shape, device=next(shadow.parameters()).device))
     for handle in handles:
         handle.remove()
     return [LayerCost(n, tuple(m.weight.shape), m.weight.numel(), macs[n]) for n, m in layers.items()]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -69,3 +72,13 @@ def test_the_model_is_not_touched() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.device.type == "cpu" for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_counting_does_not_import_what_takes_seconds() -> None:
+    """The meta device brings sympy and the compiler with it; a dry run and every worker would wait for them."""
+    code = (
+        "import sys; from st3sweep.cost import layer_costs; from st3sweep.models.cifar_resnet import CifarResNet; "
+        "layer_costs(CifarResNet(8, 4, 10), (3, 32, 32)); print(*sorted({'sympy', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
