@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from st3sweep.models.cifar_resnet import CifarResNet
 from st3sweep.models.mobilenet_v1 import MobileNetV1
@@ -21,6 +22,6 @@ def build_model(spec: ModelSpec, num_classes: int, channels: int, bn_momentum: f
     """The network, initialised from torch's global generator; batch norms get ``bn_momentum`` (PyTorch's sense)."""
     model = MODELS[spec.arch](spec, num_classes, channels)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm):
             module.momentum = bn_momentum
     return model

@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from st3sweep.models import build_model
+from st3sweep.models import MODELS, build_model
 from st3sweep.models.cifar_resnet import Block, CifarResNet
 from st3sweep.spec import ModelSpec
 
@@ -90,6 +90,13 @@ def test_batch_norm_momentum(fields: dict[str, Any]) -> None:
 
     assert momenta(build(fields)) == {0.1}
     assert momenta(build(fields, bn_momentum=0.99)) == {0.99}
+
+
+def test_batch_norm_momentum_of_every_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2))
+    monkeypatch.setitem(MODELS, "mobilenet_v1", lambda *_: norms)
+    build({"arch": "mobilenet_v1"}, bn_momentum=0.3)
+    assert [norm.momentum for norm in norms] == [0.3, 0.3, 0.3]
 
 
 @pytest.mark.parametrize("fields", SMALL, ids=str)
