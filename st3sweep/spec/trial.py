@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET
-from st3sweep.spec.data import DataSpec
+from st3sweep.spec.data import Cifar, DataSpec, Digits
 from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
 from st3sweep.spec.model import ModelSpec
 from st3sweep.spec.optim import Optim, StepSchedule, Train
@@ -31,6 +31,7 @@ class TrialSpec(Frozen):
 
     @model_validator(mode="after")
     def _rules_between_fields(self) -> TrialSpec:
+        self._network_takes_the_images()
         epochs = self.train.epochs
         for path, time in self._times():
             if isinstance(time, Epochs) and time.epochs > epochs:
@@ -84,6 +85,16 @@ class TrialSpec(Frozen):
                 )
             if not given and sparsity.criterion == "family":
                 raise fail(f"sparsity.{name}", "is missing with criterion family", "sparsity.criterion")
+
+    def _network_takes_the_images(self) -> None:
+        size = 32 if isinstance(self.data, Cifar) else self.data.image_size
+        if self.model.colour_only and isinstance(self.data, Digits):
+            raise fail("model.arch", f"{self.model.name} takes images of 3 channels; digits has 1", "data.dataset")
+        if size < self.model.smallest_image:
+            message = (
+                f"{self.model.name} needs images of at least {self.model.smallest_image} pixels; these have {size}"
+            )
+            raise fail("model.arch", message, "data.image_size", "data.dataset")
 
     def _times(self) -> Iterator[tuple[str, float | Epochs]]:
         yield "optim.schedule.warmup", self.optim.schedule.warmup

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from st3sweep.cost import gflops, layer_costs
 from st3sweep.models.cifar_resnet import CifarResNet
 from st3sweep.models.mobilenet_v1 import MobileNetV1
+from st3sweep.models.resnet50 import ResNet50
+from st3sweep.models.vgg import VGG, VGG11, VGG_SMALL
+from st3sweep.models.wide_resnet import WideResNet
 
 
 @pytest.mark.parametrize(
@@ -19,15 +22,23 @@ from st3sweep.models.mobilenet_v1 import MobileNetV1
     [
         (CifarResNet(20, 16, 10), 32, 270_896, 40_813_184),
         (CifarResNet(20, 16, 100), 32, 276_656, 40_818_944),
+        (VGG(VGG11, 10), 32, 9_222_848, 152_769_536),
+        (WideResNet(34, 2, 100), 32, 1_862_576, 270_987_776),
+        (ResNet50(1000), 224, 25_502_912, 4_089_184_256),
         (MobileNetV1(1000), 224, 4_209_088, 568_740_352),
     ],
-    ids=["resnet20-10", "resnet20-100", "mobilenet_v1"],
+    ids=["resnet20-10", "resnet20-100", "vgg11", "wrn34x2", "resnet50", "mobilenet_v1"],
 )
 def test_published_totals(model: nn.Module, size: int, weights: int, macs: int) -> None:
     costs = layer_costs(model, (3, size, size))
     assert sum(cost.numel for cost in costs) == weights
     assert sum(cost.macs for cost in costs) == macs
     assert gflops(costs) == macs / 1e9
+
+
+def test_weights_of_the_small_vgg() -> None:
+    """Published without its multiply-accumulates, which depend on where it pools."""
+    assert sum(cost.numel for cost in layer_costs(VGG(VGG_SMALL, 10), (3, 32, 32))) == 371_648
 
 
 class Few(nn.Module):

@@ -67,6 +67,8 @@ _DECAY = (
     "  optim.weight_decay.kind: {choice: [constant, cosine]}\n  optim.weight_decay.final_ratio:\n"
     "    when: {optim.weight_decay.kind: cosine}\n    float: [1e-3, 1]\n"
 )
+_NETWORK = "{arch: cifar_resnet, depth: 8, width: 8}"
+_NETWORKS = "cifar_resnet, mobilenet_v1, vgg11, vgg_small, wide_resnet, resnet50, torchvision"
 _SEARCH = "search:\n"
 _CONSTRAINT = "- sparsity.target < 0.95"
 _OBJECTIVES = "objectives:\n  - {metric: val_top1, goal: max}\n  - {metric: gflops, goal: min}\n"
@@ -135,7 +137,7 @@ FIELDS = [
     Wrong(
         "unknown network",
         {"{arch: cifar_resnet": "{^arch: cifar_resnt"},
-        "model.arch: is 'cifar_resnt', allowed: cifar_resnet, mobilenet_v1; did you mean cifar_resnet?",
+        f"model.arch: is 'cifar_resnt', allowed: {_NETWORKS}; did you mean cifar_resnet?",
     ),
     Wrong(
         "unknown dataset",
@@ -161,7 +163,7 @@ FIELDS = [
     Wrong(
         "network without its kind",
         {"model: {arch: cifar_resnet, ": "^model: {"},
-        "model.arch: is missing: neither fixed under trial nor searched; allowed: cifar_resnet, mobilenet_v1",
+        f"model.arch: is missing: neither fixed under trial nor searched; allowed: {_NETWORKS}",
     ),
     Wrong(
         "target neither fixed nor searched",
@@ -179,6 +181,28 @@ FIELDS = [
         "sparsity.mac_power: has no effect with criterion sigma, at sparsity.criterion='sigma'",
     ),
     Wrong("depth that no network has", {"depth: 8": "^depth: 12"}, "model.depth: must be 6n+2: 8 or 14 (got 12)"),
+    Wrong("depth that no wide network has", {_NETWORK: "{arch: wide_resnet, ^depth: 20}"},
+          "model.depth: must be 6n+4: 16 or 22 (got 20)"),
+    Wrong("dropout of everything", {_NETWORK: "{arch: wide_resnet, ^dropout: 1}"},
+          "model.dropout: must be below 1 (got 1)"),
+    Wrong("setting of another network", {_NETWORK: "{arch: vgg11, ^depth: 13}"},
+          "model.depth: has no effect with arch vgg11, which has no fields"),
+    Wrong("network of torchvision without its name", {f"model: {_NETWORK}": "^model: {arch: torchvision}"},
+          "model.network: is missing: neither fixed under trial nor searched"),
+    Wrong("network that torchvision does not have", {_NETWORK: "{arch: torchvision, ^network: efficientnet_b00}"},
+          "model.network: must be a convolutional classifier of torchvision; did you mean efficientnet_b0? "
+          "(got 'efficientnet_b00')"),
+    Wrong("network of attention", {_NETWORK: "{arch: torchvision, ^network: vit_b_16}"},
+          "model.network: must be of conv and linear layers, not of attention (got 'vit_b_16')"),
+    Wrong("network of torchvision for one channel", {_NETWORK: "{^arch: torchvision, network: resnet18}"},
+          "model.arch: torchvision_resnet18 takes images of 3 channels; digits has 1"),
+    Wrong("images that are too small for the network", {_NETWORK: "{^arch: vgg11}"},
+          "model.arch: vgg11 needs images of at least 32 pixels; these have 16"),
+    Wrong(
+        "images that are too small for a network of torchvision",
+        {_NETWORK: "{^arch: torchvision, network: inception_v3}", _DATA: "data: {dataset: cifar10, root: empty}"},
+        "model.arch: torchvision_inception_v3 needs images of at least 75 pixels; these have 32",
+    ),
     Wrong(
         "kind without such a field",
         _optim("{weight_decay: {kind: constant, ^final_ratio: 0.1}}"),
@@ -275,6 +299,13 @@ SEARCH = [
         "choice that a rule refuses",
         {"depth: 8, ": "", _SEARCH: f"{_SEARCH}  ^model.depth: {{choice: [8, 9]}}\n"},
         "model.depth: must be 6n+2: 8 or 14, at model.depth=9",
+    ),
+    Wrong(
+        "choice that torchvision does not have",
+        {_NETWORK: "{arch: torchvision}",
+         _SEARCH: f"{_SEARCH}  ^model.network: {{choice: [resnet18, resnet19]}}\n"},
+        "search.model.network: can become 'resnet19': must be a convolutional classifier of torchvision; "
+        "did you mean resnet18?",
     ),
     Wrong(
         "point that breaks a rule between fields",
