@@ -157,6 +157,14 @@ def pareto(
 
 
 @app.command()
+def models(as_json: Annotated[bool, typer.Option("--json", help="The table's rows as JSON.")] = False) -> None:
+    """Print the networks of the paper with their weights and cost, and every network's settings."""
+    from st3sweep.networks import counted, networks_text
+
+    print(json.dumps(list(counted())) if as_json else networks_text())
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a search space, for editors."""
     from st3sweep.json_schema import space_schema

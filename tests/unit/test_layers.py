@@ -18,7 +18,7 @@ LAYERS: dict[str, tuple[list[str], set[str]]] = {
         [
             "st3sweep",
             *(f"st3sweep.{name}" for name in ("spec", "space", "loading", "results", "frontier", "schedules")),
-            *("st3sweep.recipes", "st3sweep.plan", "st3sweep.data", "st3sweep.cli"),
+            *("st3sweep.recipes", "st3sweep.plan", "st3sweep.data", "st3sweep.cli", "st3sweep.networks"),
             *("st3sweep.sweep", "st3sweep.sweep.ledger", "st3sweep.sweep.mailbox"),
         ],
         set(),
