@@ -53,6 +53,11 @@ def layer_costs(model: nn.Module, input_shape: tuple[int, int, int]) -> list[Lay
     return [LayerCost(n, tuple(m.weight.shape), m.weight.numel(), macs[n]) for n, m in layers.items()]
 
 
+def uses_per_weight(costs: Sequence[LayerCost]) -> list[float]:
+    """How often one image uses each weight of a layer, MAC_l / numel_l: the output positions of a convolution."""
+    return [layer.macs / layer.numel for layer in costs]
+
+
 def gflops(costs: Sequence[LayerCost], densities: Sequence[float] | None = None) -> float:
     """Cost of one image in 1e9 multiply-accumulates; dense without ``densities`` (fractions, one a layer)."""
     densities = [1.0] * len(costs) if densities is None else densities

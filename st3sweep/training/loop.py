@@ -17,6 +17,7 @@ from st3sweep import cost, data
 from st3sweep.data.batches import eval_batches, train_batches
 from st3sweep.data.images import Images
 from st3sweep.sparse.method import harden
+from st3sweep.sparse.methods import restore_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.telemetry import LayerState, measure, whole
 from st3sweep.spec import TrialSpec
@@ -24,7 +25,7 @@ from st3sweep.training import checkpoint
 from st3sweep.training.evaluate import evaluate
 from st3sweep.training.optim import classification_loss, learning_rate, optimisation_step, weight_decay
 from st3sweep.training.recalibrate import recalibrate
-from st3sweep.training.state import EpochRecord, State, method_of, start
+from st3sweep.training.state import EpochRecord, State, start
 from st3sweep.training.world import World
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -58,7 +59,7 @@ def fit(
     for message in refused:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     if saved is not None:
-        state.restore(saved, world.rank)
+        state.restore(saved, spec, world.rank)
         for record in state.history:
             report(record)
     # A refused file is overwritten: kept, it would take the place of the whole one before it.
@@ -260,6 +261,4 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, sa
 def _load_best(state: State, spec: TrialSpec, world: World, folder: Path) -> None:
     best = checkpoint.load(folder / BEST, world.device)
     state.model.load_state_dict(best["model"])
-    fixed = "masks" in best["method"]
-    state.method = FixedMask(state.weights, 0.0) if fixed else method_of(spec, state.weights, state.costs)
-    state.method.load_state_dict(best["method"])
+    state.method = restore_method(spec, state.weights, cost.uses_per_weight(state.costs), best["method"])

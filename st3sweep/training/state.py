@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +15,7 @@ from st3sweep.data import Splits
 from st3sweep.data.batches import steps_per_epoch
 from st3sweep.models import build_model
 from st3sweep.sparse.method import Method, prunable
-from st3sweep.sparse.methods import build_method
-from st3sweep.sparse.methods.fixed_mask import FixedMask
+from st3sweep.sparse.methods import build_method, restore_method
 from st3sweep.spec import TrialSpec
 from st3sweep.training.layout import fastest_layout
 from st3sweep.training.optim import build_optimizer
@@ -79,13 +77,11 @@ class State:
             "cuda_generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
-    def restore(self, saved: dict[str, Any], rank: int) -> None:
+    def restore(self, saved: dict[str, Any], spec: TrialSpec, rank: int) -> None:
         """Bit by bit if there are as many ranks as before; else, within an epoch, new ones take over from others."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        if "masks" in saved["method"]:  # saved while fine-tuning
-            self.method = FixedMask(self.weights, 0.0)
-        self.method.load_state_dict(saved["method"])
+        self.method = restore_method(spec, self.weights, cost.uses_per_weight(self.costs), saved["method"])
         self.step, self.epoch = saved["step"], saved["epoch"]
         self.seconds, self.epoch_seconds = saved["seconds"], saved["epoch_seconds"]
         self.history, self.best = saved["history"], saved["best"]
@@ -117,17 +113,12 @@ def start(spec: TrialSpec, world: World, splits: Splits) -> State:
         model=model,
         names=[name.removesuffix(".weight") for name in named],
         weights=weights,
-        method=method_of(spec, weights, costs),
+        method=build_method(spec, weights, cost.uses_per_weight(costs)),
         optimizer=build_optimizer(model, weights, spec),
         costs=costs,
         steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
         loss_sum=torch.zeros((), device=world.device),
     )
-
-
-def method_of(spec: TrialSpec, weights: Sequence[Tensor], costs: Sequence[cost.LayerCost]) -> Method:
-    """The method of ``spec`` for a network of these ``weights`` and ``costs``."""
-    return build_method(spec, weights, [layer.macs / layer.numel for layer in costs])
 
 
 def _packed(mask: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from st3sweep.cost import layer_costs
+from st3sweep.cost import layer_costs, uses_per_weight
 from st3sweep.sparse.method import Method, prunable
+from st3sweep.sparse.methods import build_method
 from st3sweep.spec import TrialSpec
 from st3sweep.training.optim import build_optimizer, optimisation_step
-from st3sweep.training.state import method_of
 from st3sweep.training.world import World
 
 STEPS = 8
@@ -74,7 +74,7 @@ def start(spec: TrialSpec) -> Training:
     torch.manual_seed(0)
     net = SmallNet()
     weights = list(prunable(net).values())
-    method = method_of(spec, weights, layer_costs(net, (1, 6, 6)))
+    method = build_method(spec, weights, uses_per_weight(layer_costs(net, (1, 6, 6))))
     return Training(net, weights, method, build_optimizer(net, weights, spec), spec.optim.clip_norm)
 
 

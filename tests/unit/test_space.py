@@ -334,7 +334,7 @@ OTHER: dict[str, Any] = {
     "optim.lr": 0.2, "optim.momentum": 0.8, "optim.clip_norm": None, "optim.schedule.kind": {"kind": "cosine"},
     "optim.schedule.milestones": [0.5, 0.8], "optim.schedule.gamma": 0.2, "optim.schedule.warmup": {"epochs": 1},
     "optim.weight_decay.kind": "with_sparsity", "optim.weight_decay.value": 0, "optim.weight_decay.final_ratio": 0.4,
-    "sparsity.method": {"method": "dense"}, "sparsity.target": 0.900001, 
+    "sparsity.method": {"method": "dense"}, "sparsity.target": 0.900001,
     "sparsity.criterion": {"method": "st3", "target": 0.9, "criterion": "l1", "ramp": {"start": 0.1, "end": 0.5}},
     "sparsity.shape_power": 0.0, "sparsity.mac_power": 0.0,
     "gflops": {**CIFAR, "gflops": {"target": 0.01}, "sparsity": {**CIFAR["sparsity"], "target": None}},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from st3sweep.sparse.method import Method, Weights
+from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.spec import TrialSpec, fraction
 
@@ -50,3 +51,10 @@ def build_method(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> M
     Raises ValueError where a budget is more than the dense network costs.
     """
     return METHODS[trial.sparsity.method](trial, weights, uses)
+
+
+def restore_method(trial: TrialSpec, weights: Weights, uses: Sequence[float], state: dict[str, Any]) -> Method:
+    """The method that gave ``state``, its ``state_dict``: that of ``trial``, or the fixed mask that follows it."""
+    method = FixedMask(weights, 0.0) if "masks" in state else build_method(trial, weights, uses)
+    method.load_state_dict(state)
+    return method
