@@ -23,6 +23,7 @@ from st3sweep.sparse.telemetry import LayerState, measure, whole
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.evaluate import evaluate
+from st3sweep.training.model_file import input_of
 from st3sweep.training.optim import classification_loss, learning_rate, optimisation_step, weight_decay
 from st3sweep.training.recalibrate import recalibrate
 from st3sweep.training.state import EpochRecord, State, start
@@ -63,7 +64,7 @@ def fit(
         for record in state.history:
             report(record)
     # A refused file is overwritten: kept, it would take the place of the whole one before it.
-    saver = _Saver(folder, world, checkpoint_seconds, keep_previous=not refused)
+    saver = _Saver(folder, world, checkpoint_seconds, input_of(splits), keep_previous=not refused)
     total_epochs = spec.train.epochs + spec.train.finetune_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)
@@ -80,9 +81,11 @@ def fit(
 class _Saver:
     """Writes a trial's two checkpoints: rank 0 does, with what the other ranks have of their own."""
 
-    def __init__(self, folder: Path, world: World, interval_seconds: float, keep_previous: bool):
+    def __init__(
+        self, folder: Path, world: World, interval_seconds: float, inputs: dict[str, Any], *, keep_previous: bool
+    ):
         self.folder, self.world, self.interval_seconds = folder, world, interval_seconds
-        self.keep_previous = keep_previous
+        self.inputs, self.keep_previous = inputs, keep_previous
         self.saved = time.perf_counter()
 
     def save_if_due(self, state: State) -> None:
@@ -103,7 +106,7 @@ class _Saver:
         """The weights that a trial's result is about."""
         if self.world.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            content = {"model": state.model.state_dict(), "method": state.method.state_dict()}
+            content = {"model": state.model.state_dict(), "method": state.method.state_dict(), "input": self.inputs}
             checkpoint.save(self.folder / BEST, content, state.method)
 
 
