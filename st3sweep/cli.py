@@ -156,6 +156,44 @@ def pareto(
         err.print(f"plot: {plot}", soft_wrap=True)
 
 
+class ModelFormat(StrEnum):
+    safetensors = "safetensors"
+    pt = "pt"
+
+
+@app.command()
+def export(
+    folder: RunFolder,
+    trial: Annotated[int, typer.Argument(min=0, help="The trial's number, as in the table of results.")],
+    path: Annotated[Path | None, typer.Option("--out", help="File to write. Default: in the trial's folder.")] = None,
+    format_: Annotated[ModelFormat, typer.Option("--format", help="pt is for readers without safetensors.")] = (
+        ModelFormat.safetensors
+    ),
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Evaluate the file on the validation set too.")] = False,
+) -> None:
+    """Write a finished trial's sparse network, zeros in place, to a file that plain torch loads."""
+    from st3sweep.training.export import export as export_trial
+    from st3sweep.training.export import validation_top1
+    from st3sweep.training.model_file import counted, save, totals
+
+    path = path or folder / "trials" / f"{trial:04d}" / f"model.{format_}"
+    if path.suffix != f".{format_}":
+        raise UserError(f"--out {path}: must end in .{format_}; see --format")
+    state, metadata = export_trial(folder, trial)
+    model = save(path, state, metadata, format_)
+    costs, zeros = counted(model, metadata)
+    _print_layers(costs, zeros)
+    found = totals(costs, zeros)
+    print(
+        f"sparsity {found['sparsity']:.4f}, {1000 * found['gflops']:.4g} of {1000 * metadata['gflops_dense']:.4g} "
+        f"MFLOPs, as recorded"
+    )
+    if evaluate:
+        top1 = validation_top1(model, metadata, folder, trial)
+        print(f"validation {top1:.2f} %, recorded {metadata['val_top1']:.2f} %")
+    print(f"file: {_short(path)}")
+
+
 @app.command()
 def models(as_json: Annotated[bool, typer.Option("--json", help="The table's rows as JSON.")] = False) -> None:
     """Print the networks of the paper with their weights and cost, and every network's settings."""
@@ -216,6 +254,14 @@ def _print_plan(space: Any) -> None:
     print(plan_text(space, info, slots))
     for problem in absent.problems if absent else []:
         print(f"\nnot ready to run: {problem}", file=sys.stderr)
+
+
+def _print_layers(costs: Any, zeros: list[int]) -> None:
+    width = max(len(layer.name) for layer in costs)
+    print(f"{'layer':<{width}}    weights      zeros  density  MFLOPs")
+    for layer, count in zip(costs, zeros, strict=True):
+        density = 1 - count / layer.numel
+        print(f"{layer.name:<{width}}  {layer.numel:>9}  {count:>9}  {density:7.4f}  {layer.macs * density / 1e6:6.4g}")
 
 
 def _sweep(space: Any, folder: Path, address: str | None) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from st3sweep import cli
 from st3sweep.loading import load_space
+from st3sweep.recipes import overlay
+from st3sweep.results import read_table, table_path, write_table
 from st3sweep.run_folder import new_run
+from st3sweep.sparse.method import Method
 from st3sweep.spec import TrialSpec
 from tests.conftest import TINY
 
@@ -84,6 +89,99 @@ def test_train_goes_on_where_it_was_and_refuses_another_trial(
     assert code == 2
     assert error.count("\n") == 1
     assert "holds another trial" in error
+
+
+@pytest.mark.parametrize("format_", ["safetensors", "pt"])
+def test_export_writes_the_network_and_says_what_is_in_it(
+    trained: Path, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    from st3sweep.training.model_file import load_exported
+
+    code, text, _ = st3sweep(capsys, "export", trained, 0, "--format", format_, "--evaluate")
+    assert code == 0
+    layers, row = read_table(trained, "layers"), read_table(trained, "trials").iloc[0]
+    header, *lines = text.splitlines()
+    assert header.split() == ["layer", "weights", "zeros", "density", "MFLOPs"]
+    for line, layer in zip(lines, layers.itertuples(), strict=False):
+        zeros = round((1 - layer.density) * layer.numel)
+        assert line.split()[:4] == [layer.layer, str(layer.numel), str(zeros), f"{layer.density:.4f}"]
+    assert lines[-3].startswith(f"sparsity {row.sparsity:.4f}, {1000 * row.gflops:.4g} of ")
+    assert lines[-2] == f"validation {row.val_top1:.2f} %, recorded {row.val_top1:.2f} %"
+    file = trained / "trials" / "0000" / f"model.{format_}"
+    assert lines[-1] == f"file: {file}"
+    _, metadata = load_exported(file)
+    assert {key: metadata[key] for key in ("digest", "seed", "dataset", "method")} == {
+        "digest": row.digest,
+        "seed": 0,
+        "dataset": "digits",
+        "method": "ST-3",
+    }
+
+
+def test_export_does_not_need_the_data(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for checkpoints that do not say what their network takes."""
+    from st3sweep.training import checkpoint
+    from st3sweep.training.export import export
+
+    run = copied(trained, tmp_path)
+    file = run / "trials" / "0000" / "best.ckpt"
+    saved = checkpoint.load(file)
+    assert saved.pop("input")["num_classes"] == 10
+    checkpoint.save(file, saved, Method())
+    _, from_data = export(run, 0)
+    monkeypatch.setattr("st3sweep.data.load", None)
+    _, metadata = export(trained, 0)
+    assert metadata == from_data
+
+
+def copied(run: Path, to: Path) -> Path:
+    """A copy of a run, to be damaged."""
+    return Path(shutil.copytree(run, to / "copy", ignore=shutil.ignore_patterns("model.*")))
+
+
+def damaged_table(run: Path, name: str, column: str, value: object) -> None:
+    rows = pq.read_table(table_path(run, name)).to_pylist()
+    rows[0][column] = value
+    write_table(table_path(run, name), name, rows)
+
+
+def test_export_says_why_not(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copied(trained, tmp_path)
+    best = run / "trials" / "0000" / "best.ckpt"
+
+    def refused(*arguments: object) -> str:
+        code, _, error = st3sweep(capsys, "export", *arguments)
+        assert (code, error.count("\n")) == (2, 1), error
+        return error
+
+    assert f"{run}: no trial 7; its last is 0" in refused(run, 7)
+    assert f"is {tmp_path} the folder of a run?" in refused(tmp_path, 0)
+    assert "--out a.pt: must end in .safetensors" in refused(run, 0, "--out", "a.pt")
+    assert "cannot be written (No such file" in refused(run, 0, "--out", run / "absent" / "a.safetensors")
+    whole = best.read_bytes()
+    best.write_bytes(whole[:-1])
+    assert f"{best}: truncated or altered" in refused(run, 0)
+    best.unlink()
+    assert f"{best}: not found" in refused(run, 0)
+    best.write_bytes(whole)
+    damaged_table(run, "layers", "density", 0.5)
+    assert "zeros in layer conv1, but 18 are recorded" in refused(run, 0)
+    damaged_table(run, "trials", "spec", "{}")
+    assert "of another version" in refused(run, 0)
+    damaged_table(run, "trials", "status", "running")
+    assert f"{run}: trial 0 is running; only a finished one can be exported" in refused(run, 0)
+    assert not list(run.glob("trials/*/*model*"))
+
+
+def test_export_refuses_the_checkpoint_of_another_trial(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(trained, tmp_path)
+    spec = json.loads(read_table(run, "trials").loc[0, "spec"])
+    damaged_table(run, "trials", "spec", json.dumps(overlay(spec, {"model": {"width": 5}})))
+    code, _, error = st3sweep(capsys, "export", run, 0)
+    assert code == 2
+    assert "not the checkpoint of this trial (its tensors do not fit resnet8_w5)" in error
 
 
 def test_runs_of_one_name_are_numbered_and_resolved_spaces_read_back(tmp_path: Path) -> None:
