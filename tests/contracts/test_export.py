@@ -13,6 +13,7 @@ from settings import METHODS
 from torch import Tensor, nn
 
 from st3sweep import data
+from st3sweep.cost import layer_costs, uses_per_weight
 from st3sweep.data.batches import eval_batches
 from st3sweep.models import build_model
 from st3sweep.results import read_table
@@ -58,7 +59,7 @@ def dense_network(run: Run) -> tuple[nn.Module, list[Tensor], Method]:
     model = build_model(run.spec.model, 10, 1)
     model.load_state_dict(saved["model"])
     weights: list[Tensor] = list(prunable(model).values())
-    method = build_method(run.spec.sparsity, weights, run.spec.train.epochs)
+    method = build_method(run.spec, weights, uses_per_weight(layer_costs(model, (1, 8, 8))))
     method.load_state_dict(saved["method"])
     return model.eval(), weights, method
 
