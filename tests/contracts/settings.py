@@ -9,5 +9,6 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("st3-sigma", {"method": "st3", "target": 0.8, "criterion": "sigma"}),
     ("st3-hard-no-rescale", {"method": "st3", "target": 0.7, "soft": False, "rescale": False}),
     ("st3-masked", {"method": "st3", "target": 0.8, "backward": "masked"}),
+    ("st3-family", {"method": "st3", "target": 0.8, "criterion": "family", "shape_power": 0.5, "mac_power": 0.5}),
     ("dense", {"method": "dense"}),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from st3sweep import data
+from st3sweep.cost import layer_costs
 from st3sweep.data.batches import train_batches
 from st3sweep.models import build_model
 from st3sweep.sparse.masks import nonzeros
-from st3sweep.sparse.method import Method, harden, prunable, sparse_weights
+from st3sweep.sparse.method import harden, prunable, sparse_weights
+from st3sweep.sparse.methods import build_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
@@ -92,6 +95,8 @@ def test_every_switch_of_st3_does_something(tiny_trial: TinyTrial) -> None:
     switches: list[dict[str, Any]] = [
         {},
         {"criterion": "sigma"},
+        {"criterion": "family", "shape_power": 0.5, "mac_power": 0.0},
+        {"criterion": "family", "shape_power": 0.0, "mac_power": 0.5},
         {"soft": False},
         {"rescale": False},
         {"backward": "masked"},
@@ -101,6 +106,46 @@ def test_every_switch_of_st3_does_something(tiny_trial: TinyTrial) -> None:
     ]
     found = [trained(tiny_trial(sparsity=switch)).weights for switch in switches]
     assert [[same(a, b) for b in found] for a in found] == torch.eye(len(switches), dtype=torch.bool).tolist()
+
+
+@pytest.mark.parametrize(("powers", "criterion"), [((0, 0), "l1"), ((1, 0), "sigma")])
+def test_the_family_holds_st3_and_its_sigma(tiny_trial: TinyTrial, powers: tuple[float, float], criterion: str) -> None:
+    family = {"criterion": "family", "shape_power": powers[0], "mac_power": powers[1]}
+    ours, theirs = (trained(tiny_trial(sparsity=sparsity)) for sparsity in (family, {"criterion": criterion}))
+    assert same(ours.weights, theirs.weights)
+    assert same(sparse_of(ours), sparse_of(theirs))
+
+
+@hypothesis.settings(max_examples=30)
+@given(part=st.floats(0.02, 1.0), criterion=st.sampled_from(["l1", "sigma"]))
+def test_a_budget_of_macs_is_met(tiny_trial: TinyTrial, part: float, criterion: str) -> None:
+    """To within the dearest weight of the network, and never exceeded."""
+    costs = layer_costs(start(tiny_trial()).net, (1, 6, 6))
+    dense = sum(cost.macs for cost in costs)
+    spec = tiny_trial(sparsity={"target": None, "criterion": criterion}, gflops={"target": part * dense / 1e9})
+    training = start(spec)
+    training.method.refresh(1.0, training.weights)
+    alive = zip(costs, nonzeros(sparse_of(training)), strict=True)
+    left = sum(cost.macs / cost.numel * count for cost, count in alive)
+    assert part * dense - max(cost.macs / cost.numel for cost in costs) <= left <= part * dense * (1 + 1e-12)
+    assert training.method.at_target
+
+
+def test_a_budget_is_ramped(tiny_trial: TinyTrial) -> None:
+    spec = tiny_trial(sparsity={"target": None, "ramp": {"start": 0.0, "end": 1.0}}, gflops={"target": 2e-6})
+    training = start(spec)
+    costs = layer_costs(training.net, (1, 6, 6))
+    dense = sum(cost.macs for cost in costs)
+    training.method.refresh(0.5, training.weights)
+    asked = dense - (dense - 2000) * (1 - 0.5**3)
+    alive = zip(costs, nonzeros(sparse_of(training)), strict=True)
+    assert sum(cost.macs / cost.numel * count for cost, count in alive) == pytest.approx(asked, abs=36)
+
+
+def test_a_budget_beyond_the_dense_network_is_an_error(tiny_trial: TinyTrial) -> None:
+    spec = tiny_trial(sparsity={"target": None}, gflops={"target": 1.0})
+    with pytest.raises(ValueError, match=r"gflops.target: 1 is more than the dense network's"):
+        start(spec)
 
 
 # -- the scope --------------------------------------------------------------------------------------------------
@@ -255,6 +300,46 @@ def test_resumed_training_is_bit_identical(
         assert flat(a) == flat(b)
 
 
+class Interrupted(Exception):
+    pass
+
+
+class Unreliable(data.images.ArrayImages):
+    """Images that can be fetched ``times`` times."""
+
+    def __init__(self, images: Any, times: int):
+        super().__init__(images.on(torch.device("cpu")).numpy(), images.labels.numpy(), images.sample_ids.numpy())
+        self.times = times
+
+    def fetch(self, indices: Tensor, seed: int, epoch: int, train: bool) -> Tensor:
+        self.times -= 1
+        if self.times < 0:
+            raise Interrupted
+        return super().fetch(indices, seed, epoch, train)
+
+
+@every_method
+def test_training_resumed_within_an_epoch_is_bit_identical(
+    tiny_trial: TinyTrial, sparsity: dict[str, Any], digits: data.Splits, tmp_path: Path
+) -> None:
+    """Interrupted after every third batch; dropout draws from the generator, batch norm keeps statistics."""
+    model = {"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3}
+    spec = tiny_trial(model=model, sparsity=sparsity, train={"epochs": 2, "batch_size": 16, "finetune_epochs": 1})
+    whole = fit(spec, World(), lambda _: False, tmp_path / "whole", digits)
+    parts, interruptions = None, 0
+    while parts is None:
+        flaky = dataclasses.replace(digits, train=Unreliable(digits.train, 3))
+        try:
+            parts = fit(spec, World(), lambda _: False, tmp_path / "parts", flaky, checkpoint_seconds=0)
+        except Interrupted:
+            interruptions += 1
+    assert interruptions == 3 * 8 // 3 - 1
+    assert timeless(parts) == timeless(whole)
+    for name in (LAST, BEST):
+        a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
+        assert flat(a) == flat(b)
+
+
 def timeless(tree: Any) -> Any:
     """A result, record or checkpoint without its durations."""
     if isinstance(tree, dict):
@@ -291,7 +376,7 @@ def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
 
 
 def one_epoch(tiny_trial: TinyTrial) -> TrialSpec:
-    return tiny_trial(sparsity={"method": "dense"}, train={"epochs": 1})
+    return tiny_trial(train={"epochs": 1}, sparsity={"ramp": {"start": 0.0, "end": 0.8}})
 
 
 @pytest.mark.parametrize("name", [name for name, _ in METHODS])
@@ -324,6 +409,7 @@ def test_two_ranks_average_the_statistics_of_batch_norm(
     model = build_model(spec.model, digits.num_classes, 1)
     weights = list(prunable(model).values())
     optimizer = build_optimizer(model, weights, spec)
+    method = build_method(spec, weights, [1.0] * len(weights))
     own = [{name: buffer.clone() for name, buffer in model.named_buffers()} for _ in range(2)]
     settings: dict[str, Any] = {"seed": spec.seed, "epoch": 0, "batch_size": spec.train.batch_size, "device": "cpu"}
     shares = [train_batches(digits, spec.data, rank=rank, size=2, **settings) for rank in range(2)]
@@ -338,7 +424,7 @@ def test_two_ranks_average_the_statistics_of_batch_norm(
         optimisation_step(
             model,
             weights,
-            Method(),
+            method,
             optimizer,
             lambda batches=batches: half(0, *batches[0]) + half(1, *batches[1]),  # type: ignore[misc]
             progress=(step + 1) / 4,

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from st3sweep.sparse import threshold
 from st3sweep.sparse.methods.st3 import ST3
-from st3sweep.sparse.threshold import global_threshold
+from st3sweep.sparse.threshold import global_threshold, mac_threshold
 
 RATIOS = st.floats(0, 1, exclude_max=True)
 
@@ -48,11 +49,11 @@ def test_is_the_linear_quantile_in_float32(values: np.ndarray, ratio: float) -> 
 def test_so_many_fall_when_none_tie(whole: list[int], ratio: float, cut: int) -> None:
     values = torch.tensor(whole, dtype=torch.float64)
     parts = [part for part in (values[:cut].reshape(-1, 1), values[cut:]) if part.numel()]
-    threshold = global_threshold(parts, ratio)
-    assert threshold == global_threshold([values], ratio), "how the scores are split into layers does not matter"
+    found = global_threshold(parts, ratio)
+    assert found == global_threshold([values], ratio), "how the scores are split into layers does not matter"
     position = (len(whole) - 1) * ratio
     if position - math.floor(position) < 1 - 1e-6:  # interpolation next to the upper score may round to it
-        assert int((values <= threshold).sum()) == math.floor(position) + 1
+        assert int((values <= found).sum()) == math.floor(position) + 1
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.999])
@@ -79,3 +80,91 @@ def test_a_weight_at_the_threshold_falls() -> None:
 def test_a_ratio_out_of_range_is_an_error(ratio: float) -> None:
     with pytest.raises(ValueError, match=f"got {ratio}"):
         global_threshold([torch.ones(3)], ratio)
+
+
+# -- networks that are large enough for a sample to bracket the threshold ------------------------------------------
+
+rng = np.random.default_rng(0)
+LARGE = {
+    "normal": [rng.standard_normal((300, 40, 3, 3), np.float32), rng.standard_normal((1000, 300), np.float32) * 0.01],
+    "sorted": [np.linspace(-1, 1, 500_000, dtype=np.float32)],
+    "periodic": [np.tile(np.arange(7, dtype=np.float32), 100_000), np.tile(np.arange(64, dtype=np.float32), 5_000)],
+    "mostly zero": [np.where(rng.random(600_000) < 0.99, 0, rng.random(600_000)).astype(np.float32)],
+    "few are huge": [np.concatenate([np.full(400_000, 1e-30), np.arange(1.0, 9.0)]).astype(np.float32)],
+    "doubles": [rng.standard_normal(400_000)],
+    "many": [rng.standard_normal(2_200_000).astype(np.float32), rng.standard_normal(300_000).astype(np.float32)],
+}
+
+
+def by_sorting(weights: list[torch.Tensor], ratio: float, scales: list[float]) -> torch.Tensor:
+    flat = torch.cat([weight.reshape(-1).abs() * scale for weight, scale in zip(weights, scales, strict=True)])
+    ordered = flat.sort().values
+    position = (len(flat) - 1) * ratio
+    below = math.floor(position)
+    return torch.lerp(ordered[below], ordered[min(below + 1, len(flat) - 1)], position - below)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", LARGE)
+def test_is_what_sorting_gives_to_the_last_bit(name: str, threads: int) -> None:
+    weights = [torch.from_numpy(array) for array in LARGE[name]]
+    if weights[0].dim() == 4:
+        weights[0] = weights[0].to(memory_format=torch.channels_last)
+    scales = [1.0, 3.7][: len(weights)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for ratio in (0.0, 1e-5, 0.3, 0.9, 0.98, 0.99999, 1 - 1e-9):
+            assert torch.equal(global_threshold(weights, ratio, scales), by_sorting(weights, ratio, scales)), ratio
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_torch_and_numpy_agree() -> None:
+    """The way of devices that numpy does not reach."""
+    weights, scales = [torch.from_numpy(array) for array in LARGE["normal"]], [1.0, 3.7]
+    for below in (0, 1000, 350_000, 407_999):
+        assert threshold._select_torch(weights, scales, below) == threshold._select_numpy(weights, scales, below)
+
+
+def test_a_sample_that_misleads_costs_time_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, ones = [torch.from_numpy(array) for array in LARGE["normal"]], [1.0, 1.0]
+    monkeypatch.setattr(threshold, "_bracket", lambda *_: (5.0, 6.0))
+    assert torch.equal(global_threshold(weights, 0.5, ones), by_sorting(weights, 0.5, ones))
+    budget = 200_000.0
+    left = sum(int((weight.abs() > mac_threshold(weights, [1.0, 1.0], budget, ones)).sum()) for weight in weights)
+    assert left == budget
+
+
+def test_weights_that_are_not_numbers_are_no_error() -> None:
+    """The loss of such a network is what says that training has diverged."""
+    assert global_threshold([torch.full((500_000,), math.nan)], 0.5).isnan()
+    global_threshold([torch.tensor([1.0, math.nan, 2.0])], 0.5)
+
+
+@given(
+    layers=st.lists(
+        st.tuples(st.lists(st.integers(-50, 50), min_size=1, max_size=20), st.integers(1, 30)), min_size=1, max_size=4
+    ),
+    part=st.floats(0, 1, exclude_max=True),
+)
+def test_the_least_threshold_that_leaves_no_more_than_the_budget(
+    layers: list[tuple[list[int], int]], part: float
+) -> None:
+    weights = [torch.tensor(values, dtype=torch.float64) for values, _ in layers]
+    macs = [float(cost) for _, cost in layers]
+    budget = part * sum(cost * len(weight) for cost, weight in zip(macs, weights, strict=True))
+    found = mac_threshold(weights, macs, budget, [1.0] * len(layers))
+
+    def left(at: float) -> float:
+        return sum(cost * int((weight.abs() > at).sum()) for cost, weight in zip(macs, weights, strict=True))
+
+    assert left(float(found)) <= budget + 1e-9
+    assert left(float(found) - 0.5) > budget - 1e-9
+    assert float(found) in {abs(value) for values, _ in layers for value in values}
+
+
+@pytest.mark.parametrize("budget", [-1.0, 6.0, 7.0])
+def test_a_budget_out_of_range_is_an_error(budget: float) -> None:
+    with pytest.raises(ValueError, match=r"budget must be in \[0, 6\), got"):
+        mac_threshold([torch.ones(3)], [2.0], budget, [1.0])

@@ -1,0 +1,89 @@
+"""Training that is killed at random moments and resumed each time ends, bit by bit, where an undisturbed one ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_contracts import flat, timeless  # type: ignore[import-not-found]
+
+from st3sweep import data
+from st3sweep.spec import TrialSpec
+from st3sweep.training import checkpoint
+from st3sweep.training.loop import BEST, LAST, fit
+from st3sweep.training.world import World
+
+TRAIN = """\
+import json, sys
+from pathlib import Path
+import torch
+from st3sweep.spec import TrialSpec
+from st3sweep.training.loop import fit
+from st3sweep.training.world import World
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+spec = TrialSpec.model_validate_json((folder / "spec.json").read_text())
+result = fit(spec, World(), lambda record: print(record["epoch"], flush=True), folder, checkpoint_seconds=0.05)
+(folder / "result.json").write_text(json.dumps(result))
+"""
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(
+    kills: int, tiny_trial: Callable[..., TrialSpec], digits: data.Splits, tmp_path: Path
+) -> None:
+    """With dropout, so that the generator's state counts, and with fine-tuning, so that the fixed mask does."""
+    spec = tiny_trial(
+        model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3},
+        train={"epochs": 4 * kills, "batch_size": 16, "finetune_epochs": 2},
+    )
+    whole = fit(spec, World(), lambda _: False, tmp_path / "whole", digits)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / "spec.json").write_text(spec.model_dump_json())
+    seed = random.randrange(2**32)
+    within = kill_while_it_trains(parts, kills, random.Random(seed))
+    assert within > 0, f"seed {seed}: no kill found a checkpoint within an epoch"
+    assert train(parts).wait() == 0
+    assert timeless(json.loads((parts / "result.json").read_text())) == timeless(whole), f"seed {seed}"
+    for name in (LAST, BEST):
+        a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
+        assert flat(a) == flat(b), f"seed {seed}: {name}"
+
+
+def train(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", TRAIN, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def kill_while_it_trains(folder: Path, kills: int, rng: random.Random) -> int:
+    """Kill ``kills`` runs, each some epochs on and then at any moment; how many of them left half an epoch behind."""
+    within = 0
+    for _ in range(kills):
+        running = train(folder)
+        assert running.stdout is not None
+        before = last(folder)["epoch"] if (folder / LAST).exists() else 0
+        for line in running.stdout:  # resumed epochs are reported again
+            if int(line) > before:
+                break
+        time.sleep(rng.uniform(0.0, 1.0))
+        assert running.poll() is None, "it came to its end before it was killed: give it more epochs"
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        running.stdout.close()
+        within += last(folder)["step"] > 0
+    return within
+
+
+def last(folder: Path) -> dict[str, int]:
+    found, _ = checkpoint.load_latest(folder / LAST)
+    assert found is not None
+    return found
