@@ -60,4 +60,5 @@ def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[floa
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     std = torch.as_tensor(std, dtype=torch.float32, device=images.device).view(-1, 1, 1)
-    return (images.float() / 255 - mean) / std
+    # In place: three more copies of the batch take longer than the arithmetic.
+    return images.float().div_(255).sub_(mean).div_(std)
