@@ -16,7 +16,7 @@ from st3sweep.spec import all_paths, fields_at, member_models
 from st3sweep.validation import explain
 
 _NOT_OF_A_TRIAL = ("resources", "budget", "searcher", "objectives", "constraints", "name", "schema")
-SAME_FOR_EVERY_TRIAL = ("recipe", "data.root", "data.download")
+SAME_FOR_EVERY_TRIAL = ("recipe", "data.root", "data.pack", "data.download")
 
 
 def check_search(space: Space) -> Iterator[Problem]:

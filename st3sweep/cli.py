@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+data_app = typer.Typer(help="Prepare the data of a study.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
 SpaceFile = Annotated[Path, typer.Argument(help="A search space in YAML.")]
@@ -202,6 +204,27 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="The table's row
     print(json.dumps(list(counted())) if as_json else networks_text())
 
 
+@data_app.command()
+def pack(
+    file: Annotated[Path, typer.Argument(help="A search space or a trial in YAML: it names the dataset.")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the pack. Default: the file's data.pack.")
+    ] = None,
+    short_side: Annotated[
+        int | None, typer.Option(help="Pixels of the shorter side of photographs. Default: 256 for image_size 224.")
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Decode and resize every image once, so that trials read pixels at the speed of memory."""
+    from st3sweep.packing import pack_data
+
+    with _progress_bar("packing") as advance:
+        made = pack_data(file, _overrides(set_), folder, short_side, advance)
+    if made.left_out:
+        err.print(f"left out: {made.left_out} images that cannot be read; see {made.folder / 'manifest.json'}")
+    out.print(f"{made.folder}: {made.images:,} images. Trials read it with: data.pack: {made.folder}", soft_wrap=True)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a search space, for editors."""
@@ -229,6 +252,17 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def _progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; gives ``advance(done, of)``."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def _overrides(texts: list[str] | None) -> dict[str, str]:

@@ -108,18 +108,18 @@ def _check_known(path: str, text: str, known: list[str], written: str = "") -> N
 
 
 def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:
-    """Make ``data.root`` absolute, environment variables and ~ expanded, so that workers elsewhere see the same."""
-    path = (*prefix, "data", "root")
+    """Make the folders of the data absolute, environment variables and ~ expanded, so that workers see the same."""
     data: Any = document.data
-    for key in path[:-1]:
+    for key in (*prefix, "data"):
         data = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(data.get("root"), str):
-        return
-    expanded = os.path.expandvars(os.path.expanduser(data["root"]))
-    if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
-        message = f"the environment variable {unset[1].strip('{}')} is not set (got {data['root']!r})"
-        raise SpecError([document.problem(path, message).named("data.root")])
-    data["root"] = os.path.abspath(expanded)
+    for name in ("root", "pack"):
+        if not isinstance(data, dict) or not isinstance(data.get(name), str):
+            continue
+        expanded = os.path.expandvars(os.path.expanduser(data[name]))
+        if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
+            message = f"the environment variable {unset[1].strip('{}')} is not set (got {data[name]!r})"
+            raise SpecError([document.problem((*prefix, "data", name), message).named(f"data.{name}")])
+        data[name] = os.path.abspath(expanded)
 
 
 def _parse_constraints(spec: SweepSpec, document: Document) -> tuple[Constraint, ...]:

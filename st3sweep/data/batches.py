@@ -114,7 +114,7 @@ def _fetched(
     What is in memory is indexed on the device: after the first epoch no pixels are copied there. Anything else is
     fetched in a thread, ahead of use.
     """
-    if isinstance(images, ArrayImages):
+    if isinstance(images, ArrayImages) and images.fits(device):
         order, labels, ids = order.to(device), images.labels.to(device), images.sample_ids.to(device)
         for start, stop in runs:
             picked = order[start:stop]

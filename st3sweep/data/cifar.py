@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from st3sweep.data import cifar_batches, normalisation, parquet
+from st3sweep.data import cifar_batches, decode, normalisation, parquet
 from st3sweep.data.cifar_batches import Layout
 from st3sweep.data.records import DataError, DataInfo, Splits
 from st3sweep.data.roots import existing_root
+from st3sweep.data.sources import Source, Sources
 from st3sweep.data.split import parts, sizes
 from st3sweep.spec import Cifar
+from st3sweep.spec.data import CIFAR_SIZE as _SIZE
 
-_SIZE = 32
 _OFFICIAL_TRAIN, _OFFICIAL_TEST = 50_000, 10_000
 
 
@@ -43,11 +45,12 @@ _DATASETS = {
 
 
 @dataclass(frozen=True)
-class _Source:
-    """One official split: its ``labels`` (N,), and ``pixels(ids)`` -> (len(ids), 3, 32, 32)."""
+class _Set:
+    """One official split: ``readable(ids, its name)`` gives (N, 3, 32, 32) and the N ids that can be read."""
 
     labels: NDArray[np.int64]
-    pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+    readable: Callable[[NDArray[np.int64], str], tuple[NDArray[np.uint8], NDArray[np.int64]]]
+    source: Source
 
 
 def inspect(spec: Cifar) -> DataInfo:
@@ -62,35 +65,54 @@ def load(spec: Cifar) -> Splits:
     """The images that are needed; downloads the python batches first where they are missing and ``download`` is set."""
     from st3sweep.data.images import ArrayImages
 
-    if spec.download:
-        _download_if_absent(spec)
-    found = _find(spec)
-    assert found is not None, "the download checks its own digest"
-    training, test = found
+    training, test = _present(spec)
 
-    def chosen(source: _Source, ids: NDArray[np.int64]) -> ArrayImages:
-        return ArrayImages(source.pixels(ids), source.labels[ids], ids)
+    def chosen(images: _Set, ids: NDArray[np.int64], name: str) -> ArrayImages:
+        pixels, ids = images.readable(ids, name)
+        return ArrayImages(pixels, images.labels[ids], ids)
 
     train, validation = parts(spec, np.arange(len(training.labels)))
     dataset = _DATASETS[spec.dataset]
     return Splits(
-        chosen(training, train),
-        chosen(training, validation),
-        chosen(test, np.arange(len(test.labels))),
+        chosen(training, train, "training"),
+        chosen(training, validation, "validation"),
+        chosen(test, np.arange(len(test.labels)), "test"),
         dataset.classes,
         dataset.mean,
         dataset.std,
     )
 
 
-def _find(spec: Cifar) -> tuple[_Source, _Source] | None:
+def sources(spec: Cifar, short: int) -> Sources:  # noqa: ARG001
+    """All images of both official splits, as they are; downloads like ``load``."""
+    training, test = _present(spec)
+    return Sources(_DATASETS[spec.dataset].classes, _SIZE, training.source, test.source)
+
+
+def files(spec: Cifar) -> list[Path]:
+    """What the images are read from."""
+    root, layout = existing_root(spec.root), _DATASETS[spec.dataset].layout
+    if layout.complete(root):
+        return [root / layout.folder / name for name in (*layout.train, *layout.test)]
+    return [path for split in ("train", "test") for path in _of_dataset(parquet.find(root, split), spec.dataset)]
+
+
+def _present(spec: Cifar) -> tuple[_Set, _Set]:
+    if spec.download:
+        _download_if_absent(spec)
+    found = _find(spec)
+    assert found is not None, "the download checks its own digest"
+    return found
+
+
+def _find(spec: Cifar) -> tuple[_Set, _Set] | None:
     """Training and test set; None where they are absent but may be downloaded, DataError where they may not."""
     if spec.download and not Path(spec.root).exists():
         return None
     root, dataset = existing_root(spec.root), _DATASETS[spec.dataset]
     if dataset.layout.complete(root):
         training, test = (
-            _from_batches(root, dataset.layout, files) for files in (dataset.layout.train, dataset.layout.test)
+            _from_batches(root, dataset.layout, names) for names in (dataset.layout.train, dataset.layout.test)
         )
     else:
         train_files, test_files = (_of_dataset(parquet.find(root, split), spec.dataset) for split in ("train", "test"))
@@ -98,21 +120,26 @@ def _find(spec: Cifar) -> tuple[_Source, _Source] | None:
             if spec.download:
                 return None
             raise DataError("data.root", _missing(root, spec.dataset, train_files, test_files))
-        training, test = (_from_parquet(files, dataset.label_columns) for files in (train_files, test_files))
+        training, test = (_from_parquet(spec, paths, dataset.label_columns) for paths in (train_files, test_files))
     highest = max(training.labels.max(), test.labels.max())
     if highest >= dataset.classes:
         raise DataError("data.root", f"{root} has a label {highest}; {spec.dataset} counts 0 to {dataset.classes - 1}")
     return training, test
 
 
-def _from_batches(root: Path, layout: Layout, files: tuple[str, ...]) -> _Source:
-    images, labels = cifar_batches.read(root, layout, files)
-    return _Source(labels, lambda ids: images[ids])
+def _from_batches(root: Path, layout: Layout, names: tuple[str, ...]) -> _Set:
+    images, labels = cifar_batches.read(root, layout, names)
+    source = Source(labels, lambda: (partial(np.asarray, image) for image in images))
+    return _Set(labels, lambda ids, _: (images[ids], ids), source)
 
 
-def _from_parquet(files: list[Path], label_columns: tuple[str, ...]) -> _Source:
-    rows = parquet.open_files(files, label_columns)
-    return _Source(rows.labels, lambda ids: rows.pixels(ids, _SIZE, resize=False))
+def _from_parquet(spec: Cifar, paths: list[Path], label_columns: tuple[str, ...]) -> _Set:
+    rows = parquet.open_files(paths, label_columns)
+    return _Set(
+        rows.labels,
+        lambda ids, name: rows.readable(ids, _SIZE, name, resize=False, skip=spec.bad_images == "skip"),
+        rows.source(lambda data, what: decode.square(data, _SIZE, resize=False, what=what)),
+    )
 
 
 def _of_dataset(files: list[Path], dataset: str) -> list[Path]:

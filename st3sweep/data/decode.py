@@ -1,4 +1,4 @@
-"""Image files to uint8 arrays with PIL, in a few threads (PIL lets go of the interpreter lock while it decodes).
+"""Image files to uint8 arrays with PIL.
 
 Every function that reads takes ``what``, the words that name the image in an error.
 """
@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from st3sweep.data.records import DataError
+from st3sweep.data.records import BadImage, DataError
 
 CROP_ATTEMPTS = 10
 CROP_DRAWS = 4 * CROP_ATTEMPTS  # area, aspect, left, top of each attempt
+Made = TypeVar("Made")
 _LOG_ASPECT = (math.log(3 / 4), math.log(4 / 3))
 
 
@@ -30,8 +29,10 @@ def _readable(what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except (FileNotFoundError, PermissionError) as error:  # the image may be whole: never left out
+        raise DataError("data.root", f"cannot read {what}: {error.strerror}") from error
     except Exception as error:  # PIL's plugins raise whatever the broken bytes lead them to
-        raise DataError("data.root", f"cannot read {what} as an image: {error}") from error
+        raise BadImage("data.root", f"cannot read {what} as an image: {error}") from error
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -70,12 +71,40 @@ def random_crop(path: str, size: int, draws: Sequence[float], min_scale: float) 
 def centre_crop(path: str, size: int) -> NDArray[np.uint8]:
     """The usual view for evaluation: short side resized to 256/224 of ``size``, its centre (3, size, size)."""
     with _readable(path), Image.open(path) as image:
-        short = round(size * 256 / 224)
-        scale = short / min(image.size)
-        width, height = max(short, int(image.width * scale)), max(short, int(image.height * scale))
-        left, top = round((width - size) / 2), round((height - size) / 2)
+        width, height = with_short_side(*image.size, short_side(size))
+        left, top = centred(width, height, size)
         resized = _as_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
         return _array(resized.crop((left, top, left + size, top + size)))
+
+
+def shrunk(path: str, data: bytes | None, short: int) -> NDArray[np.uint8]:
+    """The whole image of ``data``, or of the file, as (H, W, 3), its shorter side resized to ``short`` pixels."""
+    with _readable(path), Image.open(path if data is None else io.BytesIO(data)) as image:
+        size = with_short_side(*image.size, short)
+        return np.asarray(_as_rgb(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def check(path: str) -> None:
+    """BadImage unless the file decodes to its end. A JPEG is read whole, but only to an eighth of its size."""
+    with _readable(path), Image.open(path) as image:
+        image.draft("RGB", (1, 1))
+        image.load()
+
+
+def short_side(size: int) -> int:
+    """Pixels of the shorter side of which the centre of ``size`` is shown: the field's 256 for 224."""
+    return round(size * 256 / 224)
+
+
+def with_short_side(width: int, height: int, short: int) -> tuple[int, int]:
+    """(width, height) of the same aspect, the shorter one being ``short``."""
+    scale = short / min(width, height)
+    return max(short, int(width * scale)), max(short, int(height * scale))
+
+
+def centred(width: int, height: int, size: int) -> tuple[int, int]:
+    """(left, top) of the central square of ``size``."""
+    return round((width - size) / 2), round((height - size) / 2)
 
 
 def crop_box(width: int, height: int, draws: Sequence[float], min_scale: float) -> tuple[int, int, int, int]:
@@ -97,22 +126,12 @@ def crop_box(width: int, height: int, draws: Sequence[float], min_scale: float) 
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def decode_all(decode: Callable[[int], NDArray[np.uint8]], count: int, size: int) -> NDArray[np.uint8]:
-    """``decode(0)`` to ``decode(count - 1)``, each (3, size, size), as one array; the first error is raised."""
-    images = np.empty((count, 3, size, size), dtype=np.uint8)
-    workers = _workers()
-
-    def decode_run(run: tuple[int, int]) -> None:
-        for index in range(*run):
-            images[index] = decode(index)
-
-    runs = np.linspace(0, count, min(count, 8 * workers) + 1).astype(int).tolist()  # a few each: they differ in cost
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(decode_run, pairwise(runs)))
-    return images
-
-
-def _workers() -> int:
-    """Threads to decode with: Ray sets OMP_NUM_THREADS to the CPUs that it lends to a worker."""
-    lent = os.environ.get("OMP_NUM_THREADS", "")
-    return min(16, int(lent) if lent.isdigit() and int(lent) else os.cpu_count() or 1)
+def noting(bad: dict[int, str] | None, index: int, make: Callable[[], Made]) -> Made | None:
+    """``make()``; where the image is bad and ``bad`` given, None, and the reason goes to ``bad[index]``."""
+    try:
+        return make()
+    except BadImage as error:
+        if bad is None:
+            raise
+        bad[index] = error.message
+        return None

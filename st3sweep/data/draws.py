@@ -50,3 +50,12 @@ def uniform(seed: int, epoch: int, ids: Tensor, draw: int) -> Tensor:
 def permutation(seed: int, epoch: int, count: int) -> Tensor:
     """The order in which the ``count`` images of a training set are seen in ``epoch``: (count,) int64 on the CPU."""
     return torch.argsort(bits(seed, epoch, torch.arange(count), ORDER))
+
+
+def uniforms(seed: int, epoch: int, ids: Tensor, draws: range) -> Tensor:
+    """``uniform`` for each of ``draws`` at once: (B, len(draws)), on the CPU."""
+    numbers = torch.tensor(draws)
+    keys = torch.zeros_like(numbers)
+    for number in (seed, epoch, numbers):
+        keys = _mix(keys + number + _GAMMA)
+    return _shift_right(_mix(ids[:, None] * _GAMMA + keys), 40).float() * 2.0**-24

@@ -1,4 +1,4 @@
-"""Photographs in folders, ``train/<class>/...``: ImageNet and whatever is laid out like it.
+"""Photographs in folders, ``train/<class>/...``: ImageNet and whatever is laid out like it. Or in Parquet files.
 
 ``test/`` is the test set, or ``val/`` where there is no ``test/`` (ImageNet's official validation images). Validation
 images come from train.
@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from st3sweep.data import decode, image_parquet, parquet
+from st3sweep.data.bad_images import good
 from st3sweep.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from st3sweep.data.records import DataError, DataInfo, Splits
 from st3sweep.data.roots import existing_root
+from st3sweep.data.sources import Source, Sources
 from st3sweep.data.split import parts, shuffled, sizes
+from st3sweep.data.threads import in_order
 from st3sweep.spec import ImageFolder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
@@ -32,30 +37,86 @@ class _Files:
 
 def inspect(spec: ImageFolder) -> DataInfo:
     """Counts files; opens none."""
+    _check_folders(spec.root)
     classes, training, test = _find(spec.root)
     train, validation = sizes(spec, len(training.paths))
     return DataInfo(len(classes), 3, spec.image_size, train, validation, len(test.paths) if test else 0)
 
 
 def load(spec: ImageFolder) -> Splits:
-    """Lists the files; they are decoded when they are fetched. A fixed permutation decides which ones validate."""
+    """Lists the files; they are decoded when they are fetched. A fixed permutation decides which ones validate.
+
+    To skip bad images it must know them: every file is then decoded once here.
+    """
     from st3sweep.data.images import FileImages
 
+    _check_folders(spec.root)
     classes, training, test = _find(spec.root)
 
-    def chosen(files: _Files, ids: NDArray[np.int64]) -> FileImages:
+    def chosen(files: _Files, ids: NDArray[np.int64], name: str) -> FileImages:
+        if spec.bad_images == "skip":
+            ids = good(ids, _bad(files, ids), name)
         paths = [files.paths[index] for index in ids]
         return FileImages(paths, files.labels[ids], ids, spec.image_size, spec.augment.min_scale)
 
     train, validation = parts(spec, shuffled(len(training.paths)))
     return Splits(
-        chosen(training, train),
-        chosen(training, validation),
-        chosen(test, np.arange(len(test.paths))) if test else None,
+        chosen(training, train, "training"),
+        chosen(training, validation, "validation"),
+        chosen(test, np.arange(len(test.paths)), "test") if test else None,
         len(classes),
         IMAGENET_MEAN,
         IMAGENET_STD,
     )
+
+
+def sources(spec: ImageFolder, short: int) -> Sources:
+    """All photographs, their shorter sides resized to ``short``."""
+    if _in_parquet(spec.root):
+        rows, test_rows, count = image_parquet.rows(spec.root)
+
+        def make(data: bytes, what: str) -> NDArray[np.uint8]:
+            return decode.shrunk(what, data, short)
+
+        return Sources(count, None, rows.source(make), test_rows.source(make) if test_rows else None)
+    classes, training, test = _find(spec.root)
+
+    def source(files: _Files) -> Source:
+        return Source(files.labels, lambda: (partial(decode.shrunk, path, None, short) for path in files.paths))
+
+    return Sources(len(classes), None, source(training), source(test) if test else None)
+
+
+def files(spec: ImageFolder) -> list[str] | list[Path]:
+    """What the photographs are read from."""
+    if _in_parquet(spec.root):
+        return image_parquet.files(spec)
+    _, training, test = _find(spec.root)
+    return [*training.paths, *(test.paths if test else [])]
+
+
+def _in_parquet(root_name: str) -> bool:
+    """Whether there are Parquet files of training images, and no folders of classes."""
+    root = existing_root(root_name)
+    return not ((root / "train").is_dir() and _class_names(root / "train")) and bool(parquet.find(root, "train"))
+
+
+def _check_folders(root_name: str) -> None:
+    if _in_parquet(root_name):  # an epoch reads them in random order, which such files are not made for
+        raise DataError(
+            "data.pack",
+            f"is needed: {root_name} holds Parquet files, and photographs in them are read from a pack; make one with: "
+            "st3sweep data pack FILE --out FOLDER",
+        )
+
+
+def _bad(files: _Files, ids: NDArray[np.int64]) -> dict[int, str]:
+    """The files among ``ids`` that do not decode, and why."""
+    bad: dict[int, str] = {}
+    checks = ((id_, partial(decode.check, files.paths[id_])) for id_ in ids.tolist())
+    for _ in in_order(partial(decode.noting, bad, id_, check) for id_, check in checks):
+        pass
+    return bad
 
 
 def _find(root_name: str) -> tuple[list[str], _Files, _Files | None]:

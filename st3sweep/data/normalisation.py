@@ -8,19 +8,32 @@ from numpy.typing import NDArray
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+KNOWN = {
+    "cifar10": (CIFAR10_MEAN, CIFAR10_STD),
+    "cifar100": (CIFAR100_MEAN, CIFAR100_STD),
+    "image_folder": (IMAGENET_MEAN, IMAGENET_STD),
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+}
 
 _CHUNK = 64  # images at a time: a float copy of the whole set could be too large
 
 
 def mean_and_std(pixels: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of all pixels of ``pixels`` (N, C, H, W), per channel. Sums of integers, so exact and in any order the same."""
-    channels = pixels.shape[1]
-    total, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
-    for start in range(0, len(pixels), _CHUNK):
-        chunk = pixels[start : start + _CHUNK].astype(np.int64)
-        total += chunk.sum(axis=(0, 2, 3))
-        squares += (chunk**2).sum(axis=(0, 2, 3))
-    count = pixels.size // channels
+    """Of all pixels of ``pixels`` (N, C, H, W), per channel."""
+    chunks = [channel_sums(pixels[start : start + _CHUNK]) for start in range(0, len(pixels), _CHUNK)]
+    return from_sums(np.concatenate(chunks), pixels.shape[2] * pixels.shape[3])
+
+
+def channel_sums(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Of the pixels of each image of (N, C, H, W), and of their squares: (N, 2, C)."""
+    exact = pixels.astype(np.int64)
+    return np.stack([exact.sum(axis=(2, 3)), (exact**2).sum(axis=(2, 3))], axis=1)
+
+
+def from_sums(sums: NDArray[np.int64], pixels_per_image: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation from the ``channel_sums`` of the images: of integers, so exact and in any order the same."""
+    count = len(sums) * pixels_per_image
+    total, squares = sums.sum(axis=0)
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     deviation = np.maximum(deviation, 1.0)  # one grey level: a channel that never changes must not divide by 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from st3sweep.data import decode
-from st3sweep.data.records import DataError
+from st3sweep.data.bad_images import good
+from st3sweep.data.decode import noting, square
+from st3sweep.data.records import BadImage, DataError
+from st3sweep.data.sources import Source
+from st3sweep.data.threads import in_order
 
 IMAGE_COLUMNS = ("img", "image")
+_ROWS = 64  # read at a time
 _SPLITS = ("train", "test", "val")
+
+
+class Encoded(NamedTuple):
+    """One row: its number over all files, the words that name it, and an Arrow scalar."""
+
+    id: int
+    what: str
+    data: Any
+
+    def bytes(self) -> bytes:
+        """The encoded image; BadImage where the row has none."""
+        data: bytes | None = self.data.as_py()
+        if data is None:
+            raise BadImage("data.root", f"{self.what} has no bytes")
+        return data
 
 
 @dataclass(frozen=True)
@@ -29,21 +49,67 @@ class ParquetImages:
     image_columns: list[str]
     labels: NDArray[np.int64]
 
-    def pixels(self, ids: NDArray[np.int64], size: int, *, resize: bool) -> NDArray[np.uint8]:
-        """Rows ``ids`` decoded, (len(ids), 3, size, size); an image of another size is an error unless ``resize``."""
-        images = np.empty((len(ids), 3, size, size), dtype=np.uint8)
-        for index, file in enumerate(self.files):
-            here = np.flatnonzero((ids >= self.starts[index]) & (ids < self.starts[index + 1]))
-            if len(here):
-                rows = ids[here] - self.starts[index]
-                images[here] = _decode(file, self.image_columns[index], rows, size, resize=resize)
+    def encoded(self) -> Iterator[Encoded]:
+        """Every row in order. Memory holds some hundred of them at a time, however large the files are."""
+        for file, start, column in zip(self.files, self.starts.tolist(), self.image_columns, strict=False):
+            row = 0
+            for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=[f"{column}.bytes"]):
+                for data in pc.struct_field(batch.column(0), "bytes"):
+                    yield Encoded(start + row, f"row {row} of {file}", data)
+                    row += 1
+
+    def pixels(
+        self, ids: NDArray[np.int64], size: int, *, resize: bool, bad: dict[int, str] | None = None
+    ) -> NDArray[np.uint8]:
+        """Rows ``ids`` decoded, (len(ids), 3, size, size); an image of another size is an error unless ``resize``.
+
+        A row that is no image is an error too, unless there is ``bad`` to note it in: it is then black.
+        """
+        images = np.zeros((len(ids), 3, size, size), dtype=np.uint8)
+        places = dict(zip(ids.tolist(), range(len(ids)), strict=True))
+
+        def decode_one(row: Encoded) -> None:
+            image = noting(bad, row.id, lambda: square(row.bytes(), size, resize=resize, what=row.what))
+            if image is not None:
+                images[places[row.id]] = image
+
+        for _ in in_order(partial(decode_one, row) for row in self.encoded() if row.id in places):
+            pass
         return images
+
+    def readable(
+        self, ids: NDArray[np.int64], size: int, split: str, *, resize: bool, skip: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """``pixels`` and the ``ids`` that they are of: all, or where bad images are to be skipped the others."""
+        bad: dict[int, str] | None = {} if skip else None
+        pixels = self.pixels(ids, size, resize=resize, bad=bad)
+        left = good(ids, bad or {}, split)
+        return (pixels if len(left) == len(ids) else pixels[np.isin(ids, left)]), left
+
+    def source(self, make: Callable[[bytes, str], NDArray[np.uint8]]) -> Source:
+        """What a pack is made from: ``make`` gets the bytes of each row and the words that name it."""
+        return Source(self.labels, lambda: (partial(_made, make, row) for row in self.encoded()))
+
+
+def _made(make: Callable[[bytes, str], NDArray[np.uint8]], row: Encoded) -> NDArray[np.uint8]:
+    return make(row.bytes(), row.what)
 
 
 def find(root: Path, split: str) -> list[Path]:
     """Parquet files of ``split`` (train, test or val) in ``root`` and one folder below, by name; may be none."""
     every = sorted({*root.glob("*.parquet"), *root.glob("*/*.parquet")})
     return [path for path in every if _split_of(path, root) == split]
+
+
+def unlabelled(file: Path, label_columns: Sequence[str]) -> bool:
+    """Whether every label is -1: so the hub publishes a test set whose labels are held back."""
+    try:
+        schema = pq.read_schema(file)
+        name = next((name for name in label_columns if name in schema.names), None)
+        column = pq.ParquetFile(file).read(columns=[name]).column(0) if name else None
+    except (pa.ArrowException, OSError):  # open_files will say what is wrong with it
+        return False
+    return column is not None and len(column) > 0 and pc.all(pc.equal(column, -1)).as_py() is True
 
 
 def _split_of(path: Path, root: Path) -> str | None:
@@ -94,16 +160,3 @@ def _labels(file: Path, schema: Any, names: Sequence[str]) -> NDArray[np.int64]:
 def _no_column(file: Path, schema: Any, wanted: str) -> DataError:
     there = ", ".join(f"{field.name} ({field.type})" for field in schema)
     return DataError("data.root", f"{file} has no column {wanted}; it has {there}")
-
-
-def _decode(file: Path, column: str, rows: NDArray[np.int64], size: int, *, resize: bool) -> NDArray[np.uint8]:
-    encoded = pc.struct_field(pq.ParquetFile(file).read(columns=[f"{column}.bytes"]).column(0), "bytes")
-
-    def image(index: int) -> NDArray[np.uint8]:
-        row = int(rows[index])
-        data = encoded[row].as_py()
-        if data is None:
-            raise DataError("data.root", f"row {row} of {file} has no bytes in column {column}")
-        return decode.square(data, size, resize=resize, what=f"row {row} of {file}")
-
-    return decode.decode_all(image, len(rows), size)

@@ -21,6 +21,10 @@ class DataError(Exception):
         return f"{self.field}: {self.message}"
 
 
+class BadImage(DataError):
+    """The bytes of one image are truncated, or no image at all: what ``data.bad_images: skip`` leaves out."""
+
+
 @dataclass(frozen=True)
 class DataInfo:
     """Shape and counts of a dataset as it will be loaded; ``test`` is 0 where there is no test set."""

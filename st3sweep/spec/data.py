@@ -43,6 +43,12 @@ class _Data(Frozen):
         return value
 
 
+class _OnDisk(_Data):
+    root: str
+    pack: str | None = None  # the folder that `st3sweep data pack` wrote; like root, no part of the digest
+    bad_images: Literal["error", "skip"] = "error"  # files that are no image: refused, or left out and counted
+
+
 class Digits(_Data):
     """scikit-learn's 1,797 handwritten digits, bundled: nothing to download."""
 
@@ -52,30 +58,30 @@ class Digits(_Data):
     augment: ShiftDigits = ShiftDigits()
 
 
-class Cifar(_Data):
+CIFAR_SIZE = 32  # pixels of a side
+
+
+class Cifar(_OnDisk):
     """CIFAR-10 or -100: the python batches that torchvision downloads, or image Parquet files, under ``root``."""
 
     dataset: Literal["cifar10", "cifar100"]
-    root: str
     download: bool = False
     validation: int | Annotated[float, Field(gt=0, lt=1)] = 5000
     augment: ShiftAndFlip = ShiftAndFlip()
 
 
-class ImageParquet(_Data):
+class ImageParquet(_OnDisk):
     """Parquet files with columns ``img`` or ``image`` (struct with ``bytes``) and ``label``; resized to a square."""
 
     dataset: Literal["image_parquet"]
-    root: str
-    image_size: int = Field(32, ge=8, le=256)
+    image_size: int = Field(32, ge=8, le=1024)
     augment: ShiftAndFlip = ShiftAndFlip()
 
 
-class ImageFolder(_Data):
-    """Folders ``train/<class>/*.jpg`` and ``val/`` or ``test/``, the latter being the test set."""
+class ImageFolder(_OnDisk):
+    """Photographs: folders ``train/<class>/*.jpg`` and ``val/`` or ``test/`` for the test set, or Parquet files."""
 
     dataset: Literal["image_folder", "imagenet"]
-    root: str
     image_size: int = Field(224, ge=32)
     augment: ResizedCropAndFlip = ResizedCropAndFlip()
 

@@ -110,6 +110,6 @@ class TrialSpec(Frozen):
         fields = self.model_dump(mode="json", exclude_none=True)
         for apart in ("recipe", "seed"):
             fields.pop(apart)
-        for path in ("root", "download"):
+        for path in ("root", "pack", "download"):
             fields["data"].pop(path, None)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]

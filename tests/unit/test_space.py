@@ -306,7 +306,8 @@ CIFAR: dict[str, Any] = {
     "seed": 0,
     "model": {"arch": "cifar_resnet", "depth": 8, "width": 16},
     "data": {
-        "dataset": "cifar10", "root": "a", "download": False, "validation": 100, "train_limit": 500,
+        "dataset": "cifar10", "root": "a", "pack": "p", "bad_images": "error", "download": False,
+        "validation": 100, "train_limit": 500,
         "augment": {"padding": 4, "fill": "zero", "flip": True},
     },
     "train": {
@@ -327,7 +328,8 @@ CIFAR: dict[str, Any] = {
 # Another value for each field; where the field decides which others there are, another node.
 OTHER: dict[str, Any] = {
     "recipe": "authors", "seed": 1, "model.arch": {"arch": "mobilenet_v1"}, "model.depth": 14, "model.width": 8,
-    "data.dataset": "cifar100", "data.root": "b", "data.download": True, "data.validation": 99,
+    "data.dataset": "cifar100", "data.root": "b", "data.pack": None, "data.bad_images": "skip",
+    "data.download": True, "data.validation": 99,
     "data.train_limit": None, "data.augment.padding": 3, "data.augment.fill": "edge", "data.augment.flip": False,
     "train.epochs": 11, "train.batch_size": 65, "train.label_smoothing": 0.1, "train.precision": "bf16",
     "train.bn_momentum": 0.2, "train.bn_recalibration": 0, "train.finetune_epochs": 2, "train.finetune_lr": None,
@@ -341,7 +343,7 @@ OTHER: dict[str, Any] = {
     "sparsity.soft": False, "sparsity.rescale": False, "sparsity.backward": "masked", "sparsity.ramp.start": 0.11,
     "sparsity.ramp.end": 0.51, "sparsity.ramp.power": 3.1,
 }  # fmt: skip
-APART = {"recipe", "seed", "data.root", "data.download"}
+APART = {"recipe", "seed", "data.root", "data.pack", "data.download"}
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> list[str]:
