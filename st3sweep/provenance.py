@@ -27,7 +27,7 @@ def provenance(root: str | None) -> dict[str, Any]:
         "host": {
             "name": socket.gethostname(),
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "cpus": os.cpu_count(),
         },
         "data": _fingerprint(Path(root)) if root else "bundled with scikit-learn",
@@ -54,7 +54,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,0 +1,154 @@
+"""Images per second that would reach training, augmented and normalised: st3sweep's batches against torchvision's.
+
+    python benchmarks/input_pipeline.py [--cifar ROOT] [--workers 2] [--repeats 5] [--json]
+
+Small: 20,000 images of 32 pixels in memory. Photographs: 512 JPEG files of 500x375, seen at 224 pixels. The competitors
+take turns, so that what else the machine does meets all of them, with as many threads as loader processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+from PIL import Image
+from pydantic import TypeAdapter
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from st3sweep import data
+from st3sweep.data.batches import train_batches
+from st3sweep.data.images import ArrayImages
+from st3sweep.data.normalisation import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD
+from st3sweep.provenance import processor
+from st3sweep.spec import DataSpec
+
+SMALL, PHOTOGRAPHS = 20_000, 512
+Competitor = Callable[[int], Iterable[Any]]  # epoch -> batches of x and y
+
+
+class InMemory(Dataset):
+    """What torchvision's CIFAR10 does: an array of (32, 32, 3), a PIL image of each item, then the transforms."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, transform: Callable):
+        self.pixels, self.labels, self.transform = pixels, labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+def small(root: str | None, workers: int) -> dict[str, Competitor]:
+    pixels, labels = np.random.RandomState(0).bytes(SMALL * 3072), np.arange(SMALL) % 10
+    pixels = np.frombuffer(pixels, np.uint8).reshape(-1, 3, 32, 32)
+    if root:
+        ours = data.load(spec(dataset="cifar10", root=root, train_limit=SMALL)).train
+        pixels, labels = ours.pixels.numpy(), ours.labels.numpy()
+    ours = ArrayImages(pixels, labels, np.arange(SMALL))
+    splits = data.Splits(ours, ours, None, 10, CIFAR10_MEAN, CIFAR10_STD)
+    theirs = transform(transforms.RandomCrop(32, padding=4), CIFAR10_MEAN, CIFAR10_STD)
+    dataset = InMemory(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels, theirs)
+    asked = spec(dataset="cifar10", root="memory")
+    return {"torchvision": loader(dataset, 128, workers), "st3sweep": batches(splits, asked, 128)}
+
+
+def photographs(folder: Path, workers: int) -> dict[str, Competitor]:
+    asked = spec(dataset="image_folder", root=str(folder / "root"), validation=1)
+    write_photographs(folder / "root" / "train")
+    data.make_pack(asked, folder / "pack")
+    packed = asked.model_copy(update={"pack": str(folder / "pack")})
+    theirs = transform(transforms.RandomResizedCrop(224), IMAGENET_MEAN, IMAGENET_STD)
+    return {
+        "torchvision": loader(ImageFolder(str(folder / "root" / "train"), theirs), 32, workers),
+        "st3sweep, files": batches(data.load(asked), asked, 32),
+        "st3sweep, pack": batches(data.load(packed), packed, 32),
+    }
+
+
+def write_photographs(folder: Path) -> None:
+    """Smooth images with a little texture, JPEGs of 45 kB on average: as costly to decode as photographs."""
+    generator = np.random.default_rng(0)
+    for number in range(PHOTOGRAPHS):
+        width, height = (500, 375) if number % 4 else (375, 500)
+        coarse, fine = (generator.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (9, 90))
+        layers = [Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC) for layer in (coarse, fine)]
+        path = folder / str(number % 2) / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.blend(*layers, 0.25).save(path, quality=90)
+
+
+def spec(**fields: object) -> DataSpec:
+    return TypeAdapter(DataSpec).validate_python(fields)
+
+
+def transform(crop: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> transforms.Compose:
+    rest = (transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(mean, std))
+    return transforms.Compose([crop, *rest])
+
+
+def loader(dataset: Dataset, batch_size: int, workers: int) -> Competitor:
+    made = DataLoader(dataset, batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
+    return lambda _: made
+
+
+def batches(splits: data.Splits, asked: DataSpec, batch_size: int) -> Competitor:
+    fixed = {"seed": 0, "batch_size": batch_size, "rank": 0, "size": 1, "device": "cpu"}
+    return lambda epoch: train_batches(splits, asked, epoch=epoch, **fixed)
+
+
+def measure(competitors: dict[str, Competitor], repeats: int) -> dict[str, list[float]]:
+    """Images per second of each, once a repetition; the first epoch of all starts processes and warms caches."""
+    rates: dict[str, list[float]] = {name: [] for name in competitors}
+    for epoch in range(repeats + 1):
+        for name, make in competitors.items():
+            started = time.perf_counter()
+            images = sum(len(y) for _, y in make(epoch))
+            rates[name].append(images / (time.perf_counter() - started))
+    return {name: found[1:] for name, found in rates.items()}
+
+
+def report(results: dict[str, dict[str, list[float]]]) -> None:
+    for size, rates in results.items():
+        base = statistics.median(rates["torchvision"])
+        for name, found in rates.items():
+            median, spread = statistics.median(found), f"{min(found):,.0f} to {max(found):,.0f}"
+            print(f"{size:<11} {name:<16} {median:>9,.0f} images/s  ({spread:<18}) {median / base:6.2f}x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cifar", help="folder with CIFAR-10; random pixels without it")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(chosen.workers)  # st3sweep's threads
+    torch.set_num_threads(chosen.workers)
+    facts = {"cpu": processor(), "cpus": os.cpu_count(), "workers": chosen.workers}
+    facts |= {module.__name__: module.__version__ for module in (torch, torchvision, PIL, np)}
+    results = {"32 pixels": measure(small(chosen.cifar, chosen.workers), chosen.repeats)}
+    with tempfile.TemporaryDirectory() as folder:
+        results["224 pixels"] = measure(photographs(Path(folder), chosen.workers), chosen.repeats)
+    if chosen.json:
+        print(json.dumps({**facts, "images_per_second": results}))
+        return
+    print(", ".join(f"{key} {value}" for key, value in facts.items()))
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
