@@ -202,8 +202,9 @@ def assert_only_left_out(found: data.Splits, whole: data.Splits, bad: int, image
 def test_a_truncated_photograph_is_an_error_or_left_out(tmp_path: Path, use_pack: bool) -> None:
     fields = photographs(tmp_path)
     whole = data.load(packed(tmp_path / "whole", **fields) if use_pack else spec(**fields))
-    victim = int(whole.train.sample_ids[2])
-    path = Path(data.load(spec(**fields)).train.paths[2])
+    paths = data.load(spec(**fields)).train.paths
+    place = next(place for place, path in enumerate(paths) if path.endswith(".jpg"))
+    victim, path = int(whole.train.sample_ids[place]), Path(paths[place])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     if use_pack:
         with pytest.raises(DataError, match=path.name):
@@ -405,6 +406,19 @@ print(images.fetch(torch.arange(15), 0, 0, True).unique().tolist())
             file.write(b"\x07" * 20 * 3072)
         assert images.fetch(torch.arange(15), 0, 0, True).unique().tolist() == [7]
         assert other.communicate("\n", timeout=60)[0] == "[7]\n"
+
+
+def test_a_pack_that_a_gpu_cannot_hold_is_fetched_ahead_instead(
+    cifar_pack: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits, gpu = data.load(cifar_pack), torch.device("cuda")
+    monkeypatch.setattr("st3sweep.data.images._DEVICE_BYTES", 15 * 3072)
+    assert splits.train.fits(gpu)
+    monkeypatch.setattr("st3sweep.data.images._DEVICE_BYTES", 15 * 3072 - 1)
+    assert not splits.train.fits(gpu)
+    in_memory = epoch_of(splits, cifar_pack)
+    monkeypatch.setattr(ArrayImages, "fits", lambda *_: False)
+    assert_equal(epoch_of(splits, cifar_pack), in_memory)
 
 
 def test_crops_are_cut_from_the_mapped_file(tmp_path: Path) -> None:
