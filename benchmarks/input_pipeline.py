@@ -24,9 +24,9 @@ import torch
 import torchvision
 from PIL import Image
 from pydantic import TypeAdapter
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import CIFAR10, ImageFolder
 
 from st3sweep import data
 from st3sweep.data.batches import train_batches
@@ -39,19 +39,6 @@ SMALL, PHOTOGRAPHS = 20_000, 512
 Competitor = Callable[[int], Iterable[Any]]  # epoch -> batches of x and y
 
 
-class InMemory(Dataset):
-    """What torchvision's CIFAR10 does: an array of (32, 32, 3), a PIL image of each item, then the transforms."""
-
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray, transform: Callable):
-        self.pixels, self.labels, self.transform = pixels, labels.tolist(), transform
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
-
-
 def small(root: str | None, workers: int) -> dict[str, Competitor]:
     pixels, labels = np.random.RandomState(0).bytes(SMALL * 3072), np.arange(SMALL) % 10
     pixels = np.frombuffer(pixels, np.uint8).reshape(-1, 3, 32, 32)
@@ -60,10 +47,12 @@ def small(root: str | None, workers: int) -> dict[str, Competitor]:
         pixels, labels = ours.pixels.numpy(), ours.labels.numpy()
     ours = ArrayImages(pixels, labels, np.arange(SMALL))
     splits = data.Splits(ours, ours, None, 10, CIFAR10_MEAN, CIFAR10_STD)
-    theirs = transform(transforms.RandomCrop(32, padding=4), CIFAR10_MEAN, CIFAR10_STD)
-    dataset = InMemory(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels, theirs)
+    theirs = CIFAR10.__new__(CIFAR10)  # its own __init__ wants the files that it downloads
+    theirs.data, theirs.targets = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels.tolist()
+    theirs.transform = transform(transforms.RandomCrop(32, padding=4), CIFAR10_MEAN, CIFAR10_STD)
+    theirs.target_transform = None
     asked = spec(dataset="cifar10", root="memory")
-    return {"torchvision": loader(dataset, 128, workers), "st3sweep": batches(splits, asked, 128)}
+    return {"torchvision": loader(theirs, 128, workers), "st3sweep": batches(splits, asked, 128)}
 
 
 def photographs(folder: Path, workers: int) -> dict[str, Competitor]:
@@ -100,7 +89,7 @@ def transform(crop: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tra
     return transforms.Compose([crop, *rest])
 
 
-def loader(dataset: Dataset, batch_size: int, workers: int) -> Competitor:
+def loader(dataset: Any, batch_size: int, workers: int) -> Competitor:
     made = DataLoader(dataset, batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
     return lambda _: made
 
@@ -121,7 +110,7 @@ def measure(competitors: dict[str, Competitor], repeats: int) -> dict[str, list[
     return {name: found[1:] for name, found in rates.items()}
 
 
-def report(results: dict[str, dict[str, list[float]]]) -> None:
+def table(results: dict[str, dict[str, list[float]]]) -> None:
     for size, rates in results.items():
         base = statistics.median(rates["torchvision"])
         for name, found in rates.items():
@@ -145,9 +134,9 @@ def main() -> None:
         results["224 pixels"] = measure(photographs(Path(folder), chosen.workers), chosen.repeats)
     if chosen.json:
         print(json.dumps({**facts, "images_per_second": results}))
-        return
-    print(", ".join(f"{key} {value}" for key, value in facts.items()))
-    report(results)
+    else:
+        print(", ".join(f"{key} {value}" for key, value in facts.items()))
+        table(results)
 
 
 if __name__ == "__main__":
