@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET
-from st3sweep.spec.data import Cifar, DataSpec, Digits
+from st3sweep.spec.data import Cifar, DataSpec, Digits, ImageFolder
 from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
 from st3sweep.spec.model import ModelSpec
 from st3sweep.spec.optim import Optim, StepSchedule, Train
@@ -110,6 +110,9 @@ class TrialSpec(Frozen):
         fields = self.model_dump(mode="json", exclude_none=True)
         for apart in ("recipe", "seed"):
             fields.pop(apart)
-        for path in ("root", "pack", "download"):
+        packed = fields["data"].pop("pack", None) is not None
+        if packed and isinstance(self.data, ImageFolder):  # crops from a pack are not those from the photographs
+            fields["data"]["packed"] = True
+        for path in ("root", "download"):
             fields["data"].pop(path, None)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]

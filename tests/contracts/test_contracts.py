@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import two_ranks
+from compare import flat, timeless
 from hypothesis import given
 from hypothesis import strategies as st
 from settings import METHODS
@@ -338,26 +339,6 @@ def test_training_resumed_within_an_epoch_is_bit_identical(
     for name in (LAST, BEST):
         a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
         assert flat(a) == flat(b)
-
-
-def timeless(tree: Any) -> Any:
-    """A result, record or checkpoint without its durations."""
-    if isinstance(tree, dict):
-        return {
-            key: timeless(value)
-            for key, value in tree.items()
-            if key not in ("seconds", "epoch_seconds", "wall_seconds")
-        }
-    return [timeless(value) for value in tree] if isinstance(tree, list) else tree
-
-
-def flat(tree: Any) -> Any:
-    """The same with the bytes of each tensor in its place."""
-    if isinstance(tree, dict):
-        return {key: flat(value) for key, value in timeless(tree).items()}
-    if isinstance(tree, list):
-        return [flat(value) for value in tree]
-    return (str(tree.dtype), tuple(tree.shape), tree.numpy().tobytes()) if isinstance(tree, Tensor) else tree
 
 
 # -- two ranks --------------------------------------------------------------------------------------------------

@@ -1,0 +1,27 @@
+"""Results, records and checkpoints without their durations, and down to the bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+def timeless(tree: Any) -> Any:
+    """A result, record or checkpoint without its durations."""
+    if isinstance(tree, dict):
+        return {
+            key: timeless(value)
+            for key, value in tree.items()
+            if key not in ("seconds", "epoch_seconds", "wall_seconds")
+        }
+    return [timeless(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def flat(tree: Any) -> Any:
+    """The same with the bytes of each tensor in its place."""
+    if isinstance(tree, dict):
+        return {key: flat(value) for key, value in timeless(tree).items()}
+    if isinstance(tree, list):
+        return [flat(value) for value in tree]
+    return (str(tree.dtype), tuple(tree.shape), tree.numpy().tobytes()) if isinstance(tree, Tensor) else tree
