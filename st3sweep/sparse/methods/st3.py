@@ -108,9 +108,10 @@ def soft_threshold(weight: Tensor, tau: Tensor, *, soft: bool = True, rescale: b
     """θ̂ of one layer. ``weight`` has its output channels on axis 0; ``tau`` is a 0-d tensor. See the module."""
     magnitude = weight.abs()
     mask = magnitude > tau
-    kept = (magnitude - tau if soft else magnitude) * mask
-    if rescale:
-        kept = kept * channel_scale(magnitude, mask)
+    scale = channel_scale(magnitude, mask) if rescale else None
+    kept = (magnitude.sub_(tau) if soft else magnitude).mul_(mask)  # in place: a layer can be large
+    if scale is not None:
+        kept.mul_(scale)
     return kept.copysign_(weight)
 
 
