@@ -42,11 +42,16 @@ def by_method(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def target_colors(trials: pd.DataFrame) -> ScalarMappable:
-    """Colours by target sparsity in percent, light to dark and readable on white at both ends; grey for NaN."""
-    targets = 100 * trials["sparsity_target"].dropna().to_numpy(dtype=float)
+    """Colours by ``sparsity_of`` in percent, light to dark and readable on white at both ends; grey for NaN."""
+    targets = 100 * sparsity_of(trials).dropna().to_numpy(dtype=float)
     low, high = (targets.min(), targets.max()) if len(targets) else (0.0, 100.0)
     colors: Colormap = sns.color_palette("flare", as_cmap=True)
     return ScalarMappable(Normalize(low - 0.5, high + 0.5), colors.with_extremes(bad="0.5"))
+
+
+def sparsity_of(trials: pd.DataFrame) -> pd.Series:
+    """The target sparsity of each trial; where the target was a budget, the sparsity that it led to."""
+    return trials["sparsity_target"].fillna(trials["sparsity"])
 
 
 def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:

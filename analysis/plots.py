@@ -22,6 +22,7 @@ from analysis.axes import (
     limit_cost,
     new_figure,
     plain,
+    sparsity_of,
     style_of,
     target_colors,
 )
@@ -71,8 +72,8 @@ def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     figure, (upper, lower) = new_figure(9.0, 6.5, rows=2)
     colors = target_colors(trials)
     figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40)
-    for trial, rows in _by_trial(epochs, trials, order="epoch"):
-        shade = colors.to_rgba(100 * trial["sparsity_target"])
+    for trial, rows in _by_trial(epochs, trials.assign(shade=100 * sparsity_of(trials)), order="epoch"):
+        shade = colors.to_rgba(trial["shade"])
         upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=1.2)
         lower.plot(rows["epoch"], 100 * rows["sparsity"], color=shade, linewidth=1.2)
     limit_accuracy(upper, epochs["val_top1"], "epochs")
@@ -90,8 +91,8 @@ def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     figure, (axes,) = new_figure(9.0, 5.0)
     colors = target_colors(trials)
     axes.set(yscale="log", ylabel="density of the layer (%)")
-    for trial, rows in _by_trial(layers, trials, order="position"):
-        shade, label = colors.to_rgba(100 * trial["sparsity_target"]), f"{trial['trial']}: {trial['method']}"
+    for trial, rows in _by_trial(layers, trials.assign(shade=100 * sparsity_of(trials)), order="position"):
+        shade, label = colors.to_rgba(trial["shade"]), f"{trial['trial']}: {trial['method']}"
         axes.plot(rows["position"], 100 * rows["density"], color=shade, marker="o", markersize=4, label=label)
         axes.set_xticks(rows["position"], rows["layer"], rotation=90, fontsize=9 if len(rows) <= 24 else 6)
     if drawn := len(axes.lines):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import yaml
@@ -14,7 +15,7 @@ from st3sweep.errors import Problem, SpecError
 from st3sweep.points import at_search
 from st3sweep.recipes import with_recipe
 from st3sweep.space import ABSENT, Point, Space, look_up
-from st3sweep.spec import TrialSpec
+from st3sweep.spec import ModelSpec, TrialSpec
 
 _WIDTH = 116
 # (classes, pixels) of the datasets whose name says them, for a plan on a machine without the data
@@ -50,7 +51,20 @@ def check_data(space: Space) -> Any:
         if trial.train.batch_size > info.train:
             message = f"{trial.train.batch_size} is more than the {info.train} training images"
             raise SpecError([_problem(space, point, "train.batch_size", message)])
+        if trial.gflops is not None:
+            dense = _dense_gflops(trial.model, info.num_classes, info.channels, info.image_size)
+            if trial.gflops.target > dense:
+                message = f"{trial.gflops.target:g} is more than the dense network's {dense:.6g}"
+                raise SpecError([_problem(space, point, "gflops.target", message)])
     return info
+
+
+@cache
+def _dense_gflops(model: ModelSpec, classes: int, channels: int, size: int) -> float:
+    from st3sweep.cost import gflops, layer_costs
+    from st3sweep.models import build_model
+
+    return gflops(layer_costs(build_model(model, classes, channels), (channels, size, size)))
 
 
 def _problem(space: Space, point: Point, field: str, message: str) -> Problem:

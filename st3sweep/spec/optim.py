@@ -64,6 +64,7 @@ class Train(Frozen):
     batch_size: int = Field(ge=1)  # over all workers together
     label_smoothing: float = Field(ge=0, lt=1)
     precision: Literal["fp32", "bf16"]
+    compile: bool = False  # torch.compile, with CUDA graphs on a GPU; minutes to start with, worth it on GPUs only
     bn_momentum: float = Field(gt=0, le=1)  # in PyTorch's sense: weight of the newest batch
     bn_recalibration: int = Field(0, ge=0)  # batches that set the statistics anew after hardening; 0: as trained
     finetune_epochs: int = Field(ge=0)  # with fixed masks, after ``epochs``

@@ -176,7 +176,7 @@ def _train_epoch(
             state.method,
             state.optimizer,
             classification_loss(
-                state.model, x, y, label_smoothing=spec.train.label_smoothing, precision=spec.train.precision
+                state.forward, x, y, label_smoothing=spec.train.label_smoothing, precision=spec.train.precision
             ),
             progress=min(1.0, (step + 1) / total_steps),
             clip_norm=spec.optim.clip_norm,

@@ -90,13 +90,13 @@ def optimisation_step(
 
 
 def classification_loss(
-    model: nn.Module, x: Tensor, y: Tensor, *, label_smoothing: float, precision: str
+    forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, *, label_smoothing: float, precision: str
 ) -> Callable[[], Tensor]:
     """Cross-entropy of one batch, to be called inside the sparse scope: autocast must open there."""
 
     def loss() -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(x)
+            logits = forward(x)
         return F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
 
     return loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class State:
     """A trial between two steps. ``loss_sum`` and, within an epoch, batch norm's statistics are this rank's own."""
 
     model: nn.Module
+    forward: Callable[[Tensor], Tensor]  # the model in training: itself, or compiled
     names: list[str]
     weights: list[nn.Parameter]
     method: Method
@@ -111,6 +113,7 @@ def start(spec: TrialSpec, world: World, splits: Splits) -> State:
     weights = list(named.values())
     return State(
         model=model,
+        forward=_forward(model, spec, world.device),
         names=[name.removesuffix(".weight") for name in named],
         weights=weights,
         method=build_method(spec, weights, cost.uses_per_weight(costs)),
@@ -119,6 +122,20 @@ def start(spec: TrialSpec, world: World, splits: Splits) -> State:
         steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
         loss_sum=torch.zeros((), device=world.device),
     )
+
+
+def _forward(model: nn.Module, spec: TrialSpec, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """``model``, compiled where the spec asks for it. Only training runs it: its batches all have one shape.
+
+    Compiled code has channels last whatever the network has: ValueError where ``fastest_layout`` says that is unsafe.
+    """
+    if not spec.train.compile:
+        return model
+    if device.type == "cpu" and fastest_layout(model, device) is not torch.channels_last:
+        raise ValueError("train.compile: not on a CPU for this network: its 1x1 convolutions would overrun memory")
+    torch.compiler.reset()  # what earlier trials of this process compiled is not this one's
+    # "reduce-overhead" records CUDA graphs; the swap of the weights keeps the addresses that they need.
+    return torch.compile(model, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 def _packed(mask: Tensor) -> Tensor:

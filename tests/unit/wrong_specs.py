@@ -88,8 +88,8 @@ FIELDS = [
     Wrong(
         "unknown field like no other",
         {"batch_size: 64": "^colour: 64"},
-        "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, bn_momentum, "
-        "bn_recalibration, finetune_epochs, finetune_lr",
+        "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, compile, "
+        "bn_momentum, bn_recalibration, finetune_epochs, finetune_lr",
     ),
     Wrong("unknown field at the top", {"budget:": "^budgets:"}, "budgets: unknown field; did you mean budget?"),
     Wrong(
@@ -174,6 +174,15 @@ FIELDS = [
         "a sparsity and a budget",
         {"  sparsity:\n": "  gflops: {^target: 0.01}\n  sparsity:\n"},
         "gflops.target: excludes sparsity.target: give one of them, at sparsity.target=0.8524",
+    ),
+    Wrong(
+        "a budget beyond the dense network",
+        {
+            _TARGET: "",
+            "constraints:\n  - sparsity.target < 0.95\n": "",
+            "  sparsity:\n": "  gflops: {^target: 1}\n  sparsity:\n",
+        },
+        "gflops.target: 1 is more than the dense network's 0.000772416",
     ),
     Wrong(
         "a power that the criterion does not have",
