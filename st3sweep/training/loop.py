@@ -56,7 +56,7 @@ def fit(
     """
     splits = splits or data.load(spec.data)
     state = start(spec, world, splits)
-    saved, refused = checkpoint.load_latest(folder / LAST, world.device)
+    saved, refused = _load_last(folder, world)
     for message in refused:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     if saved is not None:
@@ -76,6 +76,16 @@ def fit(
         if world.from_main(report(record)) and state.epoch < total_epochs:
             return {"status": "stopped", "epochs": state.epoch, "wall_seconds": state.seconds}
     return _result(state, spec, world, splits, saver)
+
+
+def _load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str]]:
+    """As ``checkpoint.load_latest``, the same on all ranks. Raises RuntimeError where they do not share the folder."""
+    world.from_main(None)  # rank 0 may still be writing for an earlier call
+    saved, refused = checkpoint.load_latest(folder / LAST, world.device)
+    place = None if saved is None else [saved["epoch"], saved["step"]]
+    if world.from_main(place) != place:
+        raise RuntimeError(f"{folder / LAST}: rank {world.rank} sees another checkpoint than rank 0; is it shared?")
+    return saved, refused
 
 
 class _Saver:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import two_ranks
 from compare import flat, timeless
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import fit_in_pieces
 from settings import METHODS
 from small_training import STEPS, Training, batch, start, trained
 from torch import Tensor
@@ -301,24 +301,6 @@ def test_resumed_training_is_bit_identical(
         assert flat(a) == flat(b)
 
 
-class Interrupted(Exception):
-    pass
-
-
-class Unreliable(data.images.ArrayImages):
-    """Images that can be fetched ``times`` times."""
-
-    def __init__(self, images: Any, times: int):
-        super().__init__(images.on(torch.device("cpu")).numpy(), images.labels.numpy(), images.sample_ids.numpy())
-        self.times = times
-
-    def fetch(self, indices: Tensor, seed: int, epoch: int, train: bool) -> Tensor:
-        self.times -= 1
-        if self.times < 0:
-            raise Interrupted
-        return super().fetch(indices, seed, epoch, train)
-
-
 @every_method
 def test_training_resumed_within_an_epoch_is_bit_identical(
     tiny_trial: TinyTrial, sparsity: dict[str, Any], digits: data.Splits, tmp_path: Path
@@ -327,13 +309,7 @@ def test_training_resumed_within_an_epoch_is_bit_identical(
     model = {"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3}
     spec = tiny_trial(model=model, sparsity=sparsity, train={"epochs": 2, "batch_size": 16, "finetune_epochs": 1})
     whole = fit(spec, World(), lambda _: False, tmp_path / "whole", digits)
-    parts, interruptions = None, 0
-    while parts is None:
-        flaky = dataclasses.replace(digits, train=Unreliable(digits.train, 3))
-        try:
-            parts = fit(spec, World(), lambda _: False, tmp_path / "parts", flaky, checkpoint_seconds=0)
-        except Interrupted:
-            interruptions += 1
+    parts, interruptions = fit_in_pieces(spec, World(), tmp_path / "parts", digits, batches=3)
     assert interruptions == 3 * 8 // 3 - 1
     assert timeless(parts) == timeless(whole)
     for name in (LAST, BEST):
@@ -353,11 +329,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
     small = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
     whole = {"st3": tiny_trial(train={"finetune_epochs": 1}), "one epoch": one_epoch(tiny_trial)}
-    return two_ranks.run(small, whole, folder)
+    return two_ranks.run(small, whole, with_dropout(tiny_trial), folder)
 
 
 def one_epoch(tiny_trial: TinyTrial) -> TrialSpec:
     return tiny_trial(train={"epochs": 1}, sparsity={"ramp": {"start": 0.0, "end": 0.8}})
+
+
+def with_dropout(tiny_trial: TinyTrial) -> TrialSpec:
+    return tiny_trial(model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3}, train={"epochs": 2})
 
 
 @pytest.mark.parametrize("name", [name for name, _ in METHODS])
@@ -379,6 +359,16 @@ def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[d
     assert timeless(first["records"]) == timeless(second["records"])
     assert first["result"]["status"] == "finished"
     assert timeless(first["result"]) == timeless(second["result"])
+
+
+def test_two_ranks_resume_within_an_epoch_to_the_bit(ranks: list[dict[str, Any]], folder: Path) -> None:
+    """Each with its own generator, which dropout draws from, and its own statistics of batch norm."""
+    assert [rank["interruptions"] for rank in ranks] == [2, 2]
+    for name in (LAST, BEST):
+        a, b = (checkpoint.load(folder / kind / name) for kind in ("dropout", "dropout in pieces"))
+        assert flat(a) == flat(b)
+    first, second = (rank["generator seed"] for rank in ranks)
+    assert first != second, "dropout would drop the same channels in all ranks' shares"
 
 
 def test_two_ranks_average_the_statistics_of_batch_norm(

@@ -10,27 +10,34 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from interruptions import fit_in_pieces
 from small_training import trained
 from torch import multiprocessing
 
+from st3sweep import data
 from st3sweep.spec import TrialSpec
 from st3sweep.training.loop import fit
 from st3sweep.training.world import World
 
 
-def run(small: dict[str, TrialSpec], whole: dict[str, TrialSpec], folder: Path) -> list[dict[str, Any]]:
+def run(
+    small: dict[str, TrialSpec], whole: dict[str, TrialSpec], dropout: TrialSpec, folder: Path
+) -> list[dict[str, Any]]:
     """What either rank came to: for each of ``small`` its weights, for each of ``whole`` what ``fit`` had to say.
 
-    Rank 1 wants to stop after every epoch, which is not for it to decide. Checkpoints of ``whole`` are in ``folder``.
+    Rank 1 wants to stop after every epoch, which is not for it to decide. Checkpoints of ``whole`` are in ``folder``,
+    beside those of ``dropout``, trained at one go and in pieces.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, args=(port, small, whole, folder), nprocs=2)
+    multiprocessing.spawn(_rank, args=(port, small, whole, dropout, folder), nprocs=2)
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 
-def _rank(rank: int, port: int, small: dict[str, TrialSpec], whole: dict[str, TrialSpec], folder: Path) -> None:
+def _rank(
+    rank: int, port: int, small: dict[str, TrialSpec], whole: dict[str, TrialSpec], dropout: TrialSpec, folder: Path
+) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
@@ -40,6 +47,10 @@ def _rank(rank: int, port: int, small: dict[str, TrialSpec], whole: dict[str, Tr
         records: list[dict[str, Any]] = []
         result = fit(spec, world, lambda record, to=records: to.append(record) or rank == 1, folder / name)  # type: ignore[misc]
         found[name] = {"records": records, "result": result}
+    splits = data.load(dropout.data)
+    fit(dropout, world, lambda _: False, folder / "dropout", splits)
+    _, found["interruptions"] = fit_in_pieces(dropout, world, folder / "dropout in pieces", splits, batches=3)
+    found["generator seed"] = torch.initial_seed()
     for name, spec in small.items():
         training = trained(spec, world=world)
         sparse = training.method.sparsify(training.weights) or training.weights

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from st3sweep import data
+from st3sweep.data.batches import eval_batches
 from st3sweep.data.images import ArrayImages
 from st3sweep.models import build_model
 from st3sweep.results import EPOCHS, LAYERS, TRIALS
+from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
@@ -267,3 +269,27 @@ def test_the_checkpoint_has_the_plain_keys_of_the_model(finished: Finished) -> N
     keys = checkpoint.load(folder / BEST)["model"]
     assert {"conv1.weight", "stage2.0.shortcut.0.weight", "fc.weight", "fc.bias"} <= set(keys)
     assert not [key for key in keys if "parametrizations" in key or "_orig" in key or "mask" in key]
+
+
+def test_recalibrated_statistics_are_those_of_the_result(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    """Accuracies, and the file that is exported, are of the network with the statistics measured anew."""
+    plain, _ = collect(tiny_trial(), tmp_path / "plain", digits)
+    spec = tiny_trial(train={"bn_recalibration": 2})
+    result, _ = collect(spec, tmp_path / "anew", digits)
+    assert (result["best_epoch"], result["sparsity"]) == (plain["best_epoch"], plain["sparsity"])
+    old, new = (load(tmp_path / name / BEST) for name in ("plain", "anew"))
+    for name, tensor in new["model"].items():
+        counted = "running" in name or "num_batches" in name
+        assert torch.equal(tensor, old["model"][name]) != counted, name
+    model = build_model(spec.model, digits.num_classes, 1)
+    model.load_state_dict(new["model"])
+    weights = list(prunable(model).values())
+    method = ST3(weights, target=0.8)
+    method.load_state_dict(new["method"])
+    for name, images in (("val_top1", digits.validation), ("test_top1", digits.test)):
+        batches = eval_batches(images, digits, batch_size=512, rank=0, size=1, device="cpu")
+        assert evaluate(model, weights, method, batches)[1] == result[name]
+    again, _ = collect(spec, tmp_path / "anew", digits)
+    assert timeless(again) == timeless(result), "a crash after the file was written changes nothing"
