@@ -27,7 +27,8 @@ def style_of(method: str, methods: Iterable[str]) -> tuple[Any, str]:
     """Colour (of the colour-blind palette) and marker of ``method`` in a figure that shows ``methods``."""
     number = _ordered(methods).index(method)
     palette = sns.color_palette("colorblind")
-    return palette[number % len(palette)], MARKERS[number % len(MARKERS)]
+    # A second round of colours has other markers than the first.
+    return palette[number % len(palette)], MARKERS[(number + number // len(palette)) % len(MARKERS)]
 
 
 def _ordered(methods: Iterable[str]) -> list[str]:

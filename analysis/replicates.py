@@ -44,14 +44,18 @@ def paired_difference(trials: pd.DataFrame, better: str, worse: str, metric: str
 
 
 def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1") -> Figure:
-    """A panel for each target sparsity: every seed a point, the mean with its 95 % interval beside them."""
+    """A panel for each target sparsity: every seed a point, the mean with its 95 % interval beside them.
+
+    Methods stand in the order of their means over all panels.
+    """
     table, rows = replicates(trials, metric), finished(trials)
+    order = table.groupby("method")["mean"].mean().sort_values(ascending=False).index
     targets = sorted(table["sparsity_target"].unique())
     figure, panels = new_figure(4.5 * len(targets), 4.5, columns=len(targets))
     for axes, target in zip(panels, targets, strict=True):
-        group = table[table["sparsity_target"] == target]
+        group = table[table["sparsity_target"] == target].set_index("method").reindex(order).reset_index()
         for place, (_, row) in enumerate(group.iterrows()):
-            color, marker = style_of(row["method"], table["method"])
+            color, marker = style_of(row["method"], order)
             own = rows[(rows["sparsity_target"] == target) & (rows["method"] == row["method"])]
             axes.scatter([place] * len(own), own[metric], s=25, color=color, marker=marker, alpha=0.5)
             interval = {"yerr": row["half_width"], "fmt": "_", "markersize": 18, "capsize": 4}
