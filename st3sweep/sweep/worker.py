@@ -11,6 +11,7 @@ from ray import train
 
 from st3sweep import data
 from st3sweep.data import DataError
+from st3sweep.errors import UserError
 from st3sweep.recipes import resolve
 from st3sweep.spec import DataSpec
 from st3sweep.training.loop import Diverged, fit
@@ -42,7 +43,7 @@ def _run(job: dict[str, Any], number: int, world: World, mailbox: Any) -> None:
     try:
         spec = resolve(job["spec"])
         report(fit(spec, world, report, Path(job["folder"]), _load(spec.data)))
-    except (Diverged, DataError) as error:  # every rank comes to the same conclusion at the same point
+    except (Diverged, DataError, UserError) as error:  # every rank comes to the same conclusion at the same point
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:
         ray.get(mailbox.report.remote(number, {"status": "failed", "error": _one_line(error)}))

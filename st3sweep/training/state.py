@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from st3sweep import cost
 from st3sweep.data import Splits
 from st3sweep.data.batches import steps_per_epoch
+from st3sweep.errors import UserError
 from st3sweep.models import build_model
 from st3sweep.sparse.method import Method, prunable
 from st3sweep.sparse.methods import build_method, restore_method
@@ -31,7 +32,6 @@ class State:
 
     model: nn.Module
     forward: Callable[[Tensor], Tensor]  # the model in training: itself, or compiled
-    names: list[str]
     weights: list[nn.Parameter]
     method: Method
     optimizer: torch.optim.Optimizer
@@ -102,19 +102,17 @@ class State:
 
 
 def start(spec: TrialSpec, world: World, splits: Splits) -> State:
-    """The trial before its first step. Raises ValueError where ``spec`` and the network do not go together."""
+    """The trial before its first step. Raises UserError where ``spec`` and the network do not go together."""
     torch.manual_seed(spec.seed)
     channels, size, _ = splits.image_shape()
     model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
     costs = cost.layer_costs(model, (channels, size, size))
     model.to(world.device)
     model.to(memory_format=fastest_layout(model, world.device))  # type: ignore[call-overload]
-    named = prunable(model)
-    weights = list(named.values())
+    weights = list(prunable(model).values())
     return State(
         model=model,
         forward=_forward(model, spec, world.device),
-        names=[name.removesuffix(".weight") for name in named],
         weights=weights,
         method=build_method(spec, weights, cost.uses_per_weight(costs)),
         optimizer=build_optimizer(model, weights, spec),
@@ -127,12 +125,12 @@ def start(spec: TrialSpec, world: World, splits: Splits) -> State:
 def _forward(model: nn.Module, spec: TrialSpec, device: torch.device) -> Callable[[Tensor], Tensor]:
     """``model``, compiled where the spec asks for it. Only training runs it: its batches all have one shape.
 
-    Compiled code has channels last whatever the network has: ValueError where ``fastest_layout`` says that is unsafe.
+    Compiled code has channels last whatever the network has: UserError where ``fastest_layout`` says that is unsafe.
     """
     if not spec.train.compile:
         return model
     if device.type == "cpu" and fastest_layout(model, device) is not torch.channels_last:
-        raise ValueError("train.compile: not on a CPU for this network: its 1x1 convolutions would overrun memory")
+        raise UserError("train.compile: not on a CPU for this network: its 1x1 convolutions would overrun memory")
     torch.compiler.reset()  # what earlier trials of this process compiled is not this one's
     # "reduce-overhead" records CUDA graphs; the swap of the weights keeps the addresses that they need.
     return torch.compile(model, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)

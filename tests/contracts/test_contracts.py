@@ -24,6 +24,7 @@ from torch.func import functional_call
 from st3sweep import data
 from st3sweep.cost import layer_costs
 from st3sweep.data.batches import train_batches
+from st3sweep.errors import UserError
 from st3sweep.models import build_model
 from st3sweep.sparse.masks import nonzeros
 from st3sweep.sparse.method import harden, prunable, sparse_weights
@@ -145,7 +146,7 @@ def test_a_budget_is_ramped(tiny_trial: TinyTrial) -> None:
 
 def test_a_budget_beyond_the_dense_network_is_an_error(tiny_trial: TinyTrial) -> None:
     spec = tiny_trial(sparsity={"target": None}, gflops={"target": 1.0})
-    with pytest.raises(ValueError, match=r"gflops.target: 1 is more than the dense network's"):
+    with pytest.raises(UserError, match=r"gflops.target: 1 is more than the dense network's"):
         start(spec)
 
 

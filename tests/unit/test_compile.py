@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from st3sweep import data
+from st3sweep.errors import UserError
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.loop import LAST, fit
@@ -20,7 +21,7 @@ from st3sweep.training.world import World
 def test_a_network_that_would_overrun_memory(
     tiny_trial: Callable[..., TrialSpec], digits: data.Splits, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"train.compile: not on a CPU for this network"):
+    with pytest.raises(UserError, match=r"train.compile: not on a CPU for this network"):
         fit(tiny_trial(train={"compile": True}), World(), lambda _: False, tmp_path, digits)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from st3sweep.errors import UserError
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.methods.st3 import ST3
@@ -34,7 +35,7 @@ def _macs_to_remove(gflops: float, weights: Weights, uses: Sequence[float]) -> f
     """The fraction of the dense network's multiply-accumulates beyond the budget."""
     dense = sum(use * weight.numel() for use, weight in zip(uses, weights, strict=True)) / 1e9
     if gflops > dense:
-        raise ValueError(f"gflops.target: {gflops:g} is more than the dense network's {dense:.6g}")
+        raise UserError(f"gflops.target: {gflops:g} is more than the dense network's {dense:.6g}")
     return 1.0 - gflops / dense
 
 
@@ -48,7 +49,7 @@ METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {"
 def build_method(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
     """The method of ``trial`` for ``weights``, each of which an image uses ``uses`` times (MAC_l / numel_l).
 
-    Raises ValueError where a budget is more than the dense network costs.
+    Raises UserError where a budget is more than the dense network costs.
     """
     return METHODS[trial.sparsity.method](trial, weights, uses)
 
