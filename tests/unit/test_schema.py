@@ -29,8 +29,9 @@ def test_shipped_spaces_are_valid(path: Path, validator: Any):
     assert [error.message for error in validator.iter_errors(read_yaml(path).data)] == []
 
 
-def test_three_spaces_are_shipped():
-    assert [path.stem for path in SPACES] == ["cifar10_resnet20", "mobilenet", "quickstart"]
+def test_the_spaces_that_are_shipped():
+    shipped = ["ablation_proxy", "cifar10_resnet20", "criterion_family", "mobilenet", "quickstart"]
+    assert [path.stem for path in SPACES] == shipped
 
 
 @pytest.fixture
