@@ -28,6 +28,20 @@ def front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataF
     return trials[_on_front(trials, objectives)].sort_values("gflops", kind="stable")
 
 
+def pick(trials: pd.DataFrame, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.DataFrame:
+    """The one trial of the front to take, as a table of at most one row; empty where none is allowed.
+
+    With ``max_gflops`` alone the most accurate (``val_top1``) that costs no more; with ``min_accuracy`` (percent) the
+    cheapest that is no less accurate; with neither the most accurate of all.
+    """
+    allowed = front(trials)
+    if max_gflops is not None:
+        allowed = allowed[allowed["gflops"] <= max_gflops]
+    if min_accuracy is None:
+        return allowed.tail(1)  # along a front accuracy rises with cost
+    return allowed[allowed["val_top1"] >= min_accuracy].head(1)
+
+
 def mark_front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
     """A copy of ``trials`` with a bool column ``on_front``."""
     return trials.assign(on_front=_on_front(trials, objectives))

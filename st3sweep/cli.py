@@ -158,6 +158,29 @@ def pareto(
         err.print(f"plot: {plot}", soft_wrap=True)
 
 
+@app.command()
+def pick(
+    folder: RunFolder,
+    max_gflops: Annotated[float | None, typer.Option(help="Most 1e9 multiply-accumulates of one image.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Least validation accuracy in percent.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The trial's row as JSON.")] = False,
+) -> None:
+    """Name the trial of the front that a budget or a wanted accuracy asks for."""
+    from analysis import tables
+    from analysis.frontier import front
+    from analysis.frontier import pick as pick_trial
+
+    trials = tables.load_trials(folder)
+    chosen = pick_trial(trials, max_gflops, min_accuracy)
+    if chosen.empty:
+        raise UserError(f"{folder}: no trial of the front is allowed; it holds\n{tables.front_table(front(trials))}")
+    if as_json:
+        print(json.dumps(json.loads(chosen.to_json(orient="records", force_ascii=False))[0], ensure_ascii=False))
+    else:
+        print(tables.front_table(chosen))
+        print(f"\nnext    st3sweep export {_short(folder)} {chosen['trial'].iloc[0]}")
+
+
 class ModelFormat(StrEnum):
     safetensors = "safetensors"
     pt = "pt"

@@ -47,7 +47,8 @@ def global_threshold(weights: Sequence[Tensor], ratio: float, scales: Sequence[f
 def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: float, scales: Sequence[float]) -> Tensor:
     """The least threshold on ``|w| c_l`` above which at most ``budget`` multiply-accumulates are left.
 
-    ``macs`` is what one weight of each layer costs, ``budget`` in [0, their sum): it is met to within one weight.
+    ``macs`` is what one weight of each layer costs, ``budget`` in [0, their sum): it is met to within one weight. The
+    threshold is a few rounding errors above the score that must fall, which else could survive a division by c_l.
     Returns a 0-d tensor, on the weights' device. Waits for a GPU.
     """
     arrays = [_flat(weight).cpu().numpy() for weight in weights]
@@ -65,7 +66,8 @@ def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: floa
     order = np.argsort(scores, kind="stable")
     costs = np.repeat(np.asarray(macs, dtype=np.float64), [len(part) for part in scan.inside])
     first = int(np.searchsorted(fallen + np.cumsum(costs[order]), falling))
-    return weights[0].new_tensor(scores[order[min(first, len(order) - 1)]])
+    margin = 1.0 + 4.0 * float(np.finfo(scores.dtype).eps)
+    return weights[0].new_tensor(scores[order[min(first, len(order) - 1)]] * margin)
 
 
 # -- on a CPU, with numpy: its passes over pieces in cache are faster than torch's over whole layers ----------------

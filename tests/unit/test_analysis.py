@@ -92,6 +92,24 @@ def test_front_of_other_objectives(trials: pd.DataFrame) -> None:
         frontier.front(trials, (("latency", "min"), ("gflops", "min")))
 
 
+@pytest.mark.parametrize(
+    ("asked", "picked"),
+    [
+        ({}, [0]),
+        ({"max_gflops": 0.0008}, [1]),  # at the limit
+        ({"max_gflops": 0.00079}, [2]),
+        ({"min_accuracy": 96.0}, [2]),
+        ({"min_accuracy": 96.5}, [1]),
+        ({"min_accuracy": 91.0, "max_gflops": 0.0009}, [3]),
+        ({"max_gflops": 0.00005}, []),
+        ({"min_accuracy": 99.5}, []),
+        ({"min_accuracy": 99.0, "max_gflops": 0.001}, []),
+    ],
+)
+def test_pick(trials: pd.DataFrame, asked: dict[str, float], picked: list[int]) -> None:
+    assert frontier.pick(trials, **asked)["trial"].tolist() == picked
+
+
 def test_hypervolume_of_the_front(trials: pd.DataFrame) -> None:
     # Strips between the costs of the front (in 1e-4 gflops: 1, 4, 8, 16, up to the dense 32) times their accuracy.
     area = (3 * 92 + 4 * 96 + 8 * 98 + 16 * 99) * 1e-4

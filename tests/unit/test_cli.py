@@ -198,3 +198,15 @@ def test_runs_of_one_name_are_numbered_and_resolved_spaces_read_back(tmp_path: P
     facts = json.loads((folders[1] / "provenance.json").read_text())
     assert facts["packages"]["torch"]
     assert facts["host"]["cpus"] >= 1
+
+
+def test_pick_names_the_trial_and_the_next_command(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said, _ = st3sweep(capsys, "pick", trained, "--max-gflops", "1")
+    assert code == 0
+    assert said.splitlines()[-1].endswith(" 0")
+    assert "st3sweep export" in said
+    _, row, _ = st3sweep(capsys, "pick", trained, "--json")
+    assert json.loads(row)["val_top1"] == read_table(trained, "trials").loc[0, "val_top1"]
+    code, _, said = st3sweep(capsys, "pick", trained, "--min-accuracy", "100.5")
+    assert code == 2
+    assert "no trial of the front is allowed; it holds" in said
