@@ -7,7 +7,6 @@ A column that a trial has no value for (a failed one has no accuracy) holds null
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from st3sweep.errors import ResultsError
+from st3sweep.whole_file import written
 
 SCHEMA_VERSION = 2
 
@@ -101,10 +101,8 @@ def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) 
             raise ValueError(f"table {name} has no column {sorted(unknown)}")
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     versioned = schema.with_metadata({"st3sweep.schema": str(SCHEMA_VERSION), "st3sweep.table": name})
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.Table.from_arrays(columns, schema=versioned), temporary)
-    os.replace(temporary, path)
+    with written(Path(path), sync=False) as file:  # the ledger has it all
+        pq.write_table(pa.Table.from_arrays(columns, schema=versioned), file)
 
 
 def read_table(run: Path | str, name: str) -> pd.DataFrame:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,11 @@ from st3sweep.data.pack import FORMAT, MANIFEST, Packable, file_digest, fingerpr
 from st3sweep.data.records import DataError
 from st3sweep.data.sources import Make, Source, Sources
 from st3sweep.data.threads import in_order
+from st3sweep.whole_file import temporary, written
 
 _LOCK = ".lock"
-_OURS = (_LOCK, MANIFEST, *(f"{split}.{end}" for split in ("train", "test") for end in ("pixels", "npz")))
+_FILES = (MANIFEST, *(f"{split}.{end}" for split in ("train", "test") for end in ("pixels", "npz")))
+_OURS = (_LOCK, *_FILES, *(temporary(Path(name)).name for name in _FILES))
 
 
 def write_pack(
@@ -51,7 +52,7 @@ def write_pack(
         }
         size = image_size(spec) if kind(spec) == "squares" else short
         manifest = {"format": FORMAT, "dataset": spec.dataset, "size": size, "classes": sources.classes}
-        with _written(folder / MANIFEST) as file:
+        with written(folder / MANIFEST) as file:
             file.write(json.dumps({**manifest, "source": source, "splits": facts}, indent=2).encode())
     return sum(len(fact["bad"]) for fact in facts.values())
 
@@ -61,7 +62,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Makes ``folder``; DataError if it holds anything but a pack, or another process is packing there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strange = [path.name for path in folder.iterdir() if path.name.removesuffix(".part") not in _OURS]
+        strange = [path.name for path in folder.iterdir() if path.name not in _OURS]
         if strange:
             raise DataError("data.pack", f"{folder} holds other things than a pack, e.g. {min(strange)}")
         with (folder / _LOCK).open("w") as held:
@@ -73,17 +74,6 @@ def _alone(folder: Path) -> Iterator[None]:
             (folder / _LOCK).unlink(missing_ok=True)
     except OSError as error:
         raise DataError("data.pack", f"cannot write the pack in {folder}: {error}") from error
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[BinaryIO]:
-    """A file that has its name once it is whole and on disk; who has mapped the old one keeps that."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _write_split(
@@ -100,7 +90,7 @@ def _write_split(
 
     rows: list[NDArray[np.int64]] = []
     offset = 0
-    with _written(folder / f"{name}.pixels") as file:
+    with written(folder / f"{name}.pixels") as file:
         for image, facts in in_order(partial(one, id_, make) for id_, make in enumerate(source.makes())):
             file.write(image.data)
             rows.append(np.array([offset, *facts]) if square is None else facts)
@@ -111,7 +101,7 @@ def _write_split(
     ids = np.array(sorted(bad), dtype=np.int64)
     key = "index" if square is None else "sums"
     arrays: dict[str, Any] = {"labels": source.labels, "bad": ids, key: np.stack(rows)}
-    with _written(folder / f"{name}.npz") as file:
+    with written(folder / f"{name}.npz") as file:
         np.savez(file, **arrays)
     sizes = {f"{name}.{end}": (folder / f"{name}.{end}").stat().st_size for end in ("pixels", "npz")}
     return {"bytes": sizes, "sha256": file_digest(folder / f"{name}.npz"), "bad": [bad[i] for i in ids.tolist()]}

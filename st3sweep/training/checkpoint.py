@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from st3sweep.sparse.method import Method
+from st3sweep.whole_file import written
 
 _MAGIC = b"st3sweep"
 _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
@@ -24,22 +24,17 @@ class CheckpointError(Exception):
 def save(path: Path, state: dict[str, Any], method: Method, *, keep_previous: bool = False) -> None:
     """Write ``state`` to ``path``; with ``keep_previous`` the file that was there becomes ``<name>.previous``.
 
-    Temporary file, fsync, rename: a crash leaves the old or the new file. Raises RuntimeError inside a sparse scope,
-    where the model holds θ̂ and θ would be lost.
+    A crash leaves the old or the new file, whole; the folder is made where it is missing. Raises RuntimeError inside a
+    sparse scope, where the model holds θ̂ and θ would be lost.
     """
     if method.in_scope:
         raise RuntimeError("a checkpoint inside sparse_weights would hold θ̂ in place of θ")
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path, keep=previous(path) if keep_previous else None) as file:
         file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
-        file.flush()
-        os.fsync(file.fileno())
-    if keep_previous and path.exists():
-        os.replace(path, previous(path))
-    os.replace(temporary, path)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

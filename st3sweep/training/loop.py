@@ -108,14 +108,12 @@ class _Saver:
     def save(self, state: State) -> None:
         content = state.to_checkpoint(self.world)
         if self.world.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.save(self.folder / LAST, content, state.method, keep_previous=self.keep_previous)
         self.keep_previous, self.saved = True, time.perf_counter()
 
     def save_best(self, state: State) -> None:
         """The weights that a trial's result is about."""
         if self.world.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
             content = {"model": state.model.state_dict(), "method": state.method.state_dict(), "input": self.inputs}
             checkpoint.save(self.folder / BEST, content, state.method)
 

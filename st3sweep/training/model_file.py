@@ -11,9 +11,7 @@ import hashlib
 import io
 import json
 import math
-import os
 import pickle
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from st3sweep.models import build_model
 from st3sweep.sparse.masks import nonzeros
 from st3sweep.sparse.method import prunable
 from st3sweep.spec import ModelSpec
+from st3sweep.whole_file import written
 
 VERSION = 1
 FORMATS = ("safetensors", "pt")
@@ -58,7 +57,7 @@ def input_of(splits: Splits) -> Metadata:
 def save(path: Path, state: StateDict, metadata: Metadata, format_: str = "safetensors") -> nn.Module:
     """Write the network to ``path`` and return it as read back from there; ``format_`` is one of ``FORMATS``.
 
-    Temporary file, fsync, check, rename: a file of that name has the zeros (``metadata["zeros"]``, by layer), the
+    Checked before it gets its name: a file of that name has the zeros (``metadata["zeros"]``, by layer), the
     ``sparsity`` and the ``gflops`` that were recorded. Raises ModelFileError where it would not, or cannot be written.
     """
     # A copy each: safetensors refuses memory that two names share, or that is not in the order of the indices.
@@ -71,20 +70,14 @@ def save(path: Path, state: StateDict, metadata: Metadata, format_: str = "safet
         buffer = io.BytesIO()
         torch.save({"state_dict": state, _KEY: text}, buffer)
         content = buffer.getvalue()
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with written(path) as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        model, metadata = load_exported(temporary)
-        _check(path, model, metadata)
-        os.replace(temporary, path)
+            model, metadata = load_exported(file.name)
+            _check(path, model, metadata)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return model
 
 

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from st3sweep.sparse.method import Method
-from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import CheckpointError, load, load_latest, previous, save
 
 
@@ -109,8 +108,8 @@ def test_dying_while_saving_leaves_a_whole_one(path: Path, monkeypatch: pytest.M
 
         return wrapped
 
-    monkeypatch.setattr(checkpoint.os, "fsync", until_it_dies(os.fsync))
-    monkeypatch.setattr(checkpoint.os, "replace", until_it_dies(os.replace))
+    monkeypatch.setattr(os, "fsync", until_it_dies(os.fsync))
+    monkeypatch.setattr(os, "replace", until_it_dies(os.replace))
     with pytest.raises(KeyboardInterrupt):
         save(path, state(3), Method(), keep_previous=True)
     monkeypatch.undo()

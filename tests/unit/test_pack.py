@@ -332,7 +332,7 @@ def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataSpec
     assert "no finished pack" in refused(cifar_pack)
     data.make_pack(cifar_pack, folder)
     assert data.inspect(cifar_pack).train == 15
-    assert not list(folder.glob("*.part"))
+    assert not list(folder.glob(".*.tmp"))
 
 
 def test_a_pack_of_files_that_changed_is_stale(cifar_pack: DataSpec) -> None:

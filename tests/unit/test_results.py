@@ -81,7 +81,7 @@ def test_dying_while_writing_leaves_the_old_table(tmp_path: Path, monkeypatch: p
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("st3sweep.results.os.replace", dies)
+    monkeypatch.setattr("os.replace", dies)
     with pytest.raises(KeyboardInterrupt):
         write_table(table_path(tmp_path, "trials"), "trials", [{"trial": 2}])
     assert read_table(tmp_path, "trials")["trial"].tolist() == [1]
