@@ -31,7 +31,7 @@ from torchvision.datasets import CIFAR10, ImageFolder
 from st3sweep import data
 from st3sweep.data.batches import train_batches
 from st3sweep.data.images import ArrayImages
-from st3sweep.data.normalisation import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD
+from st3sweep.data.normalisation import KNOWN
 from st3sweep.provenance import processor
 from st3sweep.spec import DataSpec
 
@@ -46,10 +46,10 @@ def small(root: str | None, workers: int) -> dict[str, Competitor]:
         ours = data.load(spec(dataset="cifar10", root=root, train_limit=SMALL)).train
         pixels, labels = ours.pixels.numpy(), ours.labels.numpy()
     ours = ArrayImages(pixels, labels, np.arange(SMALL))
-    splits = data.Splits(ours, ours, None, 10, CIFAR10_MEAN, CIFAR10_STD)
+    splits = data.Splits(ours, ours, None, 10, *KNOWN["cifar10"])
     theirs = CIFAR10.__new__(CIFAR10)  # its own __init__ wants the files that it downloads
     theirs.data, theirs.targets = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels.tolist()
-    theirs.transform = transform(transforms.RandomCrop(32, padding=4), CIFAR10_MEAN, CIFAR10_STD)
+    theirs.transform = transform(transforms.RandomCrop(32, padding=4), *KNOWN["cifar10"])
     theirs.target_transform = None
     asked = spec(dataset="cifar10", root="memory")
     return {"torchvision": loader(theirs, 128, workers), "st3sweep": batches(splits, asked, 128)}
@@ -60,7 +60,7 @@ def photographs(folder: Path, workers: int) -> dict[str, Competitor]:
     write_photographs(folder / "root" / "train")
     data.make_pack(asked, folder / "pack")
     packed = asked.model_copy(update={"pack": str(folder / "pack")})
-    theirs = transform(transforms.RandomResizedCrop(224), IMAGENET_MEAN, IMAGENET_STD)
+    theirs = transform(transforms.RandomResizedCrop(224), *KNOWN["imagenet"])
     return {
         "torchvision": loader(ImageFolder(str(folder / "root" / "train"), theirs), 32, workers),
         "st3sweep, files": batches(data.load(asked), asked, 32),

@@ -62,7 +62,7 @@ def _data(file: Path, overrides: Mapping[str, str]) -> DataSpec:
         return load_trial(file, overrides).data
     space = load_space(file, overrides)
     specs = [space.trial_for(point).data for point in sample_points(space)]
-    squares = {getattr(spec, "image_size", None) for spec in specs if not isinstance(spec, ImageFolder)}
+    squares = {spec.image_size for spec in specs if not isinstance(spec, ImageFolder)}
     if len({spec.dataset for spec in specs}) > 1 or len(squares) > 1:
         raise UserError(f"{file} searches data of several kinds: choose one to pack with --set data.FIELD=VALUE")
-    return max(specs, key=lambda spec: getattr(spec, "image_size", 0))
+    return max(specs, key=lambda spec: spec.image_size)

@@ -18,8 +18,8 @@ from st3sweep.space import ABSENT, Point, Space, look_up
 from st3sweep.spec import ModelSpec, TrialSpec
 
 _WIDTH = 116
-# (classes, pixels) of the datasets whose name says them, for a plan on a machine without the data
-_KNOWN_SHAPES = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet": (1000, None)}
+# Classes of the datasets whose name says them, for a plan on a machine without the data
+_KNOWN_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
 
 
 def sample_points(space: Space, points: int = 50) -> list[Point]:
@@ -52,7 +52,7 @@ def check_data(space: Space) -> Any:
             message = f"{trial.train.batch_size} is more than the {info.train} training images"
             raise SpecError([_problem(space, point, "train.batch_size", message)])
         if trial.gflops is not None:
-            dense = _dense_gflops(trial.model, info.num_classes, info.channels, info.image_size)
+            dense = _dense(trial.model, info.num_classes, info.channels, info.image_size)[1] / 1e9
             if trial.gflops.target > dense:
                 message = f"{trial.gflops.target:g} is more than the dense network's {dense:.6g}"
                 raise SpecError([_problem(space, point, "gflops.target", message)])
@@ -60,11 +60,13 @@ def check_data(space: Space) -> Any:
 
 
 @cache
-def _dense_gflops(model: ModelSpec, classes: int, channels: int, size: int) -> float:
-    from st3sweep.cost import gflops, layer_costs
+def _dense(model: ModelSpec, classes: int, channels: int, size: int) -> tuple[int, int]:
+    """Prunable weights of a network and its multiply-accumulates, dense."""
+    from st3sweep.cost import layer_costs
     from st3sweep.models import build_model
 
-    return gflops(layer_costs(build_model(model, classes, channels), (channels, size, size)))
+    costs = layer_costs(build_model(model, classes, channels), (channels, size, size))
+    return sum(cost.numel for cost in costs), sum(cost.macs for cost in costs)
 
 
 def _problem(space: Space, point: Point, field: str, message: str) -> Problem:
@@ -114,18 +116,13 @@ def _hanging(head: str, text: str) -> list[str]:
 
 
 def _network(trial: TrialSpec, info: Any | None) -> str:
-    from st3sweep.cost import layer_costs
-    from st3sweep.models import build_model
-
+    size = trial.data.image_size
     if info:
-        classes, channels, size = info.num_classes, info.channels, info.image_size
-    elif trial.data.dataset in _KNOWN_SHAPES:
-        (classes, known), channels = _KNOWN_SHAPES[trial.data.dataset], 3
-        size = known or getattr(trial.data, "image_size", None)
+        weights, macs = _dense(trial.model, info.num_classes, info.channels, size)
+    elif trial.data.dataset in _KNOWN_CLASSES:
+        weights, macs = _dense(trial.model, _KNOWN_CLASSES[trial.data.dataset], 3, size)
     else:
         return trial.model.name
-    costs = layer_costs(build_model(trial.model, classes, channels), (channels, size, size))
-    weights, macs = sum(c.numel for c in costs), sum(c.macs for c in costs)
     return (
         f"{trial.model.name}: {weights:,} prunable weights; dense, at {size} pixels:"
         f" {macs:,} multiply-accumulates ({macs / 1e9:.4g} gflops)"

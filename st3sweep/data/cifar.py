@@ -22,7 +22,6 @@ from st3sweep.data.roots import existing_root
 from st3sweep.data.sources import Source, Sources
 from st3sweep.data.split import parts, sizes
 from st3sweep.spec import Cifar
-from st3sweep.spec.data import CIFAR_SIZE as _SIZE
 
 _OFFICIAL_TRAIN, _OFFICIAL_TEST = 50_000, 10_000
 
@@ -32,15 +31,11 @@ class _Dataset:
     layout: Layout
     label_columns: tuple[str, ...]  # of Parquet files, the first that is there
     classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 _DATASETS = {
-    "cifar10": _Dataset(cifar_batches.CIFAR10, ("label",), 10, normalisation.CIFAR10_MEAN, normalisation.CIFAR10_STD),
-    "cifar100": _Dataset(
-        cifar_batches.CIFAR100, ("fine_label", "label"), 100, normalisation.CIFAR100_MEAN, normalisation.CIFAR100_STD
-    ),
+    "cifar10": _Dataset(cifar_batches.CIFAR10, ("label",), 10),
+    "cifar100": _Dataset(cifar_batches.CIFAR100, ("fine_label", "label"), 100),
 }
 
 
@@ -58,7 +53,7 @@ def inspect(spec: Cifar) -> DataInfo:
     found = _find(spec)
     training, test = (len(found[0].labels), len(found[1].labels)) if found else (_OFFICIAL_TRAIN, _OFFICIAL_TEST)
     train, validation = sizes(spec, training)
-    return DataInfo(_DATASETS[spec.dataset].classes, 3, _SIZE, train, validation, test)
+    return DataInfo(_DATASETS[spec.dataset].classes, 3, Cifar.image_size, train, validation, test)
 
 
 def load(spec: Cifar) -> Splits:
@@ -72,21 +67,19 @@ def load(spec: Cifar) -> Splits:
         return ArrayImages(pixels, images.labels[ids], ids)
 
     train, validation = parts(spec, np.arange(len(training.labels)))
-    dataset = _DATASETS[spec.dataset]
     return Splits(
         chosen(training, train, "training"),
         chosen(training, validation, "validation"),
         chosen(test, np.arange(len(test.labels)), "test"),
-        dataset.classes,
-        dataset.mean,
-        dataset.std,
+        _DATASETS[spec.dataset].classes,
+        *normalisation.KNOWN[spec.dataset],
     )
 
 
 def sources(spec: Cifar, short: int) -> Sources:  # noqa: ARG001
     """All images of both official splits, as they are; downloads like ``load``."""
     training, test = _present(spec)
-    return Sources(_DATASETS[spec.dataset].classes, _SIZE, training.source, test.source)
+    return Sources(_DATASETS[spec.dataset].classes, Cifar.image_size, training.source, test.source)
 
 
 def files(spec: Cifar) -> list[Path]:
@@ -137,8 +130,8 @@ def _from_parquet(spec: Cifar, paths: list[Path], label_columns: tuple[str, ...]
     rows = parquet.open_files(paths, label_columns)
     return _Set(
         rows.labels,
-        lambda ids, name: rows.readable(ids, _SIZE, name, resize=False, skip=spec.bad_images == "skip"),
-        rows.source(lambda data, what: decode.square(data, _SIZE, resize=False, what=what)),
+        lambda ids, name: rows.readable(ids, Cifar.image_size, name, resize=False, skip=spec.bad_images == "skip"),
+        rows.source(lambda data, what: decode.square(data, Cifar.image_size, resize=False, what=what)),
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from st3sweep.data import decode, image_parquet, parquet
 from st3sweep.data.bad_images import good
-from st3sweep.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from st3sweep.data.normalisation import KNOWN
 from st3sweep.data.records import DataError, DataInfo, Splits
 from st3sweep.data.roots import existing_root
 from st3sweep.data.sources import Source, Sources
@@ -65,8 +65,7 @@ def load(spec: ImageFolder) -> Splits:
         chosen(training, validation, "validation"),
         chosen(test, np.arange(len(test.paths)), "test") if test else None,
         len(classes),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
+        *KNOWN[spec.dataset],
     )
 
 

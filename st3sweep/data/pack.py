@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from st3sweep.data.decode import short_side
 from st3sweep.data.records import DataError
-from st3sweep.spec.data import CIFAR_SIZE, Cifar, ImageFolder, ImageParquet
+from st3sweep.spec import Cifar, ImageFolder, ImageParquet
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -88,11 +88,6 @@ def kind(spec: Packable) -> str:
     return "photographs" if isinstance(spec, ImageFolder) else "squares"
 
 
-def image_size(spec: Packable) -> int:
-    """Pixels of a side of the images as the network sees them."""
-    return CIFAR_SIZE if isinstance(spec, Cifar) else spec.image_size
-
-
 def _manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise DataError("data.pack", f"no pack in {folder}; make one with: st3sweep data pack FILE --out {folder}")
@@ -113,7 +108,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _check_settings(manifest: dict[str, Any], spec: Packable, folder: Path) -> None:
     if manifest["dataset"] != spec.dataset:
         raise DataError("data.pack", f"{folder} is of {manifest['dataset']}, not of {spec.dataset}")
-    size, asked = manifest["size"], image_size(spec)
+    size, asked = manifest["size"], spec.image_size
     if kind(spec) == "squares" and size != asked:
         raise DataError("data.pack", f"{folder} holds images of {size} pixels; data.image_size is {asked}")
     if kind(spec) == "photographs" and size < short_side(asked):

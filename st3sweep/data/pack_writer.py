@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from st3sweep.data.bad_images import good
 from st3sweep.data.decode import noting
 from st3sweep.data.normalisation import channel_sums
-from st3sweep.data.pack import FORMAT, MANIFEST, Packable, file_digest, fingerprint, image_size, kind
+from st3sweep.data.pack import FORMAT, MANIFEST, Packable, file_digest, fingerprint, kind
 from st3sweep.data.records import DataError
 from st3sweep.data.sources import Make, Source, Sources
 from st3sweep.data.threads import in_order
@@ -50,7 +50,7 @@ def write_pack(
             name: _write_split(folder, name, split, sources.square, spec.bad_images, lambda: advance(next(done), total))
             for name, split in splits.items()
         }
-        size = image_size(spec) if kind(spec) == "squares" else short
+        size = spec.image_size if kind(spec) == "squares" else short
         manifest = {"format": FORMAT, "dataset": spec.dataset, "size": size, "classes": sources.classes}
         with written(folder / MANIFEST) as file:
             file.write(json.dumps({**manifest, "source": source, "splits": facts}, indent=2).encode())

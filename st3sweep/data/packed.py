@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from st3sweep.data import normalisation
 from st3sweep.data.bad_images import good
-from st3sweep.data.pack import Pack, Packable, PackedSplit, image_size
+from st3sweep.data.pack import Pack, Packable, PackedSplit
 from st3sweep.data.records import DataInfo, Splits
 from st3sweep.data.split import parts, shuffled
 from st3sweep.spec import Cifar, ImageFolder
@@ -29,7 +29,7 @@ class _Ids(NamedTuple):
 def inspect(spec: Packable, pack: Pack) -> DataInfo:
     """Counts what ``load`` gives, without torch."""
     ids = _ids(spec, pack, silent=True)
-    return DataInfo(pack.classes, 3, image_size(spec), *map(len, ids))
+    return DataInfo(pack.classes, 3, spec.image_size, *map(len, ids))
 
 
 def load(spec: Packable, pack: Pack) -> Splits:
@@ -70,4 +70,4 @@ def _mean_and_std(
     if spec.dataset in normalisation.KNOWN:
         return normalisation.KNOWN[spec.dataset]
     assert split.sums is not None, "photographs have known ones"
-    return normalisation.from_sums(split.sums[train], image_size(spec) ** 2)
+    return normalisation.from_sums(split.sums[train], spec.image_size**2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -58,13 +58,11 @@ class Digits(_Data):
     augment: ShiftDigits = ShiftDigits()
 
 
-CIFAR_SIZE = 32  # pixels of a side
-
-
 class Cifar(_OnDisk):
     """CIFAR-10 or -100: the python batches that torchvision downloads, or image Parquet files, under ``root``."""
 
     dataset: Literal["cifar10", "cifar100"]
+    image_size: ClassVar[int] = 32  # no setting: what the files hold
     download: bool = False
     validation: int | Annotated[float, Field(gt=0, lt=1)] = 5000
     augment: ShiftAndFlip = ShiftAndFlip()

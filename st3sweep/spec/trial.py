@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET
-from st3sweep.spec.data import Cifar, DataSpec, Digits, ImageFolder
+from st3sweep.spec.data import DataSpec, Digits, ImageFolder
 from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
 from st3sweep.spec.model import ModelSpec
 from st3sweep.spec.optim import Optim, StepSchedule, Train
@@ -87,7 +87,7 @@ class TrialSpec(Frozen):
                 raise fail(f"sparsity.{name}", "is missing with criterion family", "sparsity.criterion")
 
     def _network_takes_the_images(self) -> None:
-        size = 32 if isinstance(self.data, Cifar) else self.data.image_size
+        size = self.data.image_size
         if self.model.colour_only and isinstance(self.data, Digits):
             raise fail("model.arch", f"{self.model.name} takes images of 3 channels; digits has 1", "data.dataset")
         if size < self.model.smallest_image:
