@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis.frontier import OBJECTIVES, Objectives, finished, front
 from st3sweep.results import ResultsError, read_table, table_path
+from st3sweep.text import aligned
 
 PUBLISHED_COLUMNS = ["model", "dataset", "method", "test_top1", "sparsity", "gflops", "source", "remark"]
 
@@ -100,7 +101,8 @@ def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> st
     }
     if "run" in rows and trials["run"].nunique() > 1:
         columns = {"run": [f"{run}" for run in rows["run"]], **columns}
-    return _aligned(columns, left=("run", "method"))
+    left = [place for place, name in enumerate(columns) if name in ("run", "method")]
+    return aligned([tuple(columns), *zip(*columns.values(), strict=True)], left)
 
 
 def _load(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:
@@ -123,14 +125,3 @@ def _decimals(smallest: float) -> int:
 
 def _number(value: float, decimals: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{decimals}f}"
-
-
-def _aligned(columns: dict[str, list[str]], left: Sequence[str]) -> str:
-    """Text of columns two blanks apart: those in ``left`` flush left, numbers flush right."""
-    lines = list(zip(*([name, *cells] for name, cells in columns.items()), strict=True))
-    widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
-    flush = [str.ljust if name in left else str.rjust for name in columns]
-    return "\n".join(
-        "  ".join(put(cell, width) for put, cell, width in zip(flush, line, widths, strict=True)).rstrip()
-        for line in lines
-    )

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from st3sweep.errors import SpecError, UserError
+from st3sweep.text import aligned
 
 app = typer.Typer(
     help="Find the best accuracy for every GFLOP that a convolutional network may spend.",
@@ -197,11 +198,12 @@ def export(
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Evaluate the file on the validation set too.")] = False,
 ) -> None:
     """Write a finished trial's sparse network, zeros in place, to a file that plain torch loads."""
+    from st3sweep.run_folder import trial_folder
     from st3sweep.training.export import export as export_trial
     from st3sweep.training.export import validation_top1
     from st3sweep.training.model_file import counted, save, totals
 
-    path = path or folder / "trials" / f"{trial:04d}" / f"model.{format_}"
+    path = path or trial_folder(folder, trial) / f"model.{format_}"
     if path.suffix != f".{format_}":
         raise UserError(f"--out {path}: must end in .{format_}; see --format")
     state, metadata = export_trial(folder, trial)
@@ -314,11 +316,11 @@ def _print_plan(space: Any) -> None:
 
 
 def _print_layers(costs: Any, zeros: list[int]) -> None:
-    width = max(len(layer.name) for layer in costs)
-    print(f"{'layer':<{width}}    weights      zeros  density  MFLOPs")
+    rows = [("layer", "weights", "zeros", "density", "MFLOPs")]
     for layer, count in zip(costs, zeros, strict=True):
         density = 1 - count / layer.numel
-        print(f"{layer.name:<{width}}  {layer.numel:>9}  {count:>9}  {density:7.4f}  {layer.macs * density / 1e6:6.4g}")
+        rows.append((layer.name, str(layer.numel), str(count), f"{density:.4f}", f"{layer.macs * density / 1e6:.4g}"))
+    print(aligned(rows, left=[0]))
 
 
 def _sweep(space: Any, folder: Path, address: str | None) -> None:
@@ -336,6 +338,7 @@ def _sweep(space: Any, folder: Path, address: str | None) -> None:
 def _report(folder: Path) -> int:
     """The front, the files, and what to do next; returns how many trials failed."""
     from analysis import plots, tables
+    from st3sweep.run_folder import trial_folder
 
     trials = tables.load_trials(folder)
     picture = folder / "front.png"
@@ -349,7 +352,7 @@ def _report(folder: Path) -> int:
     best = int(trials.sort_values("val_top1", na_position="first")["trial"].iloc[-1])
     print(
         f"\nnext    st3sweep results {_short(folder)}\n"
-        f"        st3sweep train {_short(folder)}/trials/{best:04d}/config.yaml --set seed=1\n"
+        f"        st3sweep train {_short(trial_folder(folder, best))}/config.yaml --set seed=1\n"
         f"        st3sweep run search_spaces/cifar10_resnet20.yaml --dry-run"
     )
     return failed

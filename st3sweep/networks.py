@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
 from st3sweep.spec import ModelSpec, member_models
+from st3sweep.text import aligned
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,5 @@ def networks_text() -> str:
         ]
         numbers[3] = f"{row['gflops']:.4g}"
         rows.append((row["network"], row["dataset"], row["input"], *numbers, "yes" if row["agrees"] else "NO"))
-    lines = [*_aligned(rows, left=3), "", "arch and settings, with defaults"]
-    lines += _aligned([(f"  {arch}", fields or "none") for arch, fields in settings().items()], left=2)
-    return "\n".join(lines)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
-    """Columns two spaces apart, the first ``left`` of them flush left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    fields_of = aligned([(f"  {arch}", fields or "none") for arch, fields in settings().items()], left=range(2))
+    return f"{aligned(rows, left=range(3))}\n\narch and settings, with defaults\n{fields_of}"

@@ -52,3 +52,8 @@ def existing_run(folder: Path) -> Path:
     if not (folder / RESOLVED).is_file():
         raise UserError(f"{folder}: not the folder of a run (it has no {RESOLVED})")
     return folder.absolute()
+
+
+def trial_folder(run: Path, trial: int) -> Path:
+    """Where trial number ``trial`` of the run in folder ``run`` has its settings and checkpoints."""
+    return run / "trials" / f"{trial:04d}"

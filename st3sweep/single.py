@@ -10,6 +10,7 @@ import torch
 
 from st3sweep.data import DataError, load
 from st3sweep.errors import UserError
+from st3sweep.run_folder import trial_folder
 from st3sweep.spec import TrialSpec
 from st3sweep.sweep.ledger import Ledger, write_tables
 from st3sweep.training.loop import Diverged, fit
@@ -40,7 +41,7 @@ def train_one(spec: TrialSpec, folder: Path, device: str, say: Callable[[str], N
 
     if trial.status == "running":
         try:
-            result = fit(spec, _world(device), report, folder / "trials" / "0000", splits)
+            result = fit(spec, _world(device), report, trial_folder(folder, 0), splits)
             ledger.add_done(0, result.pop("status"), result)
         except Diverged as error:
             ledger.add_done(0, "failed", {}, str(error))

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from st3sweep.errors import UserError
 from st3sweep.plan import expected_trials
+from st3sweep.run_folder import trial_folder
 from st3sweep.space import Resources, Space
 from st3sweep.sweep.ledger import Ledger, Trial, finite_values, objective_values, write_tables
 from st3sweep.sweep.progress import Progress
@@ -190,7 +191,7 @@ class _TuneSide(TuneSearcher):
         if trial is None:
             return TuneSearcher.FINISHED
         self.numbers[trial_id] = trial.number
-        folder = self.sweep.folder / "trials" / f"{trial.number:04d}"
+        folder = trial_folder(self.sweep.folder, trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(trial.spec, sort_keys=False))
         self.sweep.progress.started(trial)

@@ -18,6 +18,7 @@ from st3sweep.errors import UserError
 from st3sweep.models import build_model
 from st3sweep.recipes import resolve
 from st3sweep.results import read_table
+from st3sweep.run_folder import trial_folder
 from st3sweep.sparse.method import Method, harden, prunable
 from st3sweep.sparse.methods import restore_method
 from st3sweep.spec import TrialSpec
@@ -36,7 +37,7 @@ def export(run: Path, trial: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     here. Raises UserError if there is no such trial, it has not finished, or its checkpoint is absent or damaged.
     """
     row, spec = _finished(run, trial)
-    path = run / "trials" / f"{trial:04d}" / BEST
+    path = trial_folder(run, trial) / BEST
     try:
         saved = checkpoint.load(path)
     except FileNotFoundError:
