@@ -69,7 +69,7 @@ def fit(
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)
         if record["at_target"] and (state.best is None or record["val_top1"] > state.best["record"]["val_top1"]):
-            state.best = {"record": record, "layers": layers}
+            state.best = {"record": record, "layers": _layer_rows(state, layers)}
             # Before the last one: a crash in between repeats the end of the epoch and comes to the same two files.
             saver.save_best(state)
         saver.save(state)
@@ -120,7 +120,7 @@ class _Saver:
 
 def _epoch(
     state: State, spec: TrialSpec, world: World, splits: data.Splits, saver: _Saver
-) -> tuple[EpochRecord, list[dict[str, Any]]]:
+) -> tuple[EpochRecord, list[LayerState]]:
     """The rest of an epoch of training, and its validation; record and layers are the same on all ranks."""
     state.ticked = time.perf_counter()
     if state.step == 0:
@@ -161,7 +161,7 @@ def _epoch(
     }
     state.seconds, state.epoch_seconds = state.seconds + state.epoch_seconds, 0.0
     state.history.append(record)
-    return record, _layer_rows(state, layers)
+    return record, layers
 
 
 def _train_epoch(
