@@ -59,12 +59,13 @@ def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: floa
     low, high = _bracket(arrays, scales, macs, falling / total)
     scan = _scan(arrays, scales, low, high)
     fallen = sum(cost * count for cost, count in zip(macs, scan.below, strict=True))
-    inside = sum(cost * len(scores) for cost, scores in zip(macs, scan.inside, strict=True))
-    if not fallen < falling <= fallen + inside:  # the sample misled
-        scan, fallen = _scan(arrays, scales, -math.inf, math.inf), 0.0
-    scores = np.concatenate(scan.inside)
+    parts = scan.inside
+    inside = sum(cost * len(part) for cost, part in zip(macs, parts, strict=True))
+    if not fallen < falling <= fallen + inside:  # the sample misled, or a score is NaN
+        parts, fallen = _scores(arrays, scales), 0.0
+    scores = np.concatenate(parts)
     order = np.argsort(scores, kind="stable")
-    costs = np.repeat(np.asarray(macs, dtype=np.float64), [len(part) for part in scan.inside])
+    costs = np.repeat(np.asarray(macs, dtype=np.float64), [len(part) for part in parts])
     first = int(np.searchsorted(fallen + np.cumsum(costs[order]), falling))
     margin = 1.0 + 4.0 * float(np.finfo(scores.dtype).eps)
     return weights[0].new_tensor(scores[order[min(first, len(order) - 1)]] * margin)
@@ -88,21 +89,25 @@ def _select_numpy(weights: Sequence[Tensor], scales: Sequence[float], below: int
     """The scores of rank ``below`` and ``below + 1``, counted from 0 (the last one twice at the end)."""
     arrays = [_flat(weight).numpy() for weight in weights]
     n = sum(map(len, arrays))
-    scan = _Scan([0], [np.empty(0)])
+    ranks = [below, min(below + 1, n - 1)]
     if n > 2 * _SAMPLE:
         scan = _scan(arrays, scales, *_bracket(arrays, scales, [1.0] * len(arrays), (below + 0.5) / n))
-    scores, rank = np.concatenate(scan.inside), below - sum(scan.below)
-    if not 0 <= rank < len(scores) - (below < n - 1):  # few weights, a sample that misled, or a score that is NaN
-        scores, rank = _scores(arrays, scales), below
-    pair = [rank, min(rank + 1, len(scores) - 1)]
-    scores.partition(pair)
-    lower, upper = (weights[0].new_tensor(scores[index]) for index in pair)
+        fallen, inside = sum(scan.below), sum(map(len, scan.inside))
+        if fallen <= ranks[0] and ranks[1] < fallen + inside:
+            return _at([rank - fallen for rank in ranks], scan.inside, weights[0])
+    # Few weights, a sample that misled, or a score that is NaN.
+    return _at(ranks, _scores(arrays, scales), weights[0])
+
+
+def _at(ranks: Sequence[int], parts: Sequence[Floats], like: Tensor) -> tuple[Tensor, Tensor]:
+    scores = np.concatenate(parts)
+    scores.partition(ranks)
+    lower, upper = (like.new_tensor(scores[rank]) for rank in ranks)
     return lower, upper
 
 
-def _scores(arrays: Sequence[Floats], scales: Sequence[float]) -> Floats:
-    scaled = zip(arrays, scales, strict=True)
-    return np.concatenate([np.abs(array) * array.dtype.type(scale) for array, scale in scaled])
+def _scores(arrays: Sequence[Floats], scales: Sequence[float]) -> list[Floats]:
+    return [np.abs(array) * array.dtype.type(scale) for array, scale in zip(arrays, scales, strict=True)]
 
 
 def _bracket(
@@ -111,7 +116,7 @@ def _bracket(
     """Scores that enclose the ``quantile`` of all scores, each counting with the mass of its layer; almost surely."""
     stride = max(1, sum(map(len, arrays)) // _SAMPLE) | 1  # odd: no kernel position or channel is always skipped
     sample = [array[::stride] for array in arrays]
-    scores = _scores(sample, scales)
+    scores = np.concatenate(_scores(sample, scales))
     if len(set(masses)) == 1:
         scores.sort()
         mass = np.ones(len(scores))

@@ -140,6 +140,8 @@ def test_weights_that_are_not_numbers_are_no_error() -> None:
     """The loss of such a network is what says that training has diverged."""
     assert global_threshold([torch.full((500_000,), math.nan)], 0.5).isnan()
     global_threshold([torch.tensor([1.0, math.nan, 2.0])], 0.5)
+    assert mac_threshold([torch.full((500_000,), math.nan)], [2.0], 1000.0, [1.0]).isnan()
+    mac_threshold([torch.tensor([1.0, math.nan, 2.0])], [2.0], 4.0, [1.0])
 
 
 @given(
