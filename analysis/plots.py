@@ -72,7 +72,7 @@ def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     figure, (upper, lower) = new_figure(9.0, 6.5, rows=2)
     colors = target_colors(trials)
     figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40)
-    for trial, rows in _by_trial(epochs, trials.assign(shade=100 * sparsity_of(trials)), order="epoch"):
+    for trial, rows in _by_trial(epochs, trials, order="epoch"):
         shade = colors.to_rgba(trial["shade"])
         upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=1.2)
         lower.plot(rows["epoch"], 100 * rows["sparsity"], color=shade, linewidth=1.2)
@@ -91,7 +91,7 @@ def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     figure, (axes,) = new_figure(9.0, 5.0)
     colors = target_colors(trials)
     axes.set(yscale="log", ylabel="density of the layer (%)")
-    for trial, rows in _by_trial(layers, trials.assign(shade=100 * sparsity_of(trials)), order="position"):
+    for trial, rows in _by_trial(layers, trials, order="position"):
         shade, label = colors.to_rgba(trial["shade"]), f"{trial['trial']}: {trial['method']}"
         axes.plot(rows["position"], 100 * rows["density"], color=shade, marker="o", markersize=4, label=label)
         axes.set_xticks(rows["position"], rows["layer"], rotation=90, fontsize=9 if len(rows) <= 24 else 6)
@@ -197,10 +197,13 @@ def _draw_dense_line(axes: Axes, dense: float, unit: str) -> None:
 
 
 def _by_trial(table: pd.DataFrame, trials: pd.DataFrame, order: str) -> Iterator[tuple[pd.Series, pd.DataFrame]]:
-    """Each of ``trials`` that has rows in ``table`` (epochs or layers), with those rows sorted by ``order``."""
+    """Each of ``trials`` that has rows in ``table`` (epochs or layers), with those rows sorted by ``order``.
+
+    Its ``shade`` is what ``target_colors`` takes.
+    """
     keys = [key for key in ("run", "trial") if key in table and key in trials]
     groups = dict(iter(table.sort_values(order).groupby(keys)))
-    for _, trial in trials.iterrows():
+    for _, trial in trials.assign(shade=100 * sparsity_of(trials)).iterrows():
         if (key := tuple(trial[keys])) in groups:
             yield trial, groups[key]
 

@@ -24,9 +24,8 @@ def replicates(trials: pd.DataFrame, metric: str = "test_top1") -> pd.DataFrame:
         raise ValueError(
             f"seed {rows[twice]['seed'].iloc[0]} stands twice: these trials differ in more than their seed"
         )
-    groups = rows.groupby(_SAME, as_index=False)
-    table = groups.agg(seeds=(metric, "size"), mean=(metric, "mean"), error=(metric, "sem"), gflops=("gflops", "mean"))
-    table["half_width"] = stats.t.ppf(0.975, table["seeds"] - 1) * table.pop("error")
+    costs = rows.groupby(_SAME, as_index=False)["gflops"].mean()
+    table = _means(rows, _SAME, metric).merge(costs, on=_SAME)
     return table.sort_values(["sparsity_target", "mean"], ascending=[True, False], ignore_index=True)
 
 
@@ -37,10 +36,14 @@ def paired_difference(trials: pd.DataFrame, better: str, worse: str, metric: str
     """
     columns = finished(trials).pivot(index=["sparsity_target", "seed"], columns="method", values=metric)
     difference = (columns[better] - columns[worse]).dropna().rename("difference").reset_index()
-    groups = difference.groupby("sparsity_target", as_index=False)["difference"]
-    table = groups.agg(["size", "mean", "sem"]).rename(columns={"size": "seeds"})
-    table["half_width"] = stats.t.ppf(0.975, table["seeds"] - 1) * table.pop("sem")
-    return table.reset_index(drop=True)
+    return _means(difference, ["sparsity_target"], "difference")
+
+
+def _means(rows: pd.DataFrame, same: list[str], metric: str) -> pd.DataFrame:
+    """For each group of ``rows`` alike in ``same``: seeds, mean and half_width, as in ``replicates``."""
+    groups = rows.groupby(same, as_index=False)
+    table = groups.agg(seeds=(metric, "size"), mean=(metric, "mean"), error=(metric, "sem"))
+    return table.assign(half_width=stats.t.ppf(0.975, table["seeds"] - 1) * table["error"]).drop(columns="error")
 
 
 def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1") -> Figure:

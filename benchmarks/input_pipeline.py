@@ -13,8 +13,9 @@ import json
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ from pydantic import TypeAdapter
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10, ImageFolder
+from turns import facts, seconds_of
 
 from st3sweep import data
 from st3sweep.data.batches import train_batches
 from st3sweep.data.images import ArrayImages
 from st3sweep.data.normalisation import KNOWN
-from st3sweep.provenance import processor
 from st3sweep.spec import DataSpec
 
 SMALL, PHOTOGRAPHS = 20_000, 512
@@ -101,13 +102,13 @@ def batches(splits: data.Splits, asked: DataSpec, batch_size: int) -> Competitor
 
 def measure(competitors: dict[str, Competitor], repeats: int) -> dict[str, list[float]]:
     """Images per second of each, once a repetition; the first epoch of all starts processes and warms caches."""
-    rates: dict[str, list[float]] = {name: [] for name in competitors}
-    for epoch in range(repeats + 1):
-        for name, make in competitors.items():
-            started = time.perf_counter()
-            images = sum(len(y) for _, y in make(epoch))
-            rates[name].append(images / (time.perf_counter() - started))
-    return {name: found[1:] for name, found in rates.items()}
+    seen: dict[str, int] = {}
+
+    def one_epoch(name: str, epochs: Iterator[int]) -> None:
+        seen[name] = sum(len(y) for _, y in competitors[name](next(epochs)))  # as many in every epoch
+
+    found = seconds_of({name: partial(one_epoch, name, count()) for name in competitors}, repeats)
+    return {name: [seen[name] / seconds for seconds in times] for name, times in found.items()}
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> None:
@@ -127,15 +128,14 @@ def main() -> None:
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(chosen.workers)  # st3sweep's threads
     torch.set_num_threads(chosen.workers)
-    facts = {"cpu": processor(), "cpus": os.cpu_count(), "workers": chosen.workers}
-    facts |= {module.__name__: module.__version__ for module in (torch, torchvision, PIL, np)}
+    about = {**facts("cpu"), "torchvision": torchvision.__version__, "pillow": PIL.__version__}
     results = {"32 pixels": measure(small(chosen.cifar, chosen.workers), chosen.repeats)}
     with tempfile.TemporaryDirectory() as folder:
         results["224 pixels"] = measure(photographs(Path(folder), chosen.workers), chosen.repeats)
     if chosen.json:
-        print(json.dumps({**facts, "images_per_second": results}))
+        print(json.dumps({**about, "images_per_second": results}))
     else:
-        print(", ".join(f"{key} {value}" for key, value in facts.items()))
+        print(", ".join(f"{key} {value}" for key, value in about.items()))
         table(results)
 
 
