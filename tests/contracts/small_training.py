@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from st3sweep.cost import layer_costs, uses_per_weight
-from st3sweep.sparse.method import Method, prunable
+from st3sweep.sparse.method import Method, prunable, sparse_weights
 from st3sweep.sparse.methods import build_method
 from st3sweep.spec import TrialSpec
 from st3sweep.training.optim import build_optimizer, optimisation_step
@@ -91,3 +92,19 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(step)
     x = torch.randn(16, 1, 6, 6, generator=generator, dtype=torch.float64)
     return x, torch.randint(4, (16,), generator=generator)
+
+
+def copies(tensors: list[Any]) -> list[Tensor]:
+    """The values of ``tensors`` as they are now."""
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def same(a: list[Any], b: list[Any]) -> bool:
+    """Equal bit by bit: -0.0 is not 0.0."""
+    return all(torch.equal(x.view(torch.int64), y.view(torch.int64)) for x, y in zip(a, b, strict=True))
+
+
+def sparse_of(training: Training) -> list[Tensor]:
+    """Its weights as the network computes with them."""
+    with sparse_weights(training.weights, training.method):
+        return copies(training.weights)

@@ -10,30 +10,22 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-import torch.nn.functional as F
-import two_ranks
 from compare import flat, timeless
 from hypothesis import given
 from hypothesis import strategies as st
 from interruptions import fit_in_pieces
 from settings import METHODS
-from small_training import STEPS, Training, batch, start, trained
-from torch import Tensor
-from torch.func import functional_call
+from small_training import STEPS, batch, copies, same, sparse_of, start, trained
 
 from st3sweep import data
 from st3sweep.cost import layer_costs
-from st3sweep.data.batches import train_batches
 from st3sweep.errors import UserError
-from st3sweep.models import build_model
 from st3sweep.sparse.masks import nonzeros
-from st3sweep.sparse.method import harden, prunable, sparse_weights
-from st3sweep.sparse.methods import build_method
+from st3sweep.sparse.method import harden, sparse_weights
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.loop import BEST, LAST, fit
-from st3sweep.training.optim import build_optimizer, learning_rate, optimisation_step
 from st3sweep.training.world import World
 
 TinyTrial = Callable[..., TrialSpec]
@@ -43,20 +35,6 @@ every_method = pytest.mark.parametrize("sparsity", [sparsity for _, sparsity in 
 def at(sparsity: dict[str, Any], target: float) -> dict[str, Any]:
     """The same method with another target, where it has one."""
     return {**sparsity, "target": target} if "target" in sparsity else sparsity
-
-
-def copies(tensors: list[Any]) -> list[Tensor]:
-    return [tensor.detach().clone() for tensor in tensors]
-
-
-def same(a: list[Any], b: list[Any]) -> bool:
-    """Equal bit by bit: -0.0 is not 0.0."""
-    return all(torch.equal(x.view(torch.int64), y.view(torch.int64)) for x, y in zip(a, b, strict=True))
-
-
-def sparse_of(training: Training) -> list[Tensor]:
-    with sparse_weights(training.weights, training.method):
-        return copies(training.weights)
 
 
 # -- density ----------------------------------------------------------------------------------------------------
@@ -317,94 +295,3 @@ def test_training_resumed_within_an_epoch_is_bit_identical(
     for name in (LAST, BEST):
         a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
         assert flat(a) == flat(b)
-
-
-# -- two ranks --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ranks")
-
-
-@pytest.fixture(scope="module")
-def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
-    small = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
-    whole = {"st3": tiny_trial(train={"finetune_epochs": 1}), "one epoch": one_epoch(tiny_trial)}
-    return two_ranks.run(small, whole, with_dropout(tiny_trial), folder)
-
-
-def one_epoch(tiny_trial: TinyTrial) -> TrialSpec:
-    return tiny_trial(train={"epochs": 1}, sparsity={"ramp": {"start": 0.0, "end": 0.8}})
-
-
-def with_dropout(tiny_trial: TinyTrial) -> TrialSpec:
-    return tiny_trial(model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3}, train={"epochs": 2})
-
-
-@pytest.mark.parametrize("name", [name for name, _ in METHODS])
-def test_two_ranks_agree_with_each_other_and_with_one(
-    tiny_trial: TinyTrial, ranks: list[dict[str, Any]], name: str
-) -> None:
-    alone = trained(tiny_trial(sparsity=dict(METHODS)[name]))
-    for kind, expected in (("dense", alone.weights), ("sparse", sparse_of(alone))):
-        first, second = (rank[name][kind] for rank in ranks)
-        assert same(first, second)
-        for found, weight in zip(first, expected, strict=True):
-            torch.testing.assert_close(found, weight.detach(), rtol=1e-9, atol=1e-14)
-            assert torch.equal(found != 0, weight != 0)
-
-
-def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[dict[str, Any]]) -> None:
-    first, second = (rank["st3"] for rank in ranks)
-    assert [record["epoch"] for record in first["records"]] == [1, 2, 3, 4]
-    assert timeless(first["records"]) == timeless(second["records"])
-    assert first["result"]["status"] == "finished"
-    assert timeless(first["result"]) == timeless(second["result"])
-
-
-def test_two_ranks_resume_within_an_epoch_to_the_bit(ranks: list[dict[str, Any]], folder: Path) -> None:
-    """Each with its own generator, which dropout draws from, and its own statistics of batch norm."""
-    assert [rank["interruptions"] for rank in ranks] == [2, 2]
-    for name in (LAST, BEST):
-        a, b = (checkpoint.load(folder / kind / name) for kind in ("dropout", "dropout in pieces"))
-        assert flat(a) == flat(b)
-    first, second = (rank["generator seed"] for rank in ranks)
-    assert first != second, "dropout would drop the same channels in all ranks' shares"
-
-
-def test_two_ranks_average_the_statistics_of_batch_norm(
-    tiny_trial: TinyTrial, ranks: list[dict[str, Any]], folder: Path, digits: data.Splits
-) -> None:
-    """They come to what one rank comes to that runs both half-batches, each with running statistics of its own."""
-    spec = one_epoch(tiny_trial)
-    torch.manual_seed(spec.seed)
-    model = build_model(spec.model, digits.num_classes, 1)
-    weights = list(prunable(model).values())
-    optimizer = build_optimizer(model, weights, spec)
-    method = build_method(spec, weights, [1.0] * len(weights))
-    own = [{name: buffer.clone() for name, buffer in model.named_buffers()} for _ in range(2)]
-    settings: dict[str, Any] = {"seed": spec.seed, "epoch": 0, "batch_size": spec.train.batch_size, "device": "cpu"}
-    shares = [train_batches(digits, spec.data, rank=rank, size=2, **settings) for rank in range(2)]
-
-    def half(rank: int, x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(model, own[rank], (x,)), y) / 2
-
-    for step, batches in enumerate(zip(*shares, strict=True)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(spec, step, 4)
-        optimizer.param_groups[0]["weight_decay"] = 1e-4
-        optimisation_step(
-            model,
-            weights,
-            method,
-            optimizer,
-            lambda batches=batches: half(0, *batches[0]) + half(1, *batches[1]),  # type: ignore[misc]
-            progress=(step + 1) / 4,
-            clip_norm=spec.optim.clip_norm,
-        )
-    saved = checkpoint.load(folder / "one epoch" / LAST)["model"]
-    assert not torch.allclose(own[0]["bn1.running_mean"], own[1]["bn1.running_mean"], rtol=1e-2)
-    for name, found in saved.items():
-        expected = (own[0][name] + own[1][name]) / 2 if name in own[0] else model.state_dict()[name]
-        torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-3, atol=1e-5, msg=name)

@@ -1,0 +1,117 @@
+"""Two ranks against one, in processes of their own: the same numbers, the same decisions, the same resumption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import two_ranks
+from compare import flat, timeless
+from settings import METHODS
+from small_training import same, sparse_of, trained
+from torch import Tensor
+from torch.func import functional_call
+
+from st3sweep import data
+from st3sweep.data.batches import train_batches
+from st3sweep.models import build_model
+from st3sweep.sparse.method import prunable
+from st3sweep.sparse.methods import build_method
+from st3sweep.spec import TrialSpec
+from st3sweep.training import checkpoint
+from st3sweep.training.loop import BEST, LAST
+from st3sweep.training.optim import build_optimizer, learning_rate, optimisation_step
+
+TinyTrial = Callable[..., TrialSpec]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
+    small = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
+    whole = {"st3": tiny_trial(train={"finetune_epochs": 1}), "one epoch": one_epoch(tiny_trial)}
+    return two_ranks.run(small, whole, with_dropout(tiny_trial), folder)
+
+
+def one_epoch(tiny_trial: TinyTrial) -> TrialSpec:
+    return tiny_trial(train={"epochs": 1}, sparsity={"ramp": {"start": 0.0, "end": 0.8}})
+
+
+def with_dropout(tiny_trial: TinyTrial) -> TrialSpec:
+    return tiny_trial(model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3}, train={"epochs": 2})
+
+
+@pytest.mark.parametrize("name", [name for name, _ in METHODS])
+def test_two_ranks_agree_with_each_other_and_with_one(
+    tiny_trial: TinyTrial, ranks: list[dict[str, Any]], name: str
+) -> None:
+    alone = trained(tiny_trial(sparsity=dict(METHODS)[name]))
+    for kind, expected in (("dense", alone.weights), ("sparse", sparse_of(alone))):
+        first, second = (rank[name][kind] for rank in ranks)
+        assert same(first, second)
+        for found, weight in zip(first, expected, strict=True):
+            torch.testing.assert_close(found, weight.detach(), rtol=1e-9, atol=1e-14)
+            assert torch.equal(found != 0, weight != 0)
+
+
+def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[dict[str, Any]]) -> None:
+    first, second = (rank["st3"] for rank in ranks)
+    assert [record["epoch"] for record in first["records"]] == [1, 2, 3, 4]
+    assert timeless(first["records"]) == timeless(second["records"])
+    assert first["result"]["status"] == "finished"
+    assert timeless(first["result"]) == timeless(second["result"])
+
+
+def test_two_ranks_resume_within_an_epoch_to_the_bit(ranks: list[dict[str, Any]], folder: Path) -> None:
+    """Each with its own generator, which dropout draws from, and its own statistics of batch norm."""
+    assert [rank["interruptions"] for rank in ranks] == [2, 2]
+    for name in (LAST, BEST):
+        a, b = (checkpoint.load(folder / kind / name) for kind in ("dropout", "dropout in pieces"))
+        assert flat(a) == flat(b)
+    first, second = (rank["generator seed"] for rank in ranks)
+    assert first != second, "dropout would drop the same channels in all ranks' shares"
+
+
+def test_two_ranks_average_the_statistics_of_batch_norm(
+    tiny_trial: TinyTrial, ranks: list[dict[str, Any]], folder: Path, digits: data.Splits
+) -> None:
+    """They come to what one rank comes to that runs both half-batches, each with running statistics of its own."""
+    spec = one_epoch(tiny_trial)
+    torch.manual_seed(spec.seed)
+    model = build_model(spec.model, digits.num_classes, 1)
+    weights = list(prunable(model).values())
+    optimizer = build_optimizer(model, weights, spec)
+    method = build_method(spec, weights, [1.0] * len(weights))
+    own = [{name: buffer.clone() for name, buffer in model.named_buffers()} for _ in range(2)]
+    settings: dict[str, Any] = {"seed": spec.seed, "epoch": 0, "batch_size": spec.train.batch_size, "device": "cpu"}
+    shares = [train_batches(digits, spec.data, rank=rank, size=2, **settings) for rank in range(2)]
+
+    def half(rank: int, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(model, own[rank], (x,)), y) / 2
+
+    for step, batches in enumerate(zip(*shares, strict=True)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(spec, step, 4)
+        optimizer.param_groups[0]["weight_decay"] = 1e-4
+        optimisation_step(
+            model,
+            weights,
+            method,
+            optimizer,
+            lambda batches=batches: half(0, *batches[0]) + half(1, *batches[1]),  # type: ignore[misc]
+            progress=(step + 1) / 4,
+            clip_norm=spec.optim.clip_norm,
+        )
+    saved = checkpoint.load(folder / "one epoch" / LAST)["model"]
+    assert not torch.allclose(own[0]["bn1.running_mean"], own[1]["bn1.running_mean"], rtol=1e-2)
+    for name, found in saved.items():
+        expected = (own[0][name] + own[1][name]) / 2 if name in own[0] else model.state_dict()[name]
+        torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-3, atol=1e-5, msg=name)
