@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -16,6 +18,15 @@ from st3sweep.spec import TrialSpec
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("st3sweep", deadline=None)
 hypothesis.settings.load_profile("st3sweep")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own() -> Iterator[None]:
+    """Decoded data of tests stay out of the user's cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ST3SWEEP_CACHE"] = folder
+        yield
+
 
 TINY: dict[str, Any] = {
     "model": {"arch": "cifar_resnet", "depth": 8, "width": 4},

@@ -1,6 +1,7 @@
 """Datasets to batches: ``inspect`` counts without torch, ``load`` gives the splits, ``batches`` iterates over them.
 
-``make_pack`` decodes a dataset once, for all trials that follow and name the pack.
+What ``load`` decodes it decodes once for all processes of a machine (``shared.py``); ``make_pack`` for all trials that
+name the pack.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from st3sweep.data import cifar, digits, folder, image_parquet, packed
+from st3sweep.data import cifar, digits, folder, image_parquet, packed, shared
 from st3sweep.data.decode import short_side
 from st3sweep.data.pack import Pack, Packable, open_pack
 from st3sweep.data.pack_writer import write_pack
 from st3sweep.data.records import DataError, DataInfo, Splits
-from st3sweep.spec import DataSpec, Digits
+from st3sweep.spec import Cifar, DataSpec, Digits, ImageFolder
 
 __all__ = ["DataError", "DataInfo", "Splits", "inspect", "load", "make_pack"]
 
@@ -33,15 +34,21 @@ _DATASETS: dict[str, Any] = {
 def inspect(spec: DataSpec) -> DataInfo:
     """Counts and shape of the data as ``load`` will give them, or DataError. Decodes nothing, does not import torch."""
     if isinstance(spec, Digits) or not spec.pack:
+        shared.check_setting()
         return _DATASETS[spec.dataset].inspect(spec)
     return packed.inspect(spec, _opened(spec))
 
 
 def load(spec: DataSpec) -> Splits:
     """The splits of the dataset; validation comes from its training set. DataError where they cannot be had."""
-    if isinstance(spec, Digits) or not spec.pack:
-        return _DATASETS[spec.dataset].load(spec)
-    return packed.load(spec, _opened(spec))
+    if not isinstance(spec, Digits) and spec.pack:
+        return packed.load(spec, _opened(spec))
+    dataset = _DATASETS[spec.dataset]
+    if isinstance(spec, Digits | ImageFolder):  # half a megabyte; files that are decoded when they are fetched
+        return dataset.load(spec)
+    if isinstance(spec, Cifar) and spec.download:
+        cifar.download_if_absent(spec)
+    return shared.load_once(spec, dataset.files(spec), lambda: dataset.load(spec))
 
 
 def _opened(spec: Packable) -> Pack:

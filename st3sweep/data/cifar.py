@@ -92,7 +92,7 @@ def files(spec: Cifar) -> list[Path]:
 
 def _present(spec: Cifar) -> tuple[_Set, _Set]:
     if spec.download:
-        _download_if_absent(spec)
+        download_if_absent(spec)
     found = _find(spec)
     assert found is not None, "the download checks its own digest"
     return found
@@ -150,11 +150,20 @@ def _missing(root: Path, dataset: str, train_files: list[Path], test_files: list
     )
 
 
-def _download_if_absent(spec: Cifar) -> None:
+def _is_there(spec: Cifar) -> bool:
+    """Both official splits, by the names of their files: opens none."""
+    if not Path(spec.root).exists():
+        return False
+    root = existing_root(spec.root)
+    in_parquet = all(_of_dataset(parquet.find(root, split), spec.dataset) for split in ("train", "test"))
+    return in_parquet or _DATASETS[spec.dataset].layout.complete(root)
+
+
+def download_if_absent(spec: Cifar) -> None:
     """Fetches the python batches. Ranks and trials of one machine take turns; the first one does the work."""
     root = Path(spec.root)
     lock = root / ".download.lock"
-    if not lock.exists() and _find(spec) is not None:  # while it is locked, files may be there in part
+    if not lock.exists() and _is_there(spec):  # while it is locked, files may be there in part
         return
     import fcntl
 
@@ -164,7 +173,7 @@ def _download_if_absent(spec: Cifar) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            if _find(spec) is None:
+            if not _is_there(spec):
                 (CIFAR10 if spec.dataset == "cifar10" else CIFAR100)(root, download=True)
             lock.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # no network, no permission, a broken archive

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -134,11 +134,11 @@ class FileImages(Photographs):
 
 def int64(numbers: NDArray[np.int64]) -> Tensor:
     """The same numbers as a tensor."""
-    return torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.int64))
+    return as_tensor(np.ascontiguousarray(numbers, dtype=np.int64))
 
 
-def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """The same memory as a tensor. A mapped file cannot be written to: nothing here changes the pixels it is given."""
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """The same memory as a tensor. A mapped file cannot be written to: nothing here changes what it is given."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(np.ascontiguousarray(pixels))
+        return torch.from_numpy(np.ascontiguousarray(array))
