@@ -1,4 +1,4 @@
-# make quickstart   install, then a sweep of a few minutes: eighteen sparse networks and their Pareto front
+# make quickstart   install, then a sweep of a few minutes: twenty-four sparse networks and their Pareto front
 # make test         install, then lint, types and the tests
 PYTHON ?= python3
 BIN := .venv/bin

@@ -1,7 +1,8 @@
 """The Pareto front of a table of trials: which networks no other one beats in accuracy and in cost.
 
 Works on the ``trials`` table of ``st3sweep.results``; the definitions of front and hypervolume are those of
-``st3sweep.frontier``. Trials that did not finish are never on a front and never dominate.
+``st3sweep.frontier``. Trials that did not finish, stopped early or failed, are never on a front and never dominate.
+Nor do replicates: they say how sure their trial is (``seeds.py``), and of many seeds the luckiest would win.
 """
 
 from __future__ import annotations
@@ -23,8 +24,19 @@ def finished(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[(trials["status"] == "finished").to_numpy(dtype=bool)]
 
 
+def is_replicate(trials: pd.DataFrame) -> NDArray[np.bool_]:
+    """(len(trials),) bool: repeats another trial with a seed of its own."""
+    repeated = trials["replicate_of"] if "replicate_of" in trials else pd.Series(np.nan, index=trials.index)
+    return repeated.notna().to_numpy(dtype=bool)
+
+
+def searched(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of finished trials of the search itself, replicates left out, in their order and with their index."""
+    return trials[_may_be_on_front(trials)]
+
+
 def front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
-    """The finished trials on the front of ``objectives`` (metric column, goal), from the fewest gflops to the most."""
+    """The front of ``objectives`` (metric column, goal) among ``searched``, from the fewest gflops to the most."""
     return trials[_on_front(trials, objectives)].sort_values("gflops", kind="stable")
 
 
@@ -56,7 +68,7 @@ def front_hypervolume(trials: pd.DataFrame, reference: tuple[float, float] | Non
 
     Raises ValueError where the trials are of several dense costs, so that the default is not one point.
     """
-    rows = finished(trials)
+    rows = searched(trials)
     if reference is None:
         dense = rows["gflops_dense"].dropna().unique()
         if len(dense) == 0:
@@ -69,9 +81,13 @@ def front_hypervolume(trials: pd.DataFrame, reference: tuple[float, float] | Non
 
 def _on_front(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.bool_]:
     """(len(trials),) bool. By position, since tables that were concatenated may repeat an index."""
-    mask = (trials["status"] == "finished").to_numpy(dtype=bool, copy=True)
+    mask = _may_be_on_front(trials)
     mask[mask] = pareto_mask(_values(trials[mask], objectives), [goal for _, goal in objectives])
     return mask
+
+
+def _may_be_on_front(trials: pd.DataFrame) -> NDArray[np.bool_]:
+    return (trials["status"] == "finished").to_numpy(dtype=bool) & ~is_replicate(trials)
 
 
 def _values(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.float64]:

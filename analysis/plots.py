@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,7 +27,8 @@ from analysis.axes import (
     style_of,
     target_colors,
 )
-from analysis.frontier import OBJECTIVES, Objectives, finished, front
+from analysis.frontier import OBJECTIVES, Objectives, finished, front, is_replicate
+from analysis.seeds import over_seeds
 from analysis.tables import flops_unit
 from analysis.tables import published as published_points
 
@@ -43,6 +45,7 @@ def plot_front(
 ) -> Figure:
     """Accuracy over cost: every finished trial a point, those on the front of ``objectives`` ringed.
 
+    A replicate is a faint point; the trial that it repeats has a bar, the 95 % interval of the mean over its seeds.
     Where ``metric`` and gflops are the objectives, a staircase shows the best accuracy that each budget buys.
     ``published`` are rows of ``tables.published()``, drawn muted. They are test accuracies: ValueError where
     ``metric`` is another one.
@@ -68,7 +71,10 @@ def plot_run(trials: pd.DataFrame) -> Figure:
 
 
 def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
-    """Validation accuracy and sparsity after each epoch, a line for each trial, coloured by its target sparsity."""
+    """Validation accuracy and sparsity after each epoch, a line for each trial, coloured by its target sparsity.
+
+    A cross ends the line of a trial that was stopped early.
+    """
     figure, (upper, lower) = new_figure(9.0, 6.5, rows=2)
     colors = target_colors(trials)
     figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40)
@@ -76,6 +82,9 @@ def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
         shade = colors.to_rgba(trial["shade"])
         upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=1.2)
         lower.plot(rows["epoch"], 100 * rows["sparsity"], color=shade, linewidth=1.2)
+        if trial["status"] == "stopped":
+            last = rows.iloc[-1]
+            upper.scatter(last["epoch"], last["val_top1"], color=[shade], marker="x", s=30)
     limit_accuracy(upper, epochs["val_top1"], "epochs")
     upper.set_ylabel(METRICS["val_top1"])
     upper.sharex(lower)
@@ -130,7 +139,9 @@ def _draw_front(
         _draw_published(axes, published, scale)
     for cost in dense.unique() * scale:
         _draw_dense_line(axes, cost, unit)
-    _draw_trials(axes, rows, metric, scale)
+    repeats = is_replicate(rows)
+    _draw_trials(axes, rows[~repeats], metric, scale)
+    _draw_seeds(axes, rows[repeats], over_seeds(rows, metric), metric, scale)
     _draw_staircase(axes, front(trials, objectives).dropna(subset=[metric]), objectives, metric, scale)
     axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
@@ -159,6 +170,19 @@ def _draw_trials(axes: Axes, rows: pd.DataFrame, metric: str, scale: float) -> N
         below = group.loc[group[metric] < bottom, "gflops"] * scale
         edge = axes.get_xaxis_transform()
         axes.scatter(below, [0.03] * len(below), s=70, color=color, marker=BELOW, transform=edge, zorder=3)
+
+
+def _draw_seeds(axes: Axes, replicates: pd.DataFrame, means: pd.DataFrame, metric: str, scale: float) -> None:
+    """Every replicate a faint point, and the mean of each trial that has some, with its interval."""
+    if replicates.empty:
+        return
+    for method, group in by_method(replicates):
+        color, marker = style_of(method, [*replicates["method"], *means["method"]])
+        axes.scatter(group["gflops"] * scale, group[metric], s=25, color=color, marker=marker, alpha=0.35, zorder=2.5)
+    rows = means[means["seeds"] > 1]
+    bars: dict[str, Any] = {"fmt": "_", "color": "0.25", "markersize": 10, "capsize": 3, "linewidth": 1.0}
+    label = "mean of seeds, 95 % interval"
+    axes.errorbar(rows["gflops"] * scale, rows["mean"], yerr=rows["half_width"], label=label, zorder=3.5, **bars)
 
 
 def _draw_published(axes: Axes, points: pd.DataFrame, scale: float) -> None:
@@ -209,7 +233,9 @@ def _by_trial(table: pd.DataFrame, trials: pd.DataFrame, order: str) -> Iterator
 
 
 def _title(trials: pd.DataFrame) -> str:
-    return f"{_task(trials)}: {len(finished(trials))} of {len(trials)} trials finished"
+    stopped = int((trials["status"] == "stopped").sum())
+    early = f", {stopped} stopped early" if stopped else ""
+    return f"{_task(trials)}: {len(finished(trials))} of {len(trials)} trials finished{early}"
 
 
 def _task(trials: pd.DataFrame) -> str:

@@ -1,13 +1,13 @@
-"""Trials that differ in their seed only: means, and how sure they are."""
+"""Methods compared over the same seeds: means, differences, and how sure they are."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from analysis.axes import new_figure, style_of
 from analysis.frontier import finished
+from analysis.seeds import means
 
 _SAME = ["method", "sparsity_target"]
 
@@ -15,9 +15,8 @@ _SAME = ["method", "sparsity_target"]
 def replicates(trials: pd.DataFrame, metric: str = "test_top1") -> pd.DataFrame:
     """One row for each method at each target sparsity, over the finished trials of all its seeds.
 
-    Columns: method, sparsity_target, seeds (how many), mean and half_width (of the 95 % interval of the mean, Student's
-    t; NaN for one seed) of ``metric``, and the mean gflops. Trials of one group must be of one recipe: ValueError where
-    a seed stands twice in a group. Trials whose target is a budget are left out.
+    Columns: method, sparsity_target, those of ``seeds.means`` for ``metric``, and the mean gflops. Trials of one
+    group must be of one recipe: ValueError where a seed stands twice. Trials whose target is a budget are left out.
     """
     rows = finished(trials)
     if (twice := rows.duplicated([*_SAME, "seed"])).any():
@@ -25,25 +24,18 @@ def replicates(trials: pd.DataFrame, metric: str = "test_top1") -> pd.DataFrame:
             f"seed {rows[twice]['seed'].iloc[0]} stands twice: these trials differ in more than their seed"
         )
     costs = rows.groupby(_SAME, as_index=False)["gflops"].mean()
-    table = _means(rows, _SAME, metric).merge(costs, on=_SAME)
+    table = means(rows, _SAME, metric).merge(costs, on=_SAME)
     return table.sort_values(["sparsity_target", "mean"], ascending=[True, False], ignore_index=True)
 
 
 def paired_difference(trials: pd.DataFrame, better: str, worse: str, metric: str = "test_top1") -> pd.DataFrame:
     """Mean of ``better`` minus ``worse`` (methods) over the seeds that both have, at each target sparsity.
 
-    Columns: sparsity_target, seeds, mean, half_width as in ``replicates``.
+    Columns: sparsity_target and those of ``seeds.means``.
     """
     columns = finished(trials).pivot(index=["sparsity_target", "seed"], columns="method", values=metric)
     difference = (columns[better] - columns[worse]).dropna().rename("difference").reset_index()
-    return _means(difference, ["sparsity_target"], "difference")
-
-
-def _means(rows: pd.DataFrame, same: list[str], metric: str) -> pd.DataFrame:
-    """For each group of ``rows`` alike in ``same``: seeds, mean and half_width, as in ``replicates``."""
-    groups = rows.groupby(same, as_index=False)
-    table = groups.agg(seeds=(metric, "size"), mean=(metric, "mean"), error=(metric, "sem"))
-    return table.assign(half_width=stats.t.ppf(0.975, table["seeds"] - 1) * table["error"]).drop(columns="error")
+    return means(difference, ["sparsity_target"], "difference")
 
 
 def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1") -> Figure:

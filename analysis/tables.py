@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.frontier import OBJECTIVES, Objectives, finished, front
+from analysis.seeds import front_probability, over_seeds
 from st3sweep.results import ResultsError, read_table, table_path
 from st3sweep.text import aligned
 
@@ -82,8 +83,13 @@ def flops_unit(trials: pd.DataFrame) -> tuple[str, float]:
 
 
 def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> str:
-    """The front as text, a line a trial from the fewest FLOPs to the most, columns aligned, units in the header."""
-    rows = front(trials, objectives)
+    """The front as text, a line a trial from the fewest FLOPs to the most, columns aligned, units in the header.
+
+    Where trials have replicates: how many seeds, the mean of their validation accuracies with its 95 % interval, and
+    how probably a member belongs on the front (``seeds.front_probability``).
+    """
+    everyone = over_seeds(trials)
+    rows = front(everyone, objectives)
     if rows.empty:
         return "no trial finished"
     unit, scale = flops_unit(finished(trials))
@@ -99,10 +105,21 @@ def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> st
         unit: [_number(value, decimals) for value in flops],
         "fewer than dense": [_number(value, 1) + "×" for value in fewer],
     }
+    if objectives == OBJECTIVES and (everyone["seeds"] > 1).any():
+        columns |= _seed_columns(rows, everyone)
     if "run" in rows and trials["run"].nunique() > 1:
         columns = {"run": [f"{run}" for run in rows["run"]], **columns}
     left = [place for place, name in enumerate(columns) if name in ("run", "method")]
     return aligned([tuple(columns), *zip(*columns.values(), strict=True)], left)
+
+
+def _seed_columns(rows: pd.DataFrame, everyone: pd.DataFrame) -> dict[str, list[str]]:
+    interval = zip(rows["mean"], rows["half_width"], strict=True)
+    return {
+        "seeds": [f"{seeds}" for seeds in rows["seeds"]],
+        "mean val (95 %)": ["-" if math.isnan(half) else f"{mean:.2f} ± {half:.2f}" for mean, half in interval],
+        "on front": [f"{100 * value:.0f} %" for value in front_probability(rows, everyone)],
+    }
 
 
 def _load(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:

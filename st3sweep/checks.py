@@ -15,7 +15,10 @@ from st3sweep.space import ABSENT, Space, look_up
 from st3sweep.spec import all_paths, fields_at, member_models
 from st3sweep.validation import explain
 
-_NOT_OF_A_TRIAL = ("resources", "budget", "searcher", "objectives", "constraints", "name", "schema")
+_NOT_OF_A_TRIAL = (
+    *("resources", "budget", "replicates", "scheduler", "warm_start"),
+    *("searcher", "objectives", "constraints", "name", "schema"),
+)
 SAME_FOR_EVERY_TRIAL = ("recipe", "data.root", "data.pack", "data.download")
 
 
@@ -33,10 +36,18 @@ def check_search(space: Space) -> Iterator[Problem]:
         yield from _check_condition(space, path, wrong)
 
 
+def check_sampler(space: Space) -> Iterator[Problem]:
+    """The Gaussian process models the fields that all trials share: another would be at random for ever."""
+    for path, distribution in space.spec.search.items():
+        if space.spec.searcher.sampler == "gp" and distribution.when is not None:
+            message = "sampler gp models only fields that every trial has; leave out when, or use sampler tpe"
+            yield space.document.problem(("search", path, "when"), message)
+
+
 def check_budget(space: Space) -> Iterator[Problem]:
-    """A sampler that never ends by itself has a number of trials."""
-    sampler = space.spec.searcher.sampler
-    if sampler != "grid" and space.spec.budget.trials is None:
+    """A sampler that never ends by itself has a budget."""
+    sampler, budget = space.spec.searcher.sampler, space.spec.budget
+    if sampler != "grid" and budget.trials is None and not budget.limits():
         message = f"is missing: sampler {sampler} never ends by itself"
         at = next((p for p in (("budget",), ("searcher", "sampler"), ("searcher",)) if p in space.document.marks), ())
         yield space.document.problem(at, message).named("budget.trials")

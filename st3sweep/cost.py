@@ -62,3 +62,19 @@ def gflops(costs: Sequence[LayerCost], densities: Sequence[float] | None = None)
     """Cost of one image in 1e9 multiply-accumulates; dense without ``densities`` (fractions, one a layer)."""
     densities = [1.0] * len(costs) if densities is None else densities
     return sum(cost.macs * density for cost, density in zip(costs, densities, strict=True)) / 1e9
+
+
+def training_gflops(sparse: Sequence[float], dense: float, images: int, dense_gradients: float) -> float:
+    """Cost of a training in 1e9 multiply-accumulates, on hardware that skips zeros.
+
+    A step runs forward, back to the activations, and back to the weights. The first two cost what the sparse network
+    costs: ``sparse`` holds that of one image (``gflops``) for each epoch of ``images`` images, where an image counts
+    once for each of its passes (``Method.samples``). The third costs the same where pruned weights need no gradient,
+    and what the ``dense`` network costs where they do: in the fraction ``dense_gradients`` of all steps
+    (``Method.dense_gradients``).
+    Source: Evci et al., ICML 2020, appendix on FLOPs. Differs from the paper: an update of RigL adds to a step, and
+    does not take its place.
+    """
+    if not 0.0 <= dense_gradients <= 1.0:
+        raise ValueError(f"dense_gradients must be in [0, 1], got {dense_gradients}")
+    return images * sum(3 * cost + dense_gradients * (dense - cost) for cost in sparse)

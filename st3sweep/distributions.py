@@ -42,6 +42,11 @@ class FloatRange(_Distribution):
         low, high = (scaled(bound, self.scale) for bound in self.float_)
         return self.clamp(unscaled(rng.uniform(low, high), self.scale))
 
+    def at(self, quantile: float) -> float:
+        """The value below which so much of the range lies, on its scale; ``quantile`` in [0, 1)."""
+        low, high = (scaled(bound, self.scale) for bound in self.float_)
+        return self.clamp(unscaled(low + quantile * (high - low), self.scale))
+
     def clamp(self, value: float) -> float:
         """``value`` inside the bounds, which rounding in the scale may leave."""
         return min(max(value, self.float_[0]), self.float_[1])
@@ -68,6 +73,9 @@ class IntRange(_Distribution):
     def ends(self) -> list[Any]:
         return [self.values()[0], self.values()[-1]]
 
+    def at(self, quantile: float) -> int:
+        return self.values()[int(quantile * len(self.values()))]
+
     def draw(self, rng: random.Random) -> int:
         return rng.choice(self.values())
 
@@ -88,6 +96,9 @@ class Choice(_Distribution):
 
     def ends(self) -> list[Any]:
         return list(self.choice)
+
+    def at(self, quantile: float) -> Any:
+        return self.choice[int(quantile * len(self.choice))]
 
     def draw(self, rng: random.Random) -> Any:
         return rng.choice(self.choice)

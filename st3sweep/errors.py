@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk is nobody's fault: a run can go on when it is mended
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in an input file. ``line`` and ``column`` count from 1; None where no line is to blame."""
+    """One thing wrong in an input file. ``line`` and ``column`` count from 1; None where none is to blame."""
 
     where: str  # file name, or the command-line option
     line: int | None
@@ -22,7 +25,7 @@ class Problem:
     def __str__(self) -> str:
         place = self.where
         if self.line is not None:
-            place += f":{self.line}:{self.column}"
+            place += f":{self.line}" if self.column is None else f":{self.line}:{self.column}"
         field = f"{self.field}: " if self.field else ""
         return " ".join(f"{place}: {field}{self.message}".splitlines())
 

@@ -13,6 +13,7 @@ Definitions that the callers rely on:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
@@ -38,6 +39,33 @@ def pareto_mask(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
     front = _front_of_two if costs.shape[1] == 2 else _front_pairwise
     mask[mask] = front(costs[mask])
     return mask
+
+
+def pareto_layers(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.int64]:
+    """The layer of each point: 0 on the front, 1 on the front of what is left without layer 0, and so on.
+
+    Args:
+        points: (n, 2) values, finite or not; n = 0 is allowed.
+        goals: two words, "max" or "min".
+
+    Returns: (n,) int, -1 for a point with a NaN. O(n log n).
+
+    Raises ValueError where there are not two objectives.
+    """
+    costs = _costs(points, goals)
+    if costs.shape[1] != 2:
+        raise ValueError(f"layers are defined here for 2 objectives, but got {costs.shape[1]}")
+    layers = np.full(len(costs), -1)
+    known = np.flatnonzero(~np.isnan(costs).any(axis=1))
+    order = known[np.lexsort((costs[known, 1], costs[known, 0]))]
+    lowest: list[float] = []  # second cost in each layer so far; what comes later has no lower first cost
+    above: tuple[float, float] | None = None
+    for index, (x, y) in zip(order.tolist(), costs[order].tolist(), strict=True):
+        if (x, y) != above:  # copies share a layer
+            above, layer = (x, y), bisect_right(lowest, y)
+            lowest[layer : layer + 1] = [y]
+        layers[index] = layer
+    return layers
 
 
 def hypervolume(points: ArrayLike, goals: Sequence[Goal], reference: ArrayLike) -> float:

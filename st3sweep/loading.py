@@ -10,15 +10,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from st3sweep.checks import check_budget, check_search
+from st3sweep.checks import check_budget, check_sampler, check_search
 from st3sweep.constraints import Constraint, ConstraintError
+from st3sweep.earlier_runs import check_earlier_runs
 from st3sweep.errors import Problem, SpecError, near_path
 from st3sweep.points import check_points
 from st3sweep.recipes import resolve
 from st3sweep.space import Space, SweepSpec
 from st3sweep.spec import TrialSpec, all_paths, fields_at
+from st3sweep.start_points import check_first_points
 from st3sweep.validation import problems_of, top_paths
-from st3sweep.yaml_file import Document, parse_value, read_yaml
+from st3sweep.yaml_file import Document, Path_, parse_value, read_yaml
 
 
 def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> Space:
@@ -29,15 +31,19 @@ def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
         raise SpecError([document.problem(("model",), message).named("")])
     apply_overrides(document, overrides or {})
     expand_paths(document, ("trial",))
+    expand_runs(document)
     try:
         spec = SweepSpec.model_validate(document.data)
     except ValidationError as error:
         raise SpecError(problems_of(error, document, (), SweepSpec)) from None
     space = Space(spec, _parse_constraints(spec, document), document)
-    problems = [*check_search(space), *check_budget(space)]
+    problems = [*check_search(space), *check_sampler(space), *check_budget(space)]
     if problems:
         raise SpecError(problems)
     check_points(space)
+    problems = [*check_first_points(space), *check_earlier_runs(space)]
+    if problems:
+        raise SpecError(problems)
     return space
 
 
@@ -115,11 +121,24 @@ def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:
     for name in ("root", "pack"):
         if not isinstance(data, dict) or not isinstance(data.get(name), str):
             continue
-        expanded = os.path.expandvars(os.path.expanduser(data[name]))
-        if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
-            message = f"the environment variable {unset[1].strip('{}')} is not set (got {data[name]!r})"
-            raise SpecError([document.problem((*prefix, "data", name), message).named(f"data.{name}")])
-        data[name] = os.path.abspath(expanded)
+        data[name] = _absolute(document, (*prefix, "data", name), data[name], f"data.{name}")
+
+
+def expand_runs(document: Document) -> None:
+    """The same for the folders of earlier runs."""
+    warm_start = document.data.get("warm_start")
+    runs: Any = warm_start.get("from") if isinstance(warm_start, dict) else None
+    for index, folder in enumerate(runs if isinstance(runs, list) else []):
+        if isinstance(folder, str):
+            runs[index] = _absolute(document, ("warm_start", "from", index), folder, f"warm_start.from[{index}]")
+
+
+def _absolute(document: Document, where: Path_, text: str, field: str) -> str:
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
+        message = f"the environment variable {unset[1].strip('{}')} is not set (got {text!r})"
+        raise SpecError([document.problem(where, message).named(field)])
+    return os.path.abspath(expanded)
 
 
 def _parse_constraints(spec: SweepSpec, document: Document) -> tuple[Constraint, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import textwrap
 from collections.abc import Iterator
@@ -11,11 +12,15 @@ from typing import Any
 import yaml
 
 from st3sweep.distributions import Choice, FloatRange
-from st3sweep.errors import Problem, SpecError
+from st3sweep.earlier_runs import EarlierRuns
+from st3sweep.errors import Problem, SpecError, UserError
 from st3sweep.points import at_search
 from st3sweep.recipes import with_recipe
+from st3sweep.resources import Resources, count_slots
+from st3sweep.scheduling import SchedulerSpec
 from st3sweep.space import ABSENT, Point, Space, look_up
 from st3sweep.spec import ModelSpec, TrialSpec
+from st3sweep.start_points import first_points
 
 _WIDTH = 116
 # Classes of the datasets whose name says them, for a plan on a machine without the data
@@ -82,7 +87,7 @@ def expected_trials(space: Space) -> int | None:
     return min(grid, budget) if budget else grid
 
 
-def plan_text(space: Space, info: Any | None, slots: str) -> str:
+def plan_text(space: Space, info: Any | None) -> str:
     """The plan as text. ``info`` is None where the data could not be looked at."""
     spec = space.spec
     points = sample_points(space)
@@ -94,8 +99,13 @@ def plan_text(space: Space, info: Any | None, slots: str) -> str:
     facts.append(("recipe", trial.recipe))
     facts.append(("objectives", ", ".join(f"{metric} {goal}" for metric, goal in spec.goals())))
     facts.append(("sampler", _sampler(space)))
+    if spec.scheduler.name != "none":
+        facts.append(("scheduler", _scheduler(spec.scheduler)))
+    if spec.warm_start:
+        facts.append(("warm start", _warm_start(space)))
     facts.append(("trials", _trials(space, trial)))
-    facts.append(("resources", f"{_resources(space)}; {slots}"))
+    facts += _budget(space)
+    facts.append(("resources", f"{_resources(space)}; {_slots(space.spec.resources)}"))
     lines = [line for name, fact in facts for line in _hanging(f"{name:<10}  ", fact)]
     lines += ["", "searched"]
     width = max(map(len, spec.search))
@@ -143,6 +153,25 @@ def _sampler(space: Space) -> str:
     return f"{searcher.sampler}{startup}{population}; seed {space.spec.seed}"
 
 
+def _scheduler(scheduler: SchedulerSpec) -> str:
+    rungs = ", ".join(f"{rung:g}" for rung in scheduler.rungs)
+    when = f"{rungs} of the ramp, then every {scheduler.every:g} of training"
+    if scheduler.name == "asha":
+        when = f"{rungs} of training"
+    best = f"the best 1/{scheduler.reduction_factor:g} go on at {when}"
+    return f"{scheduler.name}: {best}; where {scheduler.min_trials:,} trials or more have been"
+
+
+def _warm_start(space: Space) -> str:
+    """What is tried first, and what is not run again."""
+    points, earlier = len(first_points(space)), EarlierRuns(space)
+    hints = 0 if space.spec.searcher.sampler == "grid" else len(earlier.hints)
+    first = [text for count, text in ((points, f"{points} given"), (hints, f"{hints} of earlier fronts")) if count]
+    parts = [f"{' and '.join(first)} first"] if first else []
+    parts += [f"{earlier.count:,} results of earlier trials, where they are proposed"] if earlier.count else []
+    return "; ".join(parts) or "nothing of the earlier runs lies in this space"
+
+
 def _trials(space: Space, trial: TrialSpec) -> str:
     searched = space.spec.search.get("train.epochs")
     epochs = f"{searched.ends()[0]:,} to {searched.ends()[-1]:,}" if searched else f"{trial.train.epochs:,}"
@@ -151,14 +180,49 @@ def _trials(space: Space, trial: TrialSpec) -> str:
     if space.spec.searcher.sampler == "grid":
         points = sum(1 for _ in space.grid())
         grid = ", the whole grid" if points == count else f" of the {points:,} points of the grid"
-    return f"{count:,}{grid}; {epochs} epochs each{finetune}"
+    many = "as many as the budget allows" if count is None else f"{count:,}{grid}"
+    return f"{many}; {epochs} epochs each{finetune}"
+
+
+def _budget(space: Space) -> Iterator[tuple[str, str]]:
+    budget, replicates = space.spec.budget, space.spec.replicates
+    limits = [("wall", f"{budget.wall} of wall time"), ("gpu_hours", f"{budget.gpu_hours or 0:g} GPU-hours")]
+    price = f"{budget.price_per_device_hour or 0:g} an hour of a {'GPU' if space.spec.resources.gpus else 'CPU'}"
+    limits.append(("money", f"{budget.money or 0:g} in money at {price}"))
+    set_ = [text for name, text in limits if name in budget.limits()]
+    if set_:
+        kept = f"; {replicates.share_kept:.0%} of it is kept for replicates" if replicates else ""
+        yield "budget", f"at most {', '.join(set_)}{kept}"
+    if replicates:
+        near = f" or at most {replicates.near:g} points below it" if replicates.near else ""
+        yield "replicates", f"{replicates.seeds} seeds, the first included, for trials on the front{near}"
 
 
 def _resources(space: Space) -> str:
     resources = space.spec.resources
     gpus = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
     cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}"
-    return f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
+    text = f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
+    text += f"; new processes after {resources.trials_per_process} trials" if resources.trials_per_process else ""
+    return text + (f"; given up after {resources.hang_limit} without a sign" if resources.hang_limit else "")
+
+
+def _slots(resources: Resources) -> str:
+    """How many trials run at a time; on this machine, where that is for the machine to say."""
+    if resources.slots:
+        return f"{resources.slots} at a time"
+    cpus, gpus = os.cpu_count() or 1, _gpus() if resources.gpus else 0
+    here = f"this machine's {cpus} CPUs" + (f" and {gpus} GPUs" if resources.gpus else "")
+    try:
+        return f"{count_slots({'CPU': cpus, 'GPU': gpus}, resources)} at a time on {here}"
+    except UserError:
+        return f"as many at a time as a cluster holds; not one fits on {here}"
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _range(distribution: Any) -> str:

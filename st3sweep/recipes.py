@@ -64,6 +64,8 @@ RECIPES: dict[tuple[str, str], Tree] = {
     },
 }
 
+NAMES = tuple(dict.fromkeys(name for name, _ in RECIPES))
+
 # A choice that decides which other fields exist: where it differs, the recipe's node does not apply.
 KINDS = ("kind", "method", "arch", "dataset")
 _LARGE_IMAGES = ("image_folder", "imagenet")
@@ -95,4 +97,4 @@ def resolve(trial: Tree) -> TrialSpec:
     return TrialSpec.model_validate(with_recipe(trial))
 
 
-__all__ = ["RECIPES", "ValidationError", "overlay", "resolve", "with_recipe"]
+__all__ = ["NAMES", "RECIPES", "ValidationError", "overlay", "resolve", "with_recipe"]

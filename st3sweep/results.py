@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 from st3sweep.errors import ResultsError
 from st3sweep.whole_file import written
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TRIALS = pa.schema(
     [
         ("trial", pa.int64()),  # number of the trial in its run, from 0
-        ("status", pa.string()),  # finished | failed | running
+        ("status", pa.string()),  # finished | stopped (early, by the scheduler) | failed | running
         ("error", pa.string()),  # one line, failed trials only
+        ("replicate_of", pa.int64()),  # trial that this one repeats with another seed; null for those of the search
+        ("reused_from", pa.string()),  # run and trial whose result it took over; null where it was trained
         ("digest", pa.string()),  # hash of the resolved trial, paths apart
         ("method", pa.string()),  # as the papers name it: ST-3, ST-3σ, dense, ...
         ("model", pa.string()),  # e.g. resnet20, mobilenet_v1
@@ -37,10 +39,14 @@ TRIALS = pa.schema(
         ("test_top1", pa.float64()),  # of that same epoch's weights, read once
         ("gflops", pa.float64()),
         ("gflops_dense", pa.float64()),
+        ("training_gflops", pa.float64()),  # of all passes of training, forward and back (``cost.training_gflops``)
         ("best_epoch", pa.int64()),
         ("epochs", pa.int64()),  # epochs that were trained
+        ("rung", pa.int64()),  # last one that the scheduler saw it reach, from 0; null without a scheduler
         ("workers", pa.int64()),
         ("wall_seconds", pa.float64()),  # training, validation and test of this trial
+        ("gpu_hours", pa.float64()),  # that it held, of all its workers together; 0 without GPUs
+        ("cost", pa.float64()),  # of the time that it held its devices, in the currency of their price; null without
         ("params", pa.string()),  # JSON: what the search chose
         ("spec", pa.string()),  # JSON: the resolved trial
     ]
@@ -51,9 +57,11 @@ EPOCHS = pa.schema(
         ("trial", pa.int64()),
         ("epoch", pa.int64()),  # from 1: epochs completed
         ("progress", pa.float64()),  # fraction of training done
+        ("ramp_progress", pa.float64()),  # part of the way to the target that the ramp asks for; null without a ramp
         ("ratio", pa.float64()),  # sparsity that the ramp asks for after this epoch
         ("sparsity", pa.float64()),
         ("gflops", pa.float64()),
+        ("gflops_final", pa.float64()),  # if the final sparsity were asked for of the weights as they are
         ("lr", pa.float64()),  # of the epoch's last step
         ("weight_decay", pa.float64()),
         ("train_loss", pa.float64()),

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
+import os
 import re
 import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from st3sweep.errors import UserError
 from st3sweep.provenance import provenance
 from st3sweep.space import Space
+from st3sweep.whole_file import written
 
 SPACE, RESOLVED, PROVENANCE = "space.yaml", "resolved.yaml", "provenance.json"
+LOCK, STOP_REQUEST = ".lock", "stop.request"
 
 
 def new_run(space: Space, source: Path, storage: Path, name: str | None) -> Path:
@@ -40,11 +49,17 @@ def new_run(space: Space, source: Path, storage: Path, name: str | None) -> Path
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
     shutil.copyfile(source, folder / SPACE)
-    (folder / RESOLVED).write_text(yaml.safe_dump(space.document.data, sort_keys=False, allow_unicode=True))
+    write_resolved(folder, space)
     data: dict[str, Any] = space.spec.trial.get("data", {})
     facts = json.dumps(provenance(data.get("root")), indent=2, ensure_ascii=False)
     (folder / PROVENANCE).write_text(facts + "\n")
     return folder
+
+
+def write_resolved(folder: Path, space: Space) -> None:
+    """The space as the run goes on with it: ``--set`` applied, paths absolute."""
+    with written(folder / RESOLVED) as file:
+        file.write(yaml.safe_dump(space.document.data, sort_keys=False, allow_unicode=True).encode())
 
 
 def existing_run(folder: Path) -> Path:
@@ -52,6 +67,73 @@ def existing_run(folder: Path) -> Path:
     if not (folder / RESOLVED).is_file():
         raise UserError(f"{folder}: not the folder of a run (it has no {RESOLVED})")
     return folder.absolute()
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the run's folder; a second program on it is refused. The lock goes with the process, however it ends.
+
+    The file says who holds it: pid and host.
+    """
+    with open(folder / LOCK, "a+") as file:
+        if not _locked(file, fcntl.LOCK_EX):
+            raise UserError(f"{folder}: another program is running this sweep")
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        file.flush()
+        yield
+
+
+def _locked(file: IO[str], kind: int) -> bool:
+    """Take the lock if it is free; one that ``holder`` has for a moment is waited for."""
+    for attempt in range(5):
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.02 * attempt)
+    return False
+
+
+def holder(folder: Path) -> dict[str, Any] | None:
+    """Who runs the sweep in ``folder``: pid and host; None where nobody does, or has not said yet who it is."""
+    try:
+        with open(folder / LOCK) as file:
+            if _locked(file, fcntl.LOCK_SH):
+                return None
+            return dict(json.loads(file.read()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def ask_to_stop(folder: Path, request: str) -> dict[str, Any]:
+    """Leave a ``request`` (``now`` or ``drain``) for the program on the run; returns who that is.
+
+    Raises UserError where none is.
+    """
+    who = holder(folder)
+    if who is None:
+        raise UserError(f"{folder}: nobody is running this sweep")
+    with written(folder / STOP_REQUEST) as file:
+        file.write(request.encode())
+    return who
+
+
+def take_stop_request(folder: Path) -> str | None:
+    """What ``st3sweep stop`` asked the program on this run to do, once: ``now`` or ``drain``; None for nothing."""
+    path = folder / STOP_REQUEST
+    try:
+        request = path.read_text().strip()
+        path.unlink()
+    except FileNotFoundError:
+        return None
+    return request
+
+
+def free_folder(wanted: Path) -> Path:
+    """``wanted``, numbered from 2 where it is taken."""
+    names = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([wanted], names) if not path.exists())
 
 
 def trial_folder(run: Path, trial: int) -> Path:

@@ -17,11 +17,19 @@ def ramp(progress: float, start: float, end: float, power: float = 3.0) -> float
 
     Source: Zhu & Gupta 2017, equation 1, with power 3. Differs from the paper: any power; refreshed at every step.
     """
-    if progress <= start:
-        return 0.0
+    done = min(1.0, max(0.0, (progress - start) / (end - start)))
+    return 1.0 - (1.0 - done) ** power
+
+
+def last_update(progress: float, start: float, end: float, interval: float) -> float:
+    """The latest of the times ``start``, ``start + interval``, … and ``end`` that ``progress`` has reached.
+
+    ``start`` before the first of them: what happens every ``interval`` happens where this number rises.
+    """
     if progress >= end:
-        return 1.0
-    return 1.0 - (1.0 - (progress - start) / (end - start)) ** power
+        return end
+    # A step that is due by its number must not come late by the rounding of its progress.
+    return start + interval * max(0, math.floor((progress - start) / interval + 1e-6))
 
 
 def warm_up(progress: float, warmup: float) -> float:
@@ -50,6 +58,6 @@ def weight_decay_by_target(network: str, target: float) -> float:
     return next((decay for sparsity, decay in rows if target <= sparsity + 1e-9), rows[-1][1])
 
 
-def weight_decay_with_sparsity(value: float, final_ratio: float, ramp_progress: float) -> float:
-    """Fall from ``value`` to ``value * final_ratio`` as the current sparsity nears the target (ramp_progress to 1)."""
-    return value * (1.0 - (1.0 - final_ratio) * ramp_progress)
+def weight_decay_with_sparsity(value: float, final_ratio: float, share_of_target: float) -> float:
+    """Fall from ``value`` to ``value * final_ratio`` as ``share_of_target``, sparsity over its target, goes to 1."""
+    return value * (1.0 - (1.0 - final_ratio) * share_of_target)

@@ -12,7 +12,8 @@ from st3sweep.data import DataError, load
 from st3sweep.errors import UserError
 from st3sweep.run_folder import trial_folder
 from st3sweep.spec import TrialSpec
-from st3sweep.sweep.ledger import Ledger, write_tables
+from st3sweep.sweep.ledger import Ledger
+from st3sweep.sweep.run_tables import write_tables
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.world import World
 

@@ -10,6 +10,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -18,6 +19,8 @@ from st3sweep.constraints import Constraint
 from st3sweep.distributions import Distribution
 from st3sweep.errors import Problem, SpecError
 from st3sweep.recipes import KINDS, resolve, with_recipe
+from st3sweep.resources import Budget, Replicates, Resources
+from st3sweep.scheduling import SchedulerSpec
 from st3sweep.spec import Frozen, TrialSpec, fail, member_models
 from st3sweep.yaml_file import Document
 
@@ -33,34 +36,38 @@ class Objective(Frozen):
 
 
 class SearcherSpec(Frozen):
-    """Optuna's sampler. ``startup_trials`` are random ones before TPE starts; NSGA-II has ``population``."""
+    """How points are proposed: by one of Optuna's samplers (tpe, gp, nsga2, random), a Sobol' sequence or a grid.
 
-    sampler: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
+    ``startup_trials`` are random ones before TPE or the Gaussian process starts; NSGA-II has a ``population``.
+    """
+
+    sampler: Literal["tpe", "gp", "nsga2", "random", "qmc", "grid"] = "tpe"
     startup_trials: int | None = Field(None, ge=1)
     population: int | None = Field(None, ge=2)
 
     @model_validator(mode="after")
     def _used(self) -> SearcherSpec:
-        if self.startup_trials is not None and self.sampler != "tpe":
+        if self.startup_trials is not None and self.sampler not in ("tpe", "gp"):
             raise fail("searcher.startup_trials", f"has no effect with sampler {self.sampler}")
         if self.population is not None and self.sampler != "nsga2":
             raise fail("searcher.population", f"has no effect with sampler {self.sampler}")
         return self
 
 
-class Budget(Frozen):
-    """When the sweep ends. A grid ends by itself."""
+class WarmStart(Frozen):
+    """What is known before: points to try first, and earlier runs, as folders.
 
-    trials: int | None = Field(None, ge=1)  # failed ones included
+    A trial that an earlier run has finished is not run again; the front of each earlier run is tried first.
+    """
 
+    points: list[dict[str, Any]] = []
+    from_: list[str] = Field([], alias="from")
 
-class Resources(Frozen):
-    """What one trial runs on. ``slots`` trials run at a time; null: as many as the cluster holds."""
-
-    workers: int = Field(1, ge=1)
-    cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: float = Field(0, ge=0)
-    slots: int | None = Field(None, ge=1)
+    @model_validator(mode="after")
+    def _something(self) -> WarmStart:
+        if not self.points and not self.from_:
+            raise fail("warm_start", "has no effect without points and from")
+        return self
 
 
 class SweepSpec(Frozen):
@@ -76,7 +83,10 @@ class SweepSpec(Frozen):
         default=[Objective(metric="val_top1", goal="max"), Objective(metric="gflops", goal="min")], min_length=1
     )
     searcher: SearcherSpec = SearcherSpec()
+    scheduler: SchedulerSpec = SchedulerSpec()
+    warm_start: WarmStart | None = None
     budget: Budget = Budget()
+    replicates: Replicates | None = None
     resources: Resources = Resources()
 
     @field_validator("objectives")
@@ -87,6 +97,27 @@ class SweepSpec(Frozen):
         if twice:
             raise ValueError(f"names {twice} twice")
         return objectives
+
+    @model_validator(mode="after")
+    def _settings_that_act(self) -> SweepSpec:
+        if self.searcher.sampler == "grid" and self.warm_start and self.warm_start.points:
+            raise fail("warm_start.points", "has no effect with sampler grid, which runs every point")
+        points, trials = len(self.warm_start.points) if self.warm_start else 0, self.budget.trials
+        if trials is not None and points > trials:
+            raise fail("warm_start.points", f"has {points} points, but budget.trials is {trials}", "budget.trials")
+        if self.budget.gpu_hours is not None and not self.resources.gpus:
+            raise fail("budget.gpu_hours", "has no effect: resources.gpus_per_worker is 0")
+        if self.replicates and self.replicates.share is not None and not self.budget.limits():
+            raise fail("replicates.share", "has no effect: budget has none of wall, gpu_hours and money")
+        if self.replicates and self.objective_names()[:2] != ["val_top1", "gflops"]:
+            raise fail("replicates", "needs the objectives val_top1 and gflops, in this order")
+        if self.scheduler.name != "none" and set(self.goals()) != {("val_top1", "max"), ("gflops", "min")}:
+            raise fail("scheduler", "needs the objectives val_top1 max and gflops min, and no other")
+        return self
+
+    def objective_names(self) -> list[str]:
+        """The metrics of the objectives."""
+        return [objective.metric for objective in self.objectives]
 
     def goals(self) -> list[tuple[str, str]]:
         """The objectives as (metric, goal) pairs."""
@@ -135,12 +166,12 @@ class Space:
         circle = [*chain[chain.index(path) :], path]
         return self.document.problem(("search", path, "when"), f"waits in a circle: {' for '.join(circle)}")
 
-    def draw(self, rng: random.Random) -> Point:
-        """A random point, constraints not looked at."""
+    def draw(self, rng: random.Random, fixed: Mapping[str, Any] = MappingProxyType({})) -> Point:
+        """A random point with the values of ``fixed``, constraints not looked at."""
         point: Point = {}
         for path in self.order():
             if self.active(path, point):
-                point[path] = self.spec.search[path].draw(rng)
+                point[path] = fixed[path] if path in fixed else self.spec.search[path].draw(rng)
         return point
 
     def grid(self) -> Iterator[Point]:

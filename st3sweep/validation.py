@@ -199,7 +199,7 @@ def _to_choose_from(path: Path_, root: Any) -> str:
 def top_paths() -> list[str]:
     """Dotted paths of the parts of a space other than the trial."""
     paths = ["schema", "name", "seed", "constraints", "objectives"]
-    for name in ("searcher", "budget", "resources"):
-        model = SweepSpec.model_fields[name].annotation
-        paths += [name, *(f"{name}.{field}" for field in model.model_fields)]  # type: ignore[union-attr]
+    for name in ("searcher", "scheduler", "warm_start", "budget", "replicates", "resources"):
+        for model in member_models(SweepSpec.model_fields[name].annotation):
+            paths += [name, *(f"{name}.{_written(field, info)}" for field, info in model.model_fields.items())]
     return paths

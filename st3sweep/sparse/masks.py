@@ -1,4 +1,4 @@
-"""Masks of sparse weights, and what is counted on them."""
+"""What is counted on masks and sparse weights."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ Notation: θ the dense weights that are trained, θ̂ the sparse weights that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -35,6 +35,14 @@ class Method:
     ratio: float = 0.0
     in_scope: bool = False
 
+    @property
+    def samples(self) -> int:
+        """Forward and backward passes of the next step, each with θ̂ of its own."""
+        return 1
+
+    def draw(self, sample: int) -> None:
+        """Before each pass of a step, of number ``sample`` from 0: what is random in its θ̂. Until ``refresh``."""
+
     def refresh(self, progress: float, weights: Weights) -> None:
         """New threshold or mask from θ, after the step that brought training to ``progress`` (0 to 1)."""
 
@@ -42,8 +50,37 @@ class Method:
         """θ → θ̂, one new tensor a weight, which the caller may write to; None where θ̂ is θ."""
         return None
 
-    def pull_back(self, progress: float, weights: Weights) -> None:
-        """∂L/∂θ̂ → ∂L/∂θ, in place in ``.grad``. Default: identity, the straight-through estimator."""
+    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
+        """∂L/∂θ̂ → ∂L/∂θ, in place in ``.grad``. Default: identity, the straight-through estimator.
+
+        ``optimizer`` is the one that steps next: a method that starts a weight anew resets its momentum there.
+        """
+
+    def projected_densities(self, weights: Weights) -> list[float] | None:  # noqa: ARG002
+        """Density of each layer if the final sparsity were asked for of θ as it is; None where the present one is it.
+
+        A count, without a forward pass: what a ramp's end would leave of this network. Changes nothing, draws nothing;
+        may wait for the device.
+        """
+        return None
+
+    def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
+        """The fraction of a training's ``steps`` that need the gradient of pruned weights too. Default: all do."""
+        return 1.0
+
+    @property
+    def dense_passes(self) -> bool:
+        """Whether the passes of a step count as dense ones, whatever zeros θ̂ has between steps."""
+        return False
+
+    def step(self, lr: float, weight_decay: float) -> None:
+        """Step of the method's own parameters, after the optimiser's; both settings are those of the weights.
+
+        Parameters and their optimiser belong to the method: they are in its ``state_dict``, never in the model's.
+        """
+
+    def finish(self, loss: Callable[[], float]) -> None:
+        """At the end of training, before its last evaluation; ``loss()`` is that of θ̂ on all training images."""
 
     def thresholds(self) -> list[float | None]:
         """Threshold of each layer, for the record; empty where the method has none."""
@@ -58,7 +95,7 @@ class Method:
         self.ratio = state["ratio"]
 
     @property
-    def ramp_progress(self) -> float:
+    def share_of_target(self) -> float:
         """The part of the target that is asked for now, 0 to 1."""
         return self.ratio / self.target if self.target else 0.0
 

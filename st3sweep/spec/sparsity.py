@@ -49,6 +49,10 @@ class Dense(Frozen):
         return 0.0
 
     @property
+    def ramp(self) -> None:
+        return None
+
+    @property
     def label(self) -> str:
         return "dense"
 

@@ -9,12 +9,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET
+from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET, ramp
 from st3sweep.spec.data import DataSpec, Digits, ImageFolder
 from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
 from st3sweep.spec.model import ModelSpec
 from st3sweep.spec.optim import Optim, StepSchedule, Train
-from st3sweep.spec.sparsity import ST3, Dense, Gflops, SparsitySpec
+from st3sweep.spec.sparsity import (
+    ST3,
+    Dense,
+    Gflops,
+    SparsitySpec,
+)
 
 
 class TrialSpec(Frozen):
@@ -40,7 +45,8 @@ class TrialSpec(Frozen):
         self._one_target()
         if isinstance(self.sparsity, ST3):
             self._powers_of_the_family(self.sparsity)
-            start, end = fraction(self.sparsity.ramp.start, epochs), fraction(self.sparsity.ramp.end, epochs)
+        if (ramp := getattr(self.sparsity, "ramp", None)) is not None:
+            start, end = fraction(ramp.start, epochs), fraction(ramp.end, epochs)
             if start >= end:
                 message = f"must start before it ends (start {start:g}, end {end:g} of training)"
                 raise fail("sparsity.ramp", message, "train.epochs")
@@ -64,9 +70,9 @@ class TrialSpec(Frozen):
         return self
 
     def _one_target(self) -> None:
-        if isinstance(self.sparsity, Dense):
+        if not isinstance(self.sparsity, ST3):
             if self.gflops is not None:
-                raise fail("gflops.target", "has no effect with method dense", "sparsity.method")
+                raise fail("gflops.target", f"has no effect with method {self.sparsity.method}", "sparsity.method")
         elif self.sparsity.target is None and self.gflops is None:
             raise fail("sparsity.target", "is missing (or gflops.target in its place)")
         elif self.sparsity.target is not None and self.gflops is not None:
@@ -101,9 +107,18 @@ class TrialSpec(Frozen):
         if isinstance(self.optim.schedule, StepSchedule):
             for index, milestone in enumerate(self.optim.schedule.milestones):
                 yield f"optim.schedule.milestones.{index}", milestone
-        if isinstance(self.sparsity, ST3):
-            yield "sparsity.ramp.start", self.sparsity.ramp.start
-            yield "sparsity.ramp.end", self.sparsity.ramp.end
+        if (shape := getattr(self.sparsity, "ramp", None)) is not None:
+            yield "sparsity.ramp.start", shape.start
+            yield "sparsity.ramp.end", shape.end
+
+    def ramp_progress(self, progress: float) -> float | None:
+        """The part of the way to its target that the ramp asks for at ``progress`` of training; None without a ramp."""
+        sparsity, epochs = self.sparsity, self.train.epochs
+        shape = getattr(sparsity, "ramp", None)
+        if shape is None:
+            return None
+        start, end = fraction(shape.start, epochs), fraction(shape.end, epochs)
+        return ramp(progress, start, end, shape.power)
 
     def digest(self) -> str:
         """Twelve hex digits that name the resolved trial, seed and paths apart: replicates share it."""

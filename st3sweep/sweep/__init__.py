@@ -13,5 +13,7 @@ for _name, _value in {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the log
     "RAY_AIR_NEW_OUTPUT": "0",  # progress.py is the output
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node",  # as many as the slots need
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # runner.py has its own
 }.items():
     os.environ.setdefault(_name, _value)

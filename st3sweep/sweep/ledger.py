@@ -1,25 +1,30 @@
 """The run's append-only truth: one JSON line an event. Tables, study and what is left to do are derived from it.
 
-Events: ``trial`` (a point was chosen and resolved), ``epoch`` (one of its epochs ended), ``done`` (finished or failed).
+Events: ``session`` (a program took the run up, with the space as it stands), ``trial`` (a point was chosen and
+resolved), ``began`` (a slot has it), ``epoch`` (one of its epochs ended), ``done`` (finished, stopped early or
+failed), ``promoted`` (a stopped trial is to go on), ``closed`` (the program ended in order).
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
 import time
 from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from st3sweep import results
 from st3sweep.errors import UserError
-from st3sweep.recipes import resolve
 
 LEDGER = "ledger.jsonl"
+
+
+class LedgerError(UserError):
+    """The ledger cannot be written: nothing more may happen in this run until it can."""
 
 
 @dataclass
@@ -31,35 +36,54 @@ class Trial:
     spec: dict[str, Any]
     digest: str
     workers: int
+    gpus: float = 0.0  # of all its workers
+    price_per_hour: float | None = None
+    replicate_of: int | None = None  # the trial that this one repeats with another seed
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    status: str = "running"  # finished | failed | running
+    status: str = "running"  # finished | stopped | failed | running
     error: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
+    promoted: bool = False
+    held_seconds: float = 0.0  # that a slot had it, up to its last event
+    began: float | None = None  # time of the last event since a slot has it; None while none has
 
 
 class Ledger:
-    """The events of the run in ``folder``, appended and replayed. One process writes; see ``runner.lock``."""
+    """The events of the run in ``folder``, appended and replayed. One process writes; see ``run_folder.lock``.
 
-    def __init__(self, folder: Path):
+    ``read_only`` is for those who look on: half a line at the end is then one that is being written.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False):
         self.path = folder / LEDGER
         self.trials: dict[int, Trial] = {}
+        self.space: dict[str, Any] | None = None  # of the last session
+        self.wall_seconds = 0.0  # of all sessions, up to the last event, like the next two
+        self.gpu_hours = self.money = 0.0
+        self._last_time: float | None = None
+        self.epoch_order: list[tuple[int, int]] = []  # (trial, epoch) as they came, for schedulers
+        self._file: RawIOBase | None = None
         if self.path.exists():
-            drop_torn_line(self.path)
+            if not read_only:
+                drop_torn_line(self.path)
             self._replay()
-        self._file = open(self.path, "ab")  # noqa: SIM115 (open for the life of the run)
+        if not read_only:
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (open for the life of the run)
 
-    def add_trial(self, number: int, params: dict[str, Any], spec: dict[str, Any], digest: str, workers: int) -> None:
-        """A trial was chosen; from here on it is in the run whatever happens."""
-        self._append(
-            {
-                "event": "trial",
-                "trial": number,
-                "params": params,
-                "spec": spec,
-                "digest": digest,
-                "workers": workers,
-            }
-        )
+    def add_session(self, space: dict[str, Any]) -> None:
+        """A program took the run up; ``space`` is the search space as plain data."""
+        self._append({"event": "session", "space": space}, sync=True)
+
+    def add_trial(
+        self, number: int, params: dict[str, Any], spec: dict[str, Any], digest: str, workers: int, **facts: Any
+    ) -> None:
+        """A trial was chosen; from here on it is in the run. ``facts``: gpus, price_per_hour, replicate_of."""
+        chosen = {"trial": number, "params": params, "spec": spec, "digest": digest, "workers": workers, **facts}
+        self._append({"event": "trial", **chosen})
+
+    def add_began(self, number: int) -> None:
+        """A slot was given the trial: from now on it costs."""
+        self._append({"event": "began", "trial": number})
 
     def add_epoch(self, number: int, record: dict[str, Any]) -> bool:
         """An epoch ended. A resumed trial reports its earlier epochs again: False for one that is known."""
@@ -69,8 +93,21 @@ class Ledger:
         return True
 
     def add_done(self, number: int, status: str, result: dict[str, Any], error: str | None = None) -> None:
-        """The trial is over: ``finished`` with its result, or ``failed`` with a one-line error."""
-        self._append({"event": "done", "trial": number, "status": status, "result": result, "error": error})
+        """The trial is over: ``finished`` with its result, ``stopped`` early, or ``failed`` with a one-line error."""
+        event = {"event": "done", "trial": number, "status": status, "result": result, "error": error}
+        self._append(event, sync=True)
+
+    def add_promoted(self, number: int) -> None:
+        """The stopped trial is to go on from its checkpoint, to its last epoch."""
+        self._append({"event": "promoted", "trial": number}, sync=True)
+
+    def add_closed(self) -> None:
+        """The program ends: what was spent since the last event counts."""
+        self._append({"event": "closed"}, sync=True)
+
+    def seconds_since_last(self, now: float) -> float:
+        """Since the last event of this session."""
+        return 0.0 if self._last_time is None else max(0.0, now - self._last_time)
 
     def unfinished(self) -> list[Trial]:
         """Trials that were chosen and are not over, oldest first."""
@@ -78,31 +115,80 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _append(self, event: dict[str, Any]) -> None:
-        line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"
-        self._file.write(line.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def _append(self, event: dict[str, Any], *, sync: bool = False) -> None:
+        """Write one line. What a kill of the program leaves is whole; with ``sync`` also what a power cut leaves."""
+        event = {"time": round(time.time(), 3), **event}
+        line = json.dumps(event, ensure_ascii=False).encode() + b"\n"
+        assert self._file is not None, "opened to read only"
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if sync:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):  # else it is dropped as half a line when the run is resumed
+                os.ftruncate(self._file.fileno(), size)
+            raise LedgerError(f"{self.path}: cannot be written ({error.strerror})") from error
         self._apply(event)
 
     def _apply(self, event: dict[str, Any]) -> None:
-        number = event["trial"]
-        if event["event"] == "trial":
-            keys = ("params", "spec", "digest", "workers")
-            self.trials[number] = Trial(number, **{key: event[key] for key in keys})
-        elif event["event"] == "epoch":
-            self.trials[number].epochs[event["record"]["epoch"]] = event["record"]
-        elif event["event"] == "done":
-            trial = self.trials[number]
-            trial.status, trial.error, trial.result = event["status"], event["error"], event["result"]
+        kind, now = event["event"], event["time"]
+        if kind == "session":
+            self.space = event["space"]
+            for trial in self.trials.values():
+                trial.began = None
         else:
-            raise ValueError(f"no such event: {event['event']}")
+            self.wall_seconds += now - (now if self._last_time is None else self._last_time)
+            if kind == "closed":
+                self._close_all(now)
+            else:
+                self._apply_to_trial(kind, event)
+        self._last_time = now
+
+    def _apply_to_trial(self, kind: str, event: dict[str, Any]) -> None:
+        number = event["trial"]
+        if kind == "trial":
+            facts = {key: value for key, value in event.items() if key not in ("event", "time", "trial")}
+            self.trials[number] = Trial(number, **facts)
+            return
+        trial = self.trials[number]
+        if trial.began is not None:
+            self._charge(trial, event["time"])
+        if kind == "began":
+            trial.began = event["time"]
+        elif kind == "epoch":
+            trial.epochs[event["record"]["epoch"]] = event["record"]
+            self.epoch_order.append((number, event["record"]["epoch"]))
+        elif kind == "done":
+            trial.status, trial.error, trial.result = event["status"], event["error"], event["result"]
+            trial.began = None
+        elif kind == "promoted":
+            trial.status, trial.error, trial.result, trial.promoted = "running", None, {}, True
+        else:
+            raise ValueError(f"no such event: {kind}")
+
+    def _close_all(self, now: float) -> None:
+        for trial in self.trials.values():
+            if trial.began is not None:
+                self._charge(trial, now)
+                trial.began = None
+
+    def _charge(self, trial: Trial, now: float) -> None:
+        assert trial.began is not None
+        seconds, trial.began = now - trial.began, now
+        trial.held_seconds += seconds
+        self.gpu_hours += seconds / 3600 * trial.gpus
+        self.money += seconds / 3600 * (trial.price_per_hour or 0.0)
 
     def _replay(self) -> None:
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
                 try:
                     self._apply(json.loads(line))
                 except (ValueError, KeyError, TypeError):
@@ -116,49 +202,6 @@ def drop_torn_line(path: Path) -> None:
     if whole < len(content):
         with open(path, "r+b") as file:
             file.truncate(whole)
-
-
-def write_tables(folder: Path, ledger: Ledger) -> None:
-    """Write ``trials``, ``epochs`` and ``layers`` as the ledger has them."""
-    trials = list(ledger.trials.values())
-    results.write_table(results.table_path(folder, "trials"), "trials", [trial_row(trial) for trial in trials])
-    epochs = [{"trial": t.number, **t.epochs[epoch]} for t in trials for epoch in sorted(t.epochs)]
-    results.write_table(results.table_path(folder, "epochs"), "epochs", epochs)
-    layers = [{"trial": t.number, **layer} for t in trials for layer in t.result.get("layers", [])]
-    results.write_table(results.table_path(folder, "layers"), "layers", layers)
-
-
-def trial_row(trial: Trial) -> dict[str, Any]:
-    """The trial as a row of ``results.TRIALS``."""
-    result = {key: value for key, value in trial.result.items() if key in results.TRIALS.names}
-    return {
-        "trial": trial.number,
-        "digest": trial.digest,
-        **_described(trial.spec),
-        "epochs": len(trial.epochs),
-        "workers": trial.workers,
-        "params": json.dumps(trial.params, ensure_ascii=False),
-        "spec": json.dumps(trial.spec, ensure_ascii=False),
-        **result,
-        "status": trial.status,
-        "error": trial.error,
-    }
-
-
-def _described(raw: dict[str, Any]) -> dict[str, Any]:
-    """What the spec says of itself; nothing where it is not that of a trial, which is then why it failed."""
-    try:
-        spec = resolve(raw)
-    except ValidationError:
-        return {}
-    return {
-        "method": spec.sparsity.label,
-        "model": spec.model.name,
-        "dataset": spec.data.dataset,
-        "seed": spec.seed,
-        "sparsity_target": spec.sparsity.target,
-        "gflops_target": spec.gflops.target if spec.gflops else None,
-    }
 
 
 def objective_values(trial: Trial, metrics: list[str]) -> list[float] | None:

@@ -1,31 +1,29 @@
-"""Optuna's side of a run: a persistent study that is asked for points and told how they ended.
+"""What a run asks Optuna and tells it: points to try, and how they ended.
 
 Not Ray's OptunaSearch: with several objectives that one tells stopped trials as complete and leaves NaN ones running
-for ever. Here a failed trial is FAIL, and the study is brought in line with the ledger whenever a run starts.
+for ever. Here the study is brought in line with the ledger whenever a run starts.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import warnings
-from collections.abc import Iterator
+import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
-from st3sweep.distributions import FloatRange, IntRange, scaled, unscaled
+from st3sweep.distributions import FloatRange
 from st3sweep.space import Point, Space
-from st3sweep.sweep.ledger import Ledger, drop_torn_line, objective_values
+from st3sweep.sweep.ledger import Ledger, Trial, objective_values
+from st3sweep.sweep.samplers import Sobol, optuna_sampler, seed_of
+from st3sweep.sweep.study import RunStudy, quiet
 
-JOURNAL = "study.journal"
-NEVER_STARTED = "asked for, but never started"
-_MAX_REJECTED = 10_000
+VIOLATES = "violates a constraint"
+_TRIES = 20  # proposals of no use in a row, after which a point is drawn at random
+_DRAWS = 10_000
 
 
 class Exhausted(Exception):
@@ -33,130 +31,151 @@ class Exhausted(Exception):
 
 
 class Searcher:
-    """The study of one run. ``ask`` gives a trial number and a point, ``tell`` ends one."""
+    """The search of a run. ``ask`` gives a trial's number and point, ``tell`` ends it, ``repeat`` adds a replicate."""
 
-    def __init__(self, space: Space, folder: Path):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space = space
-        path = folder / JOURNAL
-        with contextlib.suppress(FileNotFoundError):
-            # The run's folder is locked, so a lock of the journal is one that a killed process left behind.
-            path.with_name(f"{path.name}.lock").unlink()
-        with contextlib.suppress(FileNotFoundError):
-            drop_torn_line(path)  # Optuna appends to it, and can then read neither
-        self.study = optuna.create_study(
-            study_name=space.spec.name,
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            directions=["maximize" if goal == "max" else "minimize" for _, goal in space.spec.goals()],
-            load_if_exists=True,
-        )
-        with _quiet():
-            self.study.set_metric_names([metric for metric, _ in space.spec.goals()])
+    def __init__(self, space: Space, folder: Path, first: Sequence[tuple[str, Point]] = ()):
+        """``first``: points with their names, to be proposed before the sampler's; they may lack fields.
+
+        A grid has its own order.
+        """
+        self.space, self.sampler = space, space.spec.searcher.sampler
+        self.metrics = space.spec.objective_names()
+        self._run = RunStudy(space, folder)
+        self.study = self._run.study
+        self._first_of_all = () if self.sampler == "grid" else first
+        self._grid = space.grid() if _is_finite(space) else iter(())
+        if self.sampler == "qmc":
+            self._sobol = Sobol(len(space.spec.search), seed_of(space.spec.seed, 0))
+        self._take_stock()
 
     def ask(self) -> tuple[int, Point]:
-        """The next point that meets the constraints. Raises Exhausted at the end of a grid."""
-        if self.space.spec.searcher.sampler == "grid":
-            return self._ask_grid()
-        for _ in range(_MAX_REJECTED):
-            self.study.sampler = self._sampler(len(self._asked()))
-            trial = self.study.ask()
-            point = self._suggest(trial)
-            if self.space.allows(point):
-                return trial.number, point
-            trial.set_user_attr("status", "violates a constraint")
-            self.study.tell(trial, state=TrialState.FAIL)
-        raise Exhausted(f"{_MAX_REJECTED} points in a row violate the constraints")
-
-    def tell(self, number: int, values: list[float] | None, error: str | None = None) -> None:
-        """End trial ``number``: COMPLETE with ``values``, or FAIL where there are none."""
-        trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id
-        if error:
-            self.study._storage.set_trial_user_attr(trial_id, "error", error)
-        if values is None:
-            self.study.tell(number, state=TrialState.FAIL)
+        """A point that meets the constraints and that no trial had before. Raises Exhausted where there is none."""
+        name, fixed = self._next_first()
+        for _ in range(_TRIES):
+            number, point = self._propose(name, fixed)
+            identity = _identity(self.space, point)
+            if not self.space.allows(point):
+                self._run.set_attribute(number, "status", VIOLATES)
+                self.study.tell(number, state=TrialState.FAIL)
+            elif identity in self._known:
+                self._run.end_duplicate(number, self._known[identity])
+                name, fixed = self._next_first()
+            else:
+                break
         else:
-            self.study.tell(number, values)
+            number, point = self._propose("", self._unknown_point())
+            identity = _identity(self.space, point)
+        self._known[identity] = number
+        return number, point
+
+    def tell(self, number: int, values: list[float] | None, error: str | None = None, status: str = "finished") -> None:
+        """Trial ``number`` has ended: ``finished`` with ``values``, ``stopped`` early, or failed with ``error``."""
+        self._run.end(number, values, error, status)
+
+    def repeat(self, number: int, seed: int) -> int:
+        """A trial of the study with the point of trial ``number``, to be run with another seed; its number."""
+        return self._run.repeat(number, seed)
 
     def reconcile(self, ledger: Ledger) -> None:
-        """Bring the study in line with the ledger: a kill can fall between the two."""
-        metrics = [metric for metric, _ in self.space.spec.goals()]
-        for frozen in self.study.get_trials(deepcopy=True, states=(TrialState.RUNNING, TrialState.WAITING)):
+        """Bring the study in line with the ledger: a kill can fall between them, a power cut take the study's end."""
+        for number in range(len(self.study.get_trials(deepcopy=False)), max(ledger.trials, default=-1) + 1):
+            trial = ledger.trials.get(number)
+            attributes: dict[str, Any] = {}
+            if trial is not None and trial.replicate_of is not None:
+                attributes = {"replicate_of": trial.replicate_of, "seed": trial.spec["seed"]}
+            self._run.add(trial.params if trial else {}, attributes)
+        self._run.take_stock()
+        for frozen in self.study.get_trials(deepcopy=False):
             trial = ledger.trials.get(frozen.number)
-            if trial is None:  # asked for, and killed before it was written down
-                self.study._storage.set_trial_user_attr(frozen._trial_id, "error", NEVER_STARTED)
-                self.study._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)  # tell wants it running
-            elif trial.status != "running":
-                self.tell(frozen.number, objective_values(trial, metrics), trial.error)
+            if trial is None and not frozen.state.is_finished():
+                self._run.end_never_started(frozen.number)
+            elif trial is not None and frozen.state in (TrialState.RUNNING, TrialState.PRUNED):
+                self._reconcile_trial(frozen, trial)
+        self._take_stock(ledger)
 
-    def _asked(self) -> list[FrozenTrial]:
-        """The trials so far, less those that were never started: their points are asked for again."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.user_attrs.get("error") != NEVER_STARTED]
+    def _reconcile_trial(self, frozen: FrozenTrial, trial: Trial) -> None:
+        if frozen.state == TrialState.RUNNING:
+            self._run.set_missing_params(trial.number, trial.params)
+        if trial.status != "running":
+            self.tell(trial.number, objective_values(trial, self.metrics), trial.error, trial.status)
 
-    def _ask_grid(self) -> tuple[int, Point]:
-        started = [trial.user_attrs.get("point") for trial in self._asked()]
-        point = next((point for point in self.space.grid() if point not in started), None)
-        if point is None:
-            raise Exhausted("every point of the grid has been run")
-        self.study.enqueue_trial({self._name(path): value for path, value in point.items()})
-        trial = self.study.ask()
-        trial.set_user_attr("point", point)
-        return trial.number, self._suggest(trial)
+    def _take_stock(self, ledger: Ledger | None = None) -> None:
+        """Go through the study once; from here on each ``ask`` keeps count of what it adds."""
+        trials = ledger.trials if ledger else {}
+        started = self._run.take_stock()
+        proposals = [trial for trial in started if "replicate_of" not in trial.user_attrs]
+        self._asked = len(proposals)
+        names = {trial.user_attrs.get("warm_start") for trial in proposals}
+        self._first = [(name, point) for name, point in self._first_of_all if name not in names]
+        self._known: dict[str, int] = {}  # which trial has a point
+        for trial in started:
+            if not {"status", "duplicate_of"} & set(trial.user_attrs):
+                self._known.setdefault(self._identity_of(trial, trials.get(trial.number)), trial.number)
+
+    def _identity_of(self, frozen: FrozenTrial, trial: Trial | None) -> str:
+        if trial and trial.digest:
+            return f"{trial.digest} {trial.spec['seed']}"
+        seed = {"seed": frozen.user_attrs["seed"]} if "replicate_of" in frozen.user_attrs else {}
+        return _identity(self.space, self._run.parameters.to_point(frozen.params) | seed)
+
+    def _next_first(self) -> tuple[str, Point]:
+        """What is to be proposed first, once; then nothing is fixed."""
+        return self._first.pop(0) if self._first else ("", {})
+
+    def _propose(self, name: str, fixed: Mapping[str, Any]) -> tuple[int, Point]:
+        """A trial of the study with the sampler's next point; fields in ``fixed`` have their values from there."""
+        asked, self._asked = self._asked, self._asked + 1
+        attributes = {"warm_start": name} if name else {}
+        if self.sampler in ("grid", "qmc"):
+            point = self._sobol_point(asked, fixed) if self.sampler == "qmc" else self._next_of_grid()
+            return self._run.add(point, attributes), point
+        with quiet():
+            self._run.proposals.sampler = optuna_sampler(self.space.spec.searcher, seed_of(self.space.spec.seed, asked))
+            trial = self._run.proposals.new_trial(self._run.parameters.to_study(fixed), attributes)
+            return trial.number, self._suggest(trial)
 
     def _suggest(self, trial: optuna.Trial) -> Point:
         """Define-by-run: conditional fields are suggested only where they are active."""
         point: Point = {}
-        for path in self.space.order():
-            if self.space.active(path, point):
-                value = trial._suggest(self._name(path), self._distribution(path))
-                point[path] = self._unscale(path, value)
+        for one in self._run.parameters.all:
+            if self.space.active(one.path, point):
+                point[one.path] = one.to_point(trial._suggest(one.name, one.distribution))
         return point
 
-    def _name(self, path: str) -> str:
-        """Parameter name in the study. A log1m range is searched, and shown there, as -log(1 - x)."""
-        distribution = self.space.spec.search[path]
-        is_log1m = isinstance(distribution, FloatRange) and distribution.scale == "log1m"
-        return f"-log(1-{path})" if is_log1m else path
+    def _sobol_point(self, index: int, fixed: Mapping[str, Any]) -> Point:
+        """A coordinate for every searched field; those of fields that are not active go unused."""
+        point: Point = {}
+        for one, coordinate in zip(self._run.parameters.all, self._sobol.at(index), strict=True):
+            if self.space.active(one.path, point):
+                point[one.path] = fixed.get(one.path, one.searched.at(coordinate))
+        return point
 
-    def _distribution(self, path: str) -> BaseDistribution:
-        distribution = self.space.spec.search[path]
-        if isinstance(distribution, FloatRange):
-            low, high = distribution.float_
-            if distribution.scale == "log1m":
-                return FloatDistribution(scaled(low, "log1m"), scaled(high, "log1m"))
-            return FloatDistribution(low, high, log=distribution.scale == "log")
-        if isinstance(distribution, IntRange):
-            values = distribution.values()
-            return IntDistribution(values[0], values[-1], step=distribution.step)
-        return CategoricalDistribution(distribution.choice)
+    def _next_of_grid(self) -> Point:
+        for point in self._grid:
+            if _identity(self.space, point) not in self._known:
+                return point
+        raise Exhausted("every point of the space has been run")
 
-    def _unscale(self, path: str, value: Any) -> Any:
-        distribution = self.space.spec.search[path]
-        if isinstance(distribution, FloatRange) and distribution.scale == "log1m":
-            return distribution.clamp(unscaled(value, "log1m"))
-        return value
-
-    def _sampler(self, asked: int) -> optuna.samplers.BaseSampler:
-        """A sampler whose randomness is a function of (seed, trials asked so far): it needs no state to resume."""
-        spec, digest = self.space.spec.searcher, hashlib.sha256(f"{self.space.spec.seed}:{asked}".encode()).digest()
-        seed = int.from_bytes(digest[:4], "big")
-        with _quiet():
-            if spec.sampler == "tpe":
-                return optuna.samplers.TPESampler(
-                    seed=seed,
-                    n_startup_trials=spec.startup_trials or 10,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                )
-            if spec.sampler == "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed, population_size=spec.population or 50)
-            return optuna.samplers.RandomSampler(seed=seed)
+    def _unknown_point(self) -> Point:
+        """A random point that meets the constraints and no trial has; the next of the grid where draws find none."""
+        rng = random.Random(seed_of(self.space.spec.seed, self._asked))
+        for _ in range(_DRAWS):
+            point = self.space.draw(rng)
+            if self.space.allows(point) and _identity(self.space, point) not in self._known:
+                return point
+        if _is_finite(self.space):
+            return self._next_of_grid()
+        raise Exhausted(f"{_DRAWS:,} random points violate the constraints or were run before")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's notes that a function is experimental; the constraints file pins what was tested."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+def _is_finite(space: Space) -> bool:
+    return not any(isinstance(distribution, FloatRange) for distribution in space.spec.search.values())
+
+
+def _identity(space: Space, point: Mapping[str, Any]) -> str:
+    """What two points share that are the same trial: digest and seed; the point itself where it is no valid trial."""
+    try:
+        trial = space.trial_for(point)
+    except ValidationError:
+        return str(sorted(point.items()))
+    return f"{trial.digest()} {trial.seed}"

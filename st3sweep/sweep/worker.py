@@ -11,10 +11,11 @@ from ray import train
 
 from st3sweep import data
 from st3sweep.data import DataError
-from st3sweep.errors import UserError
+from st3sweep.errors import NO_SPACE, UserError
 from st3sweep.recipes import resolve
 from st3sweep.spec import DataSpec
 from st3sweep.training.loop import Diverged, fit
+from st3sweep.training.process_state import ProcessState
 from st3sweep.training.world import World
 
 _splits: dict[str, data.Splits] = {}  # of the last data that was asked for: the next trial's is mostly the same
@@ -27,10 +28,14 @@ def worker_loop(config: dict[str, Any]) -> None:
     device = train.torch.get_device() if config["gpu"] else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
     mailbox = config["mailbox"]
+    group, actor = ray.util.get_current_placement_group(), ray.get_runtime_context().current_actor
+    ray.get(mailbox.enter.remote(world.rank, actor, group.id.hex() if group else None))
+    clean = ProcessState.capture()
     finished = 0
     # Each rank waits at the mailbox, which has no time limit; what rank 0 took is what all of them train.
     while taken := world.from_main(ray.get(mailbox.take.remote(world.rank, finished))):
         finished, job = taken
+        clean.restore()
         _run(job, finished, world, mailbox)
 
 
@@ -46,7 +51,9 @@ def _run(job: dict[str, Any], number: int, world: World, mailbox: Any) -> None:
     except (Diverged, DataError, UserError) as error:  # every rank comes to the same conclusion at the same point
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:
-        ray.get(mailbox.report.remote(number, {"status": "failed", "error": _one_line(error)}))
+        no_space = isinstance(error, OSError) and error.errno in NO_SPACE
+        status = "interrupted" if no_space else "failed"  # a full disk is not the trial's fault
+        ray.get(mailbox.report.remote(number, {"status": status, "error": _one_line(error)}))
         if world.size > 1 or (world.device.type == "cuda" and not isinstance(error, torch.OutOfMemoryError)):
             raise  # other ranks wait in a collective, or the device is in an unknown state: start the group anew
 

@@ -63,6 +63,9 @@ def fit(
         state.restore(saved, spec, world.rank)
         for record in state.history:
             report(record)
+    else:
+        layers, _ = measure(state.weights, state.method, None)
+        state.gflops = cost.gflops(state.costs, [layer.density for layer in layers])
     # A refused file is overwritten: kept, it would take the place of the whole one before it.
     saver = _Saver(folder, world, checkpoint_seconds, input_of(splits), keep_previous=not refused)
     total_epochs = spec.train.epochs + spec.train.finetune_epochs
@@ -74,7 +77,8 @@ def fit(
             saver.save_best(state)
         saver.save(state)
         if world.from_main(report(record)) and state.epoch < total_epochs:
-            return {"status": "stopped", "epochs": state.epoch, "wall_seconds": state.seconds}
+            spent = {"training_gflops": state.training_gflops, "wall_seconds": state.seconds}
+            return {"status": "stopped", "epochs": state.epoch, **spent}
     return _result(state, spec, world, splits, saver)
 
 
@@ -137,17 +141,22 @@ def _epoch(
     train_loss = float(state.loss_sum) / state.steps_per_epoch
     if not math.isfinite(train_loss):
         raise Diverged(f"the training loss is {train_loss} in epoch {state.epoch + 1}")
+    if state.epoch + 1 == spec.train.epochs:
+        state.method.finish(lambda: _evaluate(state, spec, world, splits, splits.train)[0])
     val_loss, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
     layers, state.masks = measure(state.weights, state.method, state.masks)
-    network = whole(layers)
+    network, densities = whole(layers), [layer.density for layer in layers]
     state.epoch, state.step = state.epoch + 1, 0
     state.tick()
-    record = {
+    progress = min(1.0, state.epoch / spec.train.epochs)
+    record: EpochRecord = {
         "epoch": state.epoch,
-        "progress": min(1.0, state.epoch / spec.train.epochs),
+        "progress": progress,
+        "ramp_progress": spec.ramp_progress(progress),
         "ratio": state.method.ratio,
         "sparsity": 1.0 - network.density,
-        "gflops": cost.gflops(state.costs, [layer.density for layer in layers]),
+        "gflops": cost.gflops(state.costs, densities),
+        "gflops_final": cost.gflops(state.costs, state.method.projected_densities(state.weights) or densities),
         "lr": lr,
         "weight_decay": decay,
         "train_loss": train_loss,
@@ -159,6 +168,7 @@ def _epoch(
         "mismatch": network.mismatch,
         "seconds": state.epoch_seconds,
     }
+    state.charge(record["gflops"], spec.train.epochs, spec.train.batch_size)
     state.seconds, state.epoch_seconds = state.seconds + state.epoch_seconds, 0.0
     state.history.append(record)
     return record, layers
@@ -174,10 +184,11 @@ def _train_epoch(
     for x, y in _train_batches(spec, world, splits, state.epoch, state.step):
         step = state.epoch * state.steps_per_epoch + state.step
         lr = learning_rate(spec, step, total_steps)
-        decay = weight_decay(spec, step, total_steps, state.method.ramp_progress)
+        decay = weight_decay(spec, step, total_steps, state.method.share_of_target)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.optimizer.param_groups[0]["weight_decay"] = decay
+        state.passes += state.method.samples
         loss, _norm = optimisation_step(
             state.model,
             state.weights,
@@ -264,6 +275,7 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, sa
         "gflops_dense": cost.gflops(state.costs),
         "best_epoch": record["epoch"],
         "epochs": state.epoch,
+        "training_gflops": state.training_gflops,
         "wall_seconds": state.seconds + time.perf_counter() - started,
         "layers": state.best["layers"],
     }

@@ -39,9 +39,12 @@ class State:
     steps_per_epoch: int
     loss_sum: Tensor  # 0-d: of the steps of the epoch that are done
     step: int = 0  # steps of the epoch that are done
+    passes: int = 0  # forward and backward, in these steps
     epoch: int = 0  # epochs completed
     seconds: float = 0.0  # of all epochs, the unfinished one apart
     epoch_seconds: float = 0.0  # of the unfinished one
+    gflops: float = 0.0  # of one image, as the last epoch left the network, or before the first
+    training_gflops: float = 0.0  # of all epochs, the unfinished one apart
     history: list[EpochRecord] = field(default_factory=list)
     masks: list[Tensor] | None = None  # as the last epoch left them
     best: dict[str, Any] | None = None  # record and layers of the best epoch at the target sparsity
@@ -53,6 +56,16 @@ class State:
         self.epoch_seconds += now - self.ticked
         self.ticked = now
 
+    def charge(self, gflops: float, epochs: int, batch_size: int) -> None:
+        """Add what the passes of an epoch cost, at the mean of the network's ``gflops`` before it and after.
+
+        ``epochs`` are those of the training, fine-tuning apart.
+        """
+        dense, share = cost.gflops(self.costs), self.method.dense_gradients(epochs * self.steps_per_epoch)
+        of_image = dense if self.method.dense_passes else (self.gflops + gflops) / 2
+        self.training_gflops += cost.training_gflops([of_image], dense, self.passes * batch_size, share)
+        self.gflops, self.passes = gflops, 0
+
     def to_checkpoint(self, world: World) -> dict[str, Any]:
         """On all ranks together; only rank 0 has them all, and writes them."""
         self.tick()
@@ -62,9 +75,12 @@ class State:
             "method": self.method.state_dict(),
             "ranks": world.gather(self._of_this_rank()) if self.step else [],
             "step": self.step,
+            "passes": self.passes,
             "epoch": self.epoch,
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
+            "gflops": self.gflops,
+            "training_gflops": self.training_gflops,
             "history": self.history,
             "masks": None if self.masks is None else [_packed(mask) for mask in self.masks],
             "best": self.best,
@@ -84,8 +100,9 @@ class State:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.method = restore_method(spec, self.weights, cost.uses_per_weight(self.costs), saved["method"])
-        self.step, self.epoch = saved["step"], saved["epoch"]
+        self.step, self.passes, self.epoch = saved["step"], saved["passes"], saved["epoch"]
         self.seconds, self.epoch_seconds = saved["seconds"], saved["epoch_seconds"]
+        self.gflops, self.training_gflops = saved["gflops"], saved["training_gflops"]
         self.history, self.best = saved["history"], saved["best"]
         if saved["masks"] is not None:
             self.masks = [_unpacked(bits, weight) for bits, weight in zip(saved["masks"], self.weights, strict=True)]

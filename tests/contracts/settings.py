@@ -12,3 +12,23 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("st3-family", {"method": "st3", "target": 0.8, "criterion": "family", "shape_power": 0.5, "mac_power": 0.5}),
     ("dense", {"method": "dense"}),
 ]
+
+# Weights by which the zeros of the small net may miss the target, by method; 1 where none is said.
+ZEROS_OFF: dict[str, int] = {}
+
+# What prunes nothing, by method; a target of 0 where none is said.
+UNPRUNED: dict[str, dict[str, float]] = {}
+
+# Methods that set no sparsity: it is the outcome of training.
+OUTCOME: set[str] = set()
+
+# Methods whose sparsity rises along a ramp, so that its end can be projected. Of the others the present densities are
+# the final ones, but for those of ``OUTCOME``: they have no final ratio, and what they come to cannot be told before.
+RAMPED = {"st3"}
+
+# Methods whose last mask is drawn: a projection tells what it holds in expectation, to within ``ZEROS_OFF``.
+DRAWN: set[str] = set()
+
+# Interruptions of a training whose images can be fetched three times in a row; as many as the steps need where none are
+# said.
+INTERRUPTIONS: dict[str, int] = {}

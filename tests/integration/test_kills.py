@@ -46,12 +46,14 @@ def test_killed_at_random_moments(
         model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3},
         train={"epochs": 4 * kills, "batch_size": 16, "finetune_epochs": 2},
     )
+    began = time.monotonic()
     whole = fit(spec, World(), lambda _: False, tmp_path / "whole", digits)
+    epoch_seconds = (time.monotonic() - began) / (4 * kills + 2)
     parts = tmp_path / "parts"
     parts.mkdir()
     (parts / "spec.json").write_text(spec.model_dump_json())
     seed = random.randrange(2**32)
-    within = kill_while_it_trains(parts, kills, random.Random(seed))
+    within = kill_while_it_trains(parts, kills, random.Random(seed), epoch_seconds)
     assert within > 0, f"seed {seed}: no kill found a checkpoint within an epoch"
     assert train(parts).wait() == 0
     assert timeless(json.loads((parts / "result.json").read_text())) == timeless(whole), f"seed {seed}"
@@ -64,8 +66,8 @@ def train(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", TRAIN, str(folder)], stdout=subprocess.PIPE, text=True)
 
 
-def kill_while_it_trains(folder: Path, kills: int, rng: random.Random) -> int:
-    """Kill ``kills`` runs, each some epochs on and then at any moment; how many of them left half an epoch behind."""
+def kill_while_it_trains(folder: Path, kills: int, rng: random.Random, epoch_seconds: float) -> int:
+    """Kill ``kills`` runs, each an epoch on and then at any moment; how many of them left half an epoch behind."""
     within = 0
     for _ in range(kills):
         running = train(folder)
@@ -74,7 +76,7 @@ def kill_while_it_trains(folder: Path, kills: int, rng: random.Random) -> int:
         for line in running.stdout:  # resumed epochs are reported again
             if int(line) > before:
                 break
-        time.sleep(rng.uniform(0.0, 1.0))
+        time.sleep(rng.uniform(0.0, 2.0) * epoch_seconds)  # so that the epochs last for all kills on any machine
         assert running.poll() is None, "it came to its end before it was killed: give it more epochs"
         os.kill(running.pid, signal.SIGKILL)
         running.wait()

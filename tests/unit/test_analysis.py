@@ -76,8 +76,15 @@ def test_front_rows(trials: pd.DataFrame) -> None:
 
 
 def test_a_trial_that_did_not_finish_neither_dominates_nor_counts(trials: pd.DataFrame) -> None:
-    ghost = trials.iloc[[0]].assign(trial=9, status="running", val_top1=100.0, gflops=1e-9)
-    both = pd.concat([trials, ghost])  # index 0 twice: rows must be told apart by position
+    ghosts = [
+        trials.iloc[[0]].assign(**ghost, val_top1=100.0, gflops=1e-9)  # type: ignore[arg-type]
+        for ghost in (
+            {"trial": 9, "status": "running"},
+            {"trial": 10, "status": "stopped"},
+            {"trial": 11, "replicate_of": 0},
+        )
+    ]
+    both = pd.concat([trials, *ghosts])  # index 0 twice: rows must be told apart by position
     marked = frontier.mark_front(both)
     assert marked["on_front"].dtype == bool
     assert sorted(marked.loc[marked["on_front"].to_numpy(), "trial"]) == sorted(FRONT)
@@ -318,6 +325,19 @@ def test_ramp_figure(run: Path, trials: pd.DataFrame) -> None:
     assert bar.get_ylabel() == "target sparsity (%)"
 
 
+def test_stopped_trials_are_counted_and_crossed_out(run: Path, trials: pd.DataFrame) -> None:
+    stopped = {"status": "stopped", "val_top1": np.nan, "test_top1": np.nan, "gflops": np.nan}
+    trials = trials.assign(**{name: trials[name].mask(trials["trial"] == 2, value) for name, value in stopped.items()})
+    accuracy, _, _ = plots.plot_ramp(tables.load_epochs(run).query("trial != 2 or epoch <= 2"), trials).axes
+    (cross,) = accuracy.collections
+    assert np.asarray(cross.get_offsets()).tolist() == [[2, 94]]
+    assert len(accuracy.lines) == 6
+    figure = plots.plot_front(trials)
+    assert figure.get_suptitle() == "digits_cnn on digits: 5 of 7 trials finished, 1 stopped early"
+    np.testing.assert_allclose(points_of(figure.axes[0], "front"), [(0.1, 92), (0.8, 98), (1.6, 99)])
+    assert [line.split()[0] for line in tables.front_table(trials).splitlines()[1:]] == ["3", "1", "0"]
+
+
 def test_layers_figure(tmp_path: Path, run: Path) -> None:
     runs = (run, fabricate(tmp_path / "other"))
     chosen = frontier.front(tables.load_trials(run))
@@ -355,7 +375,7 @@ def test_a_method_looks_the_same_everywhere() -> None:
 def test_layers_of_imports() -> None:
     code = "import sys, analysis.{0}; print(*{{{1}}} & set(sys.modules))"
     pyplot = "'torch', 'ray', 'matplotlib.pyplot'"
-    for module, forbidden in (("tables", pyplot), ("frontier", pyplot), ("plots", "'torch', 'ray'")):
+    for module, forbidden in (("tables", pyplot), ("frontier", pyplot), ("seeds", pyplot), ("plots", "'torch', 'ray'")):
         line = [sys.executable, "-c", code.format(module, forbidden)]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "", module

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from st3sweep.cost import gflops, layer_costs
+from st3sweep.cost import gflops, layer_costs, training_gflops
 from st3sweep.models.cifar_resnet import CifarResNet
 from st3sweep.models.mobilenet_v1 import MobileNetV1
 from st3sweep.models.resnet50 import ResNet50
@@ -93,3 +93,12 @@ def test_counting_does_not_import_what_takes_seconds() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_cost_of_training_by_hand() -> None:
+    """Two epochs of 10 images, of a network that costs 4 dense, then 4 and 1: a step is three times the network."""
+    assert training_gflops([4.0, 1.0], 4.0, 10, 0.0) == 150.0  # 3 * 4 + 3 * 1
+    assert training_gflops([4.0, 1.0], 4.0, 10, 1.0) == 180.0  # the gradient of all weights costs 4 in both
+    assert training_gflops([4.0, 1.0], 4.0, 10, 0.5) == 165.0
+    with pytest.raises(ValueError, match=r"dense_gradients must be in \[0, 1\], got 1.5"):
+        training_gflops([1.0], 4.0, 10, 1.5)

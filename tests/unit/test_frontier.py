@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from st3sweep.frontier import Goal, hypervolume, pareto_mask
+from st3sweep.frontier import Goal, hypervolume, pareto_layers, pareto_mask
 
 Points = NDArray[np.float64]
 ACCURACY_COST: tuple[Goal, Goal] = ("max", "min")
@@ -168,6 +168,24 @@ def test_only_the_front_makes_the_hypervolume(case: tuple[Points, list[Goal]]) -
     whole = hypervolume(points, goals, reference)
     assert whole == pytest.approx(hypervolume(points[pareto_mask(points, goals)], goals, reference))
     assert all(hypervolume(points[:n], goals, reference) <= whole * (1 + 1e-12) for n in range(len(points)))
+
+
+def test_layers_by_hand() -> None:
+    points = [(70, 1.0), (60, 0.5), (69, 1.0), (60, 0.5), (nan, 0.1), (68, 1.0), (60, 0.6), (65, 2.0)]
+    assert pareto_layers(points, ACCURACY_COST).tolist() == [0, 0, 1, 0, -1, 2, 1, 3]
+    assert pareto_layers([], ACCURACY_COST).shape == (0,)
+    with pytest.raises(ValueError, match="2 objectives, but got 3"):
+        pareto_layers([(1, 1, 1)], ("max", "min", "min"))
+
+
+@given(cases(columns=2))
+def test_each_layer_is_the_front_of_what_the_layers_before_leave(case: tuple[Points, list[Goal]]) -> None:
+    points, goals = case
+    layers = pareto_layers(points, goals)
+    assert (layers == -1).tolist() == np.isnan(points).any(axis=1).tolist()
+    for layer in range(layers.max(initial=0) + 1):
+        left = np.where((layers >= layer)[:, None], points, nan)
+        np.testing.assert_array_equal(layers == layer, pareto_mask(left, goals))
 
 
 @pytest.mark.parametrize("m", [2, 3])

@@ -20,6 +20,7 @@ LAYERS: dict[str, tuple[list[str], set[str]]] = {
             *(f"st3sweep.{name}" for name in ("spec", "space", "loading", "results", "frontier", "schedules")),
             *("st3sweep.recipes", "st3sweep.plan", "st3sweep.data", "st3sweep.cli", "st3sweep.networks"),
             *("st3sweep.sweep", "st3sweep.sweep.ledger", "st3sweep.sweep.mailbox"),
+            *("st3sweep.sweep.schedulers", "st3sweep.sweep.replay", "st3sweep.scheduling"),
         ],
         set(),
     ),

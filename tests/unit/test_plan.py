@@ -41,7 +41,8 @@ def facts(plan: str) -> dict[str, str]:
     return dict(line.split(maxsplit=1) for line in head.splitlines())
 
 
-def test_quickstart(dry_run: DryRun):
+def test_quickstart(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
     # What may be tuned is set here, so that the numbers below can be written by hand.
     tuned = ["model.depth=8", "model.width=8", "data.image_size=16", "train.epochs=20"]
     tuned.append("search.sparsity.target={choice: [0.5, 0.7, 0.98]}")
@@ -56,9 +57,20 @@ def test_quickstart(dry_run: DryRun):
         "objectives": "val_top1 max, gflops min",
         "sampler": "grid; seed 0",
         "trials": "6, the whole grid; 20 epochs each",
-        "resources": "1 CPU a trial; as many slots as the cluster holds",
+        "resources": "1 CPU a trial; 6 at a time on this machine's 6 CPUs",
     }
     assert "\nsearched\n  sparsity.criterion  l1, sigma\n  sparsity.target     0.5, 0.7, 0.98\n" in plan
+
+
+def test_a_scheduler(dry_run: DryRun):
+    assert "scheduler" not in facts(dry_run("quickstart.yaml")[0])
+    plan, _ = dry_run("quickstart.yaml", "--set", "scheduler={name: residual, min_trials: 5, rungs: [0.5, 1]}")
+    rungs = "0.5, 1 of the ramp, then every 0.1 of training"
+    said = f"residual: the best 1/2 go on at {rungs}; where 5 trials or more have been"
+    assert facts(plan)["scheduler"] == said
+    plan, _ = dry_run("quickstart.yaml", "--set", "scheduler.name=asha", "--set", "scheduler.reduction_factor=3")
+    said = "asha: the best 1/3 go on at 0.25, 0.6 of training; where 8 trials or more have been"
+    assert facts(plan)["scheduler"] == said
 
 
 def test_cifar10_resnet20_without_its_data(dry_run: DryRun, tmp_path: Path):
@@ -71,12 +83,14 @@ def test_cifar10_resnet20_without_its_data(dry_run: DryRun, tmp_path: Path):
     assert stderr.strip("\n") + "\n" == f"not ready to run: {SPACES}/{said}"
 
 
-def test_mobilenet_without_its_data(dry_run: DryRun, tmp_path: Path):
+def test_mobilenet_without_its_data(dry_run: DryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
     plan, stderr = dry_run("mobilenet.yaml")
     network = "mobilenet_v1: 4,209,088 prunable weights; dense, at 224 pixels: 568,740,352 multiply-accumulates"
     assert facts(plan)["network"].startswith(network)
     assert facts(plan)["trials"] == "96; 100 epochs each"
-    assert facts(plan)["resources"] == "12 CPUs and 1 GPU a trial; as many slots as the cluster holds"
+    many = "as many at a time as a cluster holds; not one fits on this machine's 6 CPUs and 0 GPUs"
+    assert facts(plan)["resources"] == f"12 CPUs and 1 GPU a trial; {many}"
     lines = re.sub(r"\n {8,}", " ", plan.partition("\n\nsearched\n")[2].partition("\n\n")[0]).splitlines()
     searched = dict(line.split(maxsplit=1) for line in lines)
     assert list(searched) == list(load_space(SPACES / "mobilenet.yaml").spec.search)
@@ -89,7 +103,7 @@ def test_mobilenet_without_its_data(dry_run: DryRun, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["quickstart.yaml", "cifar10_resnet20.yaml", "mobilenet.yaml"])
 def test_lines_are_short_and_columns_aligned(name: str):
-    plan = plan_text(load_space(SPACES / name), None, "2 slots")
+    plan = plan_text(load_space(SPACES / name), None)
     lines = plan.splitlines()
     assert max(map(len, lines)) <= 120
     head = lines[: lines.index("searched") - 1]
@@ -133,8 +147,20 @@ def test_searched_networks_and_lengths_are_all_said(tmp_path: Path):
     text = RIGHT.replace("depth: 8, ", "").replace("    epochs: 20\n", "")
     text = text.replace("search:\n", "search:\n  model.depth: {choice: [8, 14]}\n  train.epochs: {int: [10, 30]}\n")
     (tmp_path / "space.yaml").write_text(text.replace("workers: 1", "workers: 2"))
-    plan = plan_text(load_space(tmp_path / "space.yaml"), None, "2 slots")
+    plan = plan_text(load_space(tmp_path / "space.yaml"), None)
     assert "network     resnet8_w8\n" in plan
     assert "network     resnet14_w8\n" in plan
     assert "trials      8; 10 to 30 epochs each\n" in plan
-    assert "resources   2 workers a trial, 1 CPU each; 2 slots\n" in plan
+    assert "resources   2 workers a trial, 1 CPU each; " in plan
+
+
+def test_a_budget_and_replicates_are_said(tmp_path: Path):
+    text = RIGHT.replace("budget: {trials: 8}", "budget: {wall: 72h, money: 50, price_per_device_hour: 0.5}")
+    (tmp_path / "space.yaml").write_text(f"{text}replicates: {{seeds: 4, near: 0.5}}\n")
+    plan = facts(plan_text(load_space(tmp_path / "space.yaml"), None))
+    assert plan["trials"] == "as many as the budget allows; 20 epochs each"
+    assert (
+        plan["budget"]
+        == "at most 72h of wall time, 50 in money at 0.5 an hour of a CPU; 25% of it is kept for replicates"
+    )
+    assert plan["replicates"] == ("4 seeds, the first included, for trials on the front or at most 0.5 points below it")

@@ -13,7 +13,7 @@ from st3sweep.spec import TrialSpec
 from st3sweep.sweep.ledger import Trial
 from st3sweep.sweep.progress import Progress, format_flops
 
-RECORD = {"epoch": 2, "sparsity": 0.4321, "val_top1": 91.234, "gflops": 0.000451}
+RECORD = {"epoch": 2, "sparsity": 0.4321, "val_top1": 91.234, "gflops": 0.000451, "seconds": 1.5}
 
 
 def a_trial(spec: TrialSpec, number: int, **changes: Any) -> Trial:
@@ -46,15 +46,75 @@ def test_the_table_shows_running_trials_with_their_sparsity_now_and_at_the_end(
     tiny_trial: Callable[..., TrialSpec],
 ) -> None:
     stream = io.StringIO()
-    console = Console(file=stream, width=120, force_terminal=True)
+    console = Console(file=stream, width=80, force_terminal=True)
     with Progress(3, console) as progress:
         failed = a_trial(tiny_trial(), 0, status="failed", error="out of memory")
         progress.done(failed)
         running = a_trial(tiny_trial(), 1, epochs={1: RECORD, 2: RECORD})
         progress.started(running)
-        progress.epoch(running, RECORD)
-        console.print(progress._table())
+        progress.epoch(running, RECORD, rung=1)
+        console.print(progress.table())
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     assert "1 of 3 trials done, 1 failed" in text
     assert re.search(r"trial +0 +failed: out of memory", text)
-    assert re.search(r"trial +1 +ST-3 +43\.2 → +80\.0 % +epoch 2/3 +91\.23 % +0\.451 MFLOPs", text)
+    assert re.search(r"\n +1 +ST-3 +43\.2 → 80\.0 % +2/3 +91\.23 % +0\.451 MFLOPs +1 +1\.5 +0:01", text)
+
+
+def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSpec], monkeypatch: Any) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    progress = Progress(4, Console(file=stream, width=80))
+    results = [(0, 90.0, 0.002), (1, 80.0, 0.001), (2, 70.0, 0.0015)]  # the last one is dominated by the second
+    for number, top1, gflops in results:
+        result = {"sparsity": 0.8, "val_top1": top1, "gflops": gflops}
+        trial = a_trial(tiny_trial(), number, epochs={1: RECORD, 2: RECORD, 3: RECORD})
+        progress.started(trial)
+        for _ in range(3):
+            progress.epoch(trial, RECORD)
+        trial.status, trial.result = "finished", result
+        progress.done(trial)
+    now[0] += 90.0  # nine epochs took it: 10 seconds each; the last trial has three to come
+    progress.budget({"wall": (90.0, 3600.0), "gpu_hours": (0.5, 2.0), "money": (1.0, None)})
+    assert progress.seconds_left() == 30.0
+    assert progress.head() == (
+        "3 of 4 trials done · 1:30 · 1:30 of 1:00:00 wall time · 0.50 of 2 GPU-hours · about 0:30 left"
+    )
+    progress.console.print(progress.table())
+    front = stream.getvalue().partition("front so far")[2].split("\n")
+    assert [line.split()[:2] for line in front if line.strip()] == [["1", "80.00"], ["0", "90.00"]]
+
+
+def test_a_program_that_goes_on_says_that_workers_start(tiny_trial: Callable[..., TrialSpec]) -> None:
+    result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001, "wall_seconds": 9.06}
+    done = a_trial(tiny_trial(), 0, epochs={1: RECORD}, status="finished", result=result)
+    progress = Progress(2, Console(file=io.StringIO()))
+    progress.resumed([done])
+    assert progress.head() == "1 of 2 trials done · 0:00 · starting workers"
+    running = a_trial(tiny_trial(), 1)
+    progress.started(running)
+    assert progress.head().endswith("starting workers")
+    progress.epoch(running, RECORD)
+    assert "starting workers" not in progress.head()
+    running.status, running.result = "finished", result
+    progress.done(running)
+    assert progress.head() == "2 of 2 trials done · 0:00", "nothing is left"
+    unlimited = Progress(None, Console(file=io.StringIO()))
+    unlimited.started(running)
+    assert unlimited.head() == "0 trials done · 0:00 · starting workers"
+    unlimited.epoch(running, RECORD)
+    assert unlimited.head() == "0 trials done · 0:00"
+
+
+def test_replicates_say_what_they_repeat_and_do_not_count(tiny_trial: Callable[..., TrialSpec]) -> None:
+    stream = io.StringIO()
+    result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001, "wall_seconds": 9.06}
+    searched = a_trial(tiny_trial(), 0, status="finished", result=result)
+    replicate = a_trial(tiny_trial(), 1, status="finished", result=result, replicate_of=0)
+    for total, places in ((1, ["[1/1]", "(as"]), (None, ["[1]", "(as"])):
+        progress = Progress(total, Console(file=stream, width=200))
+        for trial in (searched, replicate):
+            progress.done(trial)
+        assert [line.split()[0] for line in stream.getvalue().splitlines()] == places
+        assert "· 1 replicate done" in progress.head()
+        stream.truncate(stream.seek(0))

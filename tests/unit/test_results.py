@@ -91,7 +91,7 @@ def test_dying_while_writing_leaves_the_old_table(tmp_path: Path, monkeypatch: p
 def test_another_schema_version_is_refused(tmp_path: Path, metadata: dict[str, str] | None, version: str) -> None:
     path = table_path(tmp_path, "trials")
     pq.write_table(pa.table({"trial": [1]}).replace_schema_metadata(metadata), path)
-    with pytest.raises(ResultsError, match=rf"{path}: schema version {version}, but this st3sweep reads 2"):
+    with pytest.raises(ResultsError, match=rf"{path}: schema version {version}, but this st3sweep reads 3"):
         read_table(tmp_path, "trials")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from st3sweep.errors import UserError
-from st3sweep.space import Resources
-from st3sweep.sweep.runner import count_slots, lock
+from st3sweep.resources import Resources, count_slots
+from st3sweep.run_folder import lock
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ from st3sweep.sweep.runner import count_slots, lock
         ({"CPU": 8.0}, {"workers": 2, "cpus_per_worker": 2}, False, 2),
         ({"CPU": 64.0, "GPU": 2.0}, {"gpus_per_worker": 0.25}, False, 8),
         ({"CPU": 64.0, "GPU": 2.0}, {"gpus_per_worker": 1, "workers": 2}, False, 1),
+        ({"CPU": 64.0, "GPU": 2.0}, {"gpus_per_worker": 0.4}, False, 4),  # two on each; a fifth would need both
+        ({"CPU": 64.0, "GPU": 3.0}, {"gpus_per_worker": 0.1}, False, 30),
         ({"CPU": 8.0}, {"slots": 3}, False, 3),
         ({"CPU": 2.0}, {"slots": 3}, False, 2),
         ({"CPU": 2.0}, {"slots": 3, "gpus_per_worker": 1}, True, 3),  # machines come on demand
@@ -39,7 +41,7 @@ def test_what_cannot_fit_is_said() -> None:
 
 def test_a_second_program_on_a_run_is_refused(tmp_path: Path) -> None:
     second = (
-        "from pathlib import Path; import sys; from st3sweep.sweep.runner import lock\n"
+        "from pathlib import Path; import sys; from st3sweep.run_folder import lock\n"
         "try:\n    lock(Path(sys.argv[1])).__enter__()\nexcept Exception as error: print(error)"
     )
     command = [sys.executable, "-c", second, str(tmp_path)]

@@ -11,7 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st3sweep.schedules import cosine, ramp, step_decay, warm_up, weight_decay_by_target, weight_decay_with_sparsity
+from st3sweep.schedules import (
+    cosine,
+    last_update,
+    ramp,
+    step_decay,
+    warm_up,
+    weight_decay_by_target,
+    weight_decay_with_sparsity,
+)
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.spec import TrialSpec
 from st3sweep.training.optim import learning_rate, weight_decay
@@ -56,6 +64,26 @@ def test_ramp_rises_from_0_to_1(start: float, length: float, power: float, a: fl
 def test_ramp_by_hand() -> None:
     assert ramp(0.25, 0, 0.5, 3) == pytest.approx(7 / 8)
     assert ramp(0.25, 0, 0.5, 1) == pytest.approx(1 / 2)
+
+
+def test_progress_of_a_ramp_is_the_part_of_the_target_that_it_asks_for(tiny_trial: TinyTrial) -> None:
+    times = (0.0, 0.1, 0.2, 0.5, 1.0)
+    spec = tiny_trial(train={"epochs": 10}, sparsity={"ramp": {"start": {"epochs": 1}, "end": 0.5, "power": 5}})
+    assert [spec.ramp_progress(time) for time in times] == pytest.approx([0, 0, 1 - 0.75**5, 1, 1])
+    assert tiny_trial(sparsity={"method": "dense"}).ramp_progress(0.5) is None
+
+
+def test_updates_by_hand() -> None:
+    times = [0.0, 0.1, 0.2, 0.3, 0.39, 0.4, 0.55, 0.6, 0.7, 1.0]
+    found = [round(last_update(time, 0.1, 0.7, 0.25), 9) for time in times]
+    assert found == [0.1, 0.1, 0.1, 0.1, 0.35, 0.35, 0.35, 0.6, 0.7, 0.7]
+
+
+@pytest.mark.parametrize(("total", "every"), [(32_000, 100), (97_656, 100), (7, 1), (62_560, 4_000)])
+def test_updates_come_at_the_steps_that_they_are_meant_for(total: int, every: int) -> None:
+    times = [last_update(step / total, 0.0, 1.0, every / total) for step in range(total + 1)]
+    rises = [step for step in range(1, total + 1) if times[step] > times[step - 1]]
+    assert rises == sorted({*range(every, total + 1, every), total})
 
 
 def test_parts_of_the_learning_rate() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from optuna.trial import TrialState
 from st3sweep.loading import load_space
 from st3sweep.space import Point, Space
 from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.search import JOURNAL, Exhausted, Searcher
+from st3sweep.sweep.samplers import Sobol
+from st3sweep.sweep.search import Exhausted, Searcher
+from st3sweep.sweep.study import JOURNAL
 
 MakeSpace = Callable[..., Space]
-SAMPLERS = ["tpe", "nsga2", "random", "grid"]
+SAMPLERS = ["tpe", "nsga2", "random", "qmc", "grid"]
 SPACE: dict[str, Any] = {
     "schema": "st3sweep/v1",
     "name": "study",
@@ -48,12 +51,19 @@ GRID: dict[str, Any] = {
 }
 GRID_POINTS = [("st3", 0.5, 8), ("st3", 0.9, 8), ("st3", 0.5, 14), ("st3", 0.9, 14), ("st3", 0.5, 20)]
 GRID_POINTS += [("dense", None, 8), ("dense", None, 14), ("dense", None, 20)]
+PLAIN: dict[str, Any] = {  # nothing waits for another field, nothing is ruled out
+    **SPACE,
+    "trial": {**SPACE["trial"], "sparsity": {"method": "st3"}},
+    "search": {path: range_ for path, range_ in SPACE["search"].items() if path != "sparsity.method"}
+    | {"sparsity.target": {"float": [0.5, 0.99], "scale": "log1m"}},
+    "constraints": [],
+}
 
 
 @pytest.fixture
 def make_space(tmp_path: Path) -> MakeSpace:
     def make(sampler: str, **changes: Any) -> Space:
-        fields = {**(GRID if sampler == "grid" else SPACE), "searcher": {"sampler": sampler}, **changes}
+        fields = {**{"grid": GRID, "gp": PLAIN}.get(sampler, SPACE), "searcher": {"sampler": sampler}, **changes}
         path = tmp_path / "space.yaml"
         path.write_text(yaml.safe_dump(fields, sort_keys=False))
         return load_space(path)
@@ -66,17 +76,17 @@ def folder(tmp_path: Path, name: str = "run") -> Path:
     return tmp_path / name
 
 
-def told(searcher: Searcher, count: int) -> list[Point]:
+def told(searcher: Searcher, count: int, values_of: Callable[[Point], list[float]] | None = None) -> list[Point]:
     """The next ``count`` points; what becomes of a trial depends on its point alone."""
     points = []
     for _ in range(count):
         number, point = searcher.ask()
-        searcher.tell(number, values_of(point))
+        searcher.tell(number, (values_of or default_values)(point))
         points.append(point)
     return points
 
 
-def values_of(point: Point) -> list[float]:
+def default_values(point: Point) -> list[float]:
     cost = 1 - point.get("sparsity.target", 0.0)
     return [50 + 10 * cost + point["model.depth"] / 10, cost * point["model.depth"]]
 
@@ -103,9 +113,9 @@ def run_on(space: Space, where: Path, budget: int, dies_after: str | None = None
     searcher.reconcile(ledger)
     for trial in ledger.unfinished():
         ledger.add_done(
-            trial.number, "finished", dict(zip(("val_top1", "gflops"), values_of(trial.params), strict=True))
+            trial.number, "finished", dict(zip(("val_top1", "gflops"), default_values(trial.params), strict=True))
         )
-        searcher.tell(trial.number, values_of(trial.params))
+        searcher.tell(trial.number, default_values(trial.params))
     while len(ledger.trials) < budget:
         try:
             number, point = searcher.ask()
@@ -114,7 +124,7 @@ def run_on(space: Space, where: Path, budget: int, dies_after: str | None = None
         did("ask")
         ledger.add_trial(number, point, {}, "", 1)
         did("start")
-        val_top1, gflops = values_of(point)
+        val_top1, gflops = default_values(point)
         ledger.add_done(number, "finished", {"val_top1": val_top1, "gflops": gflops})
         did("done")
         searcher.tell(number, [val_top1, gflops])
@@ -189,6 +199,113 @@ def test_a_point_of_the_grid_that_failed_is_not_run_again(make_space: MakeSpace,
     assert point not in told(searcher, 7)
 
 
+def test_the_gaussian_process_learns_two_objectives(make_space: MakeSpace, tmp_path: Path) -> None:
+    """After a random start it proposes better points than a random search: here, the cheapest are the best."""
+    searcher = {"sampler": "gp", "startup_trials": 6}
+    points, again = (
+        told(Searcher(make_space("gp", searcher=searcher), folder(tmp_path, name)), 16, cheap_is_good) for name in "ab"
+    )
+    others = told(
+        Searcher(make_space("random", **PLAIN | {"searcher": {"sampler": "random"}}), folder(tmp_path, "c")), 16
+    )
+    assert points == again
+    assert points[:6] == others[:6]
+    cost = [sum(cheap_is_good(point)[1] for point in some) for some in (points[6:], others[6:])]
+    assert cost[0] < 0.6 * cost[1]
+
+
+def cheap_is_good(point: Point) -> list[float]:
+    cost = (1 - point["sparsity.target"]) * point["model.depth"]
+    return [100 - cost, cost]
+
+
+def test_a_sobol_sequence_fills_every_range_evenly(make_space: MakeSpace, tmp_path: Path) -> None:
+    """Of 64 points each 16th of a range holds four: a property of the sequence that random points do not have."""
+    space, where = make_space("qmc", **PLAIN | {"searcher": {"sampler": "qmc"}}), folder(tmp_path)
+    points = told(Searcher(space, where), 40) + told(Searcher(space, where), 24)
+    for path, searched in space.spec.search.items():
+        bins = 3 if path == "model.depth" else 16
+        edges = [searched.at(edge / bins) for edge in range(bins)]
+        counts = [sum(point[path] >= edge for point in points) for edge in edges] + [0]
+        in_bins = [more - fewer for more, fewer in pairwise(counts)]
+        assert max(in_bins) - min(in_bins) <= (1 if bins == 3 else 0), path
+
+
+def test_conditional_fields_have_a_place_in_the_sobol_sequence(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space("qmc", constraints=[])
+    points = told(Searcher(space, folder(tmp_path)), 64)
+    sparse = [point["sparsity.target"] for point in points if point["sparsity.method"] == "st3"]
+    assert len(sparse) == 32
+    middle = space.spec.search["sparsity.target"].at(0.5)
+    assert 15 <= sum(target < middle for target in sparse) <= 17
+
+
+def test_a_sobol_sequence_by_index() -> None:
+    sobol, other = Sobol(3, seed=5), Sobol(3, seed=6)
+    points = [sobol.at(index) for index in range(8)]
+    assert [sobol.at(index) for index in (5, 2, 3, 7, 0)] == [points[index] for index in (5, 2, 3, 7, 0)]
+    assert other.at(0) != points[0], "scrambled by its seed"
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_asking_and_telling_do_not_go_through_the_trials_before(
+    sampler: str, make_space: MakeSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = Searcher(make_space(sampler), folder(tmp_path))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the cost of a trial grows with the number of trials")
+
+    monkeypatch.setattr(searcher.study._storage, "get_all_trials", refuse)
+    told(searcher, 8)
+
+
+# -- no trial is run twice --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_point_of_a_finite_space_is_asked_for_once(sampler: str, make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space("grid", searcher={"sampler": sampler})
+    searcher = Searcher(space, folder(tmp_path))
+    assert sorted(map(str, map(as_tuple, told(searcher, 8)))) == sorted(map(str, GRID_POINTS))
+    with pytest.raises(Exhausted, match="every point"):
+        searcher.ask()
+    for trial in searcher.study.trials:
+        if "duplicate_of" in trial.user_attrs:
+            earlier = searcher.study.trials[trial.user_attrs["duplicate_of"]]
+            assert (trial.params, trial.state, trial.values) == (earlier.params, earlier.state, earlier.values)
+            assert "duplicate_of" not in earlier.user_attrs
+
+
+@pytest.mark.parametrize(("status", "state"), [("failed", "FAIL"), ("stopped", "PRUNED"), (None, "FAIL")])
+def test_a_point_that_was_tried_is_not_run_again_whatever_came_of_it(
+    status: str | None, state: str, make_space: MakeSpace, tmp_path: Path
+) -> None:
+    """``None``: it runs."""
+    space, where = make_space("grid", searcher={"sampler": "random"}), folder(tmp_path)
+    searcher, ledger = Searcher(space, where), Ledger(where)
+    number, point = searcher.ask()
+    spec = space.trial_for(point)
+    ledger.add_trial(number, point, spec.model_dump(mode="json"), spec.digest(), 1)
+    if status is not None:
+        ledger.add_done(number, status, {}, "it broke" if status == "failed" else None)
+    searcher = Searcher(space, where)  # the next process
+    searcher.reconcile(ledger)
+    assert point not in told(searcher, 7)
+    copies = [trial for trial in searcher.study.trials if trial.user_attrs.get("duplicate_of") == number]
+    assert {trial.state.name for trial in copies} == {state}
+
+
+def test_a_strict_constraint_is_met_by_points_drawn_at_random(make_space: MakeSpace, tmp_path: Path) -> None:
+    """One point in a hundred meets it; the study holds few of the proposals that did not."""
+    space = make_space("random", **PLAIN | {"constraints": ["sparsity.target >= 0.98", "model.depth == 8"]})
+    searcher = Searcher(space, folder(tmp_path))
+    points = told(searcher, 4)
+    assert len({point["optim.lr"] for point in points}) == 4
+    assert all(space.allows(point) for point in points)
+    assert len(searcher.study.trials) <= 4 * 21
+
+
 # -- what is told -----------------------------------------------------------------------------------------------
 
 
@@ -208,7 +325,7 @@ def test_optuna_reads_the_study_without_us(make_space: MakeSpace, tmp_path: Path
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert study.metric_names == ["val_top1", "gflops"]
     complete = study.get_trials(states=(TrialState.COMPLETE,))
-    assert [trial.values for trial in complete] == [values_of(point) for point in points]
+    assert [trial.values for trial in complete] == [default_values(point) for point in points]
     for trial, point in zip(complete, points, strict=True):
         assert trial.params["optim.lr"] == point["optim.lr"]
         assert ("-log(1-sparsity.target)" in trial.params) == ("sparsity.target" in point)
@@ -225,7 +342,7 @@ def test_optuna_reads_the_study_without_us(make_space: MakeSpace, tmp_path: Path
 # -- what a killed run leaves -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", ["random", "grid"])
+@pytest.mark.parametrize("sampler", ["random", "qmc", "grid"])
 @pytest.mark.parametrize("dies_after", ["ask", "start", "done", "tell"])
 def test_a_killed_run_goes_on_to_the_same_set_of_points(
     sampler: str, dies_after: str, make_space: MakeSpace, tmp_path: Path
@@ -251,7 +368,7 @@ def test_killed_between_choosing_a_point_of_the_grid_and_asking_for_it(make_spac
     assert sorted(map(str, map(as_tuple, points.values()))) == sorted(map(str, GRID_POINTS))
 
 
-@pytest.mark.parametrize("sampler", ["random", "grid"])
+@pytest.mark.parametrize("sampler", ["random", "qmc", "grid"])
 @pytest.mark.parametrize("cut", range(1, 400, 57))
 def test_killed_while_writing_the_journal(sampler: str, cut: int, make_space: MakeSpace, tmp_path: Path) -> None:
     """The file ends ``cut`` bytes early, mostly within a line: every trial that the ledger has can still be told."""
@@ -297,3 +414,101 @@ def test_a_lock_that_a_killed_process_left_is_removed(make_space: MakeSpace, tmp
     told(Searcher(make_space("random"), where), 1)
     assert time.monotonic() - started < 20, "Optuna waits for half a minute before it takes such a lock away"
     assert not (where / f"{JOURNAL}.lock").is_symlink()
+
+
+# -- stopped, promoted, repeated -----------------------------------------------------------------------------------
+
+
+RESULT = {"val_top1": 80.0, "gflops": 0.1}
+
+
+def started(searcher: Searcher, ledger: Ledger) -> int:
+    number, point = searcher.ask()
+    ledger.add_trial(number, point, {"seed": 7}, "", 1)
+    return number
+
+
+def rounded(params: Point) -> Point:
+    """A point that goes through -log(1 - x) and back may change in its last digit."""
+    return {name: round(value, 12) if isinstance(value, float) else value for name, value in params.items()}
+
+
+def test_a_stopped_trial_is_pruned_and_says_nothing_of_its_values(make_space: MakeSpace, tmp_path: Path) -> None:
+    searcher = Searcher(make_space("tpe"), folder(tmp_path))
+    number, _ = searcher.ask()
+    searcher.tell(number, None, status="stopped")
+    trial = searcher.study.trials[number]
+    assert (trial.state, trial.values, trial.user_attrs) == (TrialState.PRUNED, None, {})
+
+
+@pytest.mark.parametrize("told_before_the_kill", [True, False])
+def test_a_promoted_trial_gets_its_end_once(told_before_the_kill: bool, make_space: MakeSpace, tmp_path: Path) -> None:
+    space, where = make_space("random"), folder(tmp_path)
+    searcher, ledger = Searcher(space, where), Ledger(where)
+    number = started(searcher, ledger)
+    ledger.add_done(number, "stopped", {})
+    searcher.tell(number, None, status="stopped")
+    ledger.add_promoted(number)
+    Searcher(space, where).reconcile(ledger)  # it runs: nothing to tell yet
+    ledger.add_done(number, "finished", RESULT)
+    if told_before_the_kill:
+        searcher.tell(number, [80.0, 0.1])
+    for _ in range(2):
+        searcher = Searcher(space, where)
+        searcher.reconcile(ledger)
+    first, second = searcher.study.trials
+    assert (first.state, second.state, second.values) == (TrialState.PRUNED, TrialState.COMPLETE, [80.0, 0.1])
+    assert (second.params, second.user_attrs) == (first.params, {"continues": number})
+    assert [trial.number for trial in searcher._run.proposals.trials] == [second.number], "samplers see its end alone"
+    assert searcher.ask()[0] == 2
+
+
+def test_a_replicate_is_a_trial_that_samplers_do_not_see(make_space: MakeSpace, tmp_path: Path) -> None:
+    space, where = make_space("tpe", searcher={"sampler": "tpe", "startup_trials": 2}), folder(tmp_path, "a")
+    searcher, other = Searcher(space, where), Searcher(space, folder(tmp_path, "b"))
+    assert told(searcher, 4) == told(other, 4)
+    repeated = searcher.repeat(2, seed=8)
+    running = searcher.study.trials[repeated]
+    assert running.state == TrialState.RUNNING
+    assert running.params == searcher.study.trials[2].params
+    assert running.user_attrs == {"replicate_of": 2, "seed": 8}
+    searcher.tell(repeated, [99.0, 0.0])
+    assert searcher.study.trials[repeated].values == [99.0, 0.0]
+    again = Searcher(space, where)
+    assert told(again, 3) == told(other, 3)
+
+
+def test_reconcile_ends_trials_of_every_kind(make_space: MakeSpace, tmp_path: Path) -> None:
+    space, where = make_space("random"), folder(tmp_path)
+    searcher, ledger = Searcher(space, where), Ledger(where)
+    stopped, finished = started(searcher, ledger), started(searcher, ledger)
+    ledger.add_done(stopped, "stopped", {})
+    ledger.add_done(finished, "finished", RESULT)
+    repeated, unknown = searcher.repeat(finished, 8), searcher.repeat(finished, 9)
+    ledger.add_trial(repeated, {}, {"seed": 8}, "", 1, replicate_of=finished)
+    ledger.add_done(repeated, "finished", {"val_top1": 79.0, "gflops": 0.1})
+    for _ in range(2):
+        searcher = Searcher(space, where)
+        searcher.reconcile(ledger)
+        states = [searcher.study.trials[number].state.name for number in (stopped, finished, repeated, unknown)]
+        assert states == ["PRUNED", "COMPLETE", "COMPLETE", "FAIL"]
+        assert searcher.study.trials[repeated].values == [79.0, 0.1]
+        assert len(searcher.study.trials) == 4
+
+
+def test_what_a_power_cut_takes_of_the_study_is_put_back_from_the_ledger(make_space: MakeSpace, tmp_path: Path) -> None:
+    space, where = make_space("random"), folder(tmp_path)
+    last = max(run_on(space, where, 5))
+    ledger, searcher = Ledger(where), Searcher(space, where)
+    ledger.add_trial(searcher.repeat(last, 8), ledger.trials[last].params, {"seed": 8}, "", 1, replicate_of=last)
+    before = [searcher.study.trials[number] for number in ledger.trials]
+    lines = (where / JOURNAL).read_bytes().splitlines(keepends=True)
+    for kept in range(2, len(lines), 5):
+        (where / JOURNAL).write_bytes(b"".join(lines[:kept]))
+        searcher = Searcher(space, where)
+        searcher.reconcile(ledger)
+        after = [searcher.study.trials[number] for number in ledger.trials]
+        assert [rounded(trial.params) for trial in after] == [rounded(trial.params) for trial in before]
+        assert [trial.values for trial in after] == [trial.values for trial in before]
+        assert after[-1].user_attrs == {"replicate_of": last, "seed": 8}
+        assert searcher.ask()[0] > after[-1].number

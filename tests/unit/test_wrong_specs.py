@@ -25,7 +25,7 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """``main("run", "space.yaml")`` -> exit code and stderr, in an empty folder; a sweep that starts is a failure."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ST3SWEEP_NOWHERE", raising=False)
-    monkeypatch.setattr(cli, "_sweep", lambda *_: pytest.fail("the sweep was started"))
+    monkeypatch.setattr(cli.sweeps, "_sweep", lambda *_, **__: pytest.fail("the sweep was started"))
 
     def call(*arguments: str) -> tuple[int | str | None, str]:
         monkeypatch.setattr(sys, "argv", ["st3sweep", *arguments])

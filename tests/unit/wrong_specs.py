@@ -99,13 +99,52 @@ FIELDS = [
     ),
     Wrong(
         "unknown field of the budget",
+        {"{trials: 8}": "{trials: 8, ^gpuhours: 3}"},
+        "budget.gpuhours: unknown field; did you mean budget.gpu_hours?",
+    ),
+    Wrong(
+        "a time without a unit",
+        {"{trials: 8}": "{trials: 8, ^wall: 72}"},
+        "budget.wall: must be a number above 0 with a unit: s, m, h or d, e.g. 72h (got 72)",
+    ),
+    Wrong(
+        "no time at all",
+        {"cpus_per_worker: 1}": "cpus_per_worker: 1, ^hang_limit: 0m}"},
+        "resources.hang_limit: must be a number above 0 with a unit: s, m, h or d, e.g. 72h (got '0m')",
+    ),
+    Wrong(
+        "GPU-hours of trials without a GPU",
         {"{trials: 8}": "{trials: 8, ^gpu_hours: 3}"},
-        "budget.gpu_hours: unknown field; allowed: trials",
+        "budget.gpu_hours: has no effect: resources.gpus_per_worker is 0",
+    ),
+    Wrong(
+        "money without a price",
+        {"{trials: 8}": "{^money: 100}"},
+        "budget.money: needs budget.price_per_device_hour",
+    ),
+    Wrong(
+        "a part of a GPU for two workers",
+        {"workers: 1, cpus_per_worker: 1": "workers: 2, ^gpus_per_worker: 0.5"},
+        "resources.gpus_per_worker: must be 0 or 1 with 2 workers: two ranks cannot share a GPU (got 0.5)",
+    ),
+    Wrong(
+        "a share of nothing for replicates",
+        {"{trials: 8}": "{trials: 8}\nreplicates: {^share: 0.3}"},
+        "replicates.share: has no effect: budget has none of wall, gpu_hours and money",
+    ),
+    Wrong(
+        "replicates of a front that is not drawn",
+        {
+            "{trials: 8}": "{trials: 8}\n^replicates: {seeds: 3}",
+            "{metric: gflops, goal: min}": "{metric: sparsity, goal: max}",
+        },
+        "replicates: needs the objectives val_top1 and gflops, in this order",
     ),
     Wrong(
         "unknown field of the resources",
         {"workers: 1, ": "workers: 1, ^gpus: 1, "},
-        "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, slots",
+        "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, slots, hang_limit, "
+        "trials_per_process",
     ),
     Wrong(
         "field of the trial at the top",
@@ -147,8 +186,9 @@ FIELDS = [
     ),
     Wrong(
         "unknown method",
-        {"method: st3": "^method: st4"},
-        "sparsity.method: is 'st4', allowed: st3, dense; did you mean st3?",
+        {"method: st3": "^method: st33"},
+        "sparsity.method: is 'st33', allowed: st3, dense; "
+        "did you mean st3?",
     ),
     Wrong(
         "unknown recipe",
@@ -226,6 +266,71 @@ FIELDS = [
         "startup of a random sampler",
         {"sampler: tpe": "sampler: random, ^startup_trials: 3"},
         "searcher.startup_trials: has no effect with sampler random",
+    ),
+    Wrong("unknown scheduler", {"searcher:": "scheduler: {^name: ramp}\nsearcher:"},
+          "scheduler.name: is 'ramp', allowed: none, ramp_pareto, residual, asha"),
+    Wrong("unknown field of the scheduler", {"searcher:": "scheduler: {name: asha, ^rung: [0.5]}\nsearcher:"},
+          "scheduler.rung: unknown field; did you mean scheduler.rungs?"),
+    Wrong("rungs without a scheduler", {"searcher:": "scheduler: {^rungs: [0.5, 1]}\nsearcher:"},
+          "scheduler.rungs: has no effect with scheduler none"),
+    Wrong("fewest trials without a scheduler", {"searcher:": "scheduler: {name: none, ^min_trials: 9}\nsearcher:"},
+          "scheduler.min_trials: has no effect with scheduler none"),
+    Wrong("reduction without a scheduler", {"searcher:": "scheduler: {^reduction_factor: 3}\nsearcher:"},
+          "scheduler.reduction_factor: has no effect with scheduler none"),
+    Wrong("rungs after the ramp for a scheduler without a ramp",
+          {"searcher:": "scheduler: {name: asha, ^every: 0.2}\nsearcher:"},
+          "scheduler.every: has no effect with scheduler asha"),
+    Wrong("rungs that fall", {"searcher:": "scheduler: {name: asha, ^rungs: [0.5, 0.5]}\nsearcher:"},
+          "scheduler.rungs: must rise (got [0.5, 0.5])"),
+    Wrong("rung past the end", {"searcher:": "scheduler: {name: residual, rungs: [0.5, ^1.5]}\nsearcher:"},
+          "scheduler.rungs.1: must be at most 1 (got 1.5)"),
+    Wrong("no rungs", {"searcher:": "scheduler: {name: residual, ^rungs: []}\nsearcher:"},
+          "scheduler.rungs: is empty: give at least one"),
+    Wrong("reduction to everything", {"searcher:": "scheduler: {name: residual, ^reduction_factor: 1}\nsearcher:"},
+          "scheduler.reduction_factor: must be above 1 (got 1)"),
+    Wrong("rungs that never come", {"searcher:": "scheduler: {name: residual, ^every: 0}\nsearcher:"},
+          "scheduler.every: must be above 0 (got 0)"),
+    Wrong("scheduler for other objectives",
+          {"gflops, goal: min": "wall_seconds, goal: min", "searcher:": "^scheduler: {name: residual}\nsearcher:"},
+          "scheduler: needs the objectives val_top1 max and gflops min, and no other"),
+    Wrong("searched scheduler", {_SEARCH: f"{_SEARCH}  ^scheduler.every: {{float: [0.1, 0.2]}}\n"},
+          "search.scheduler.every: cannot be searched: it is no field of a trial"),
+    Wrong(
+        "startup trials of a Sobol' sequence",
+        {"{sampler: tpe}": "{sampler: qmc, ^startup_trials: 3}"},
+        "searcher.startup_trials: has no effect with sampler qmc",
+    ),
+    Wrong(
+        "warm start from nothing",
+        {"budget:": "^warm_start: {}\nbudget:"},
+        "warm_start: has no effect without points and from",
+    ),
+    Wrong(
+        "more points to start from than trials",
+        {"budget: {trials: 8}": "warm_start:\n  ^points: [{sparsity.target: 0.6}, {sparsity.target: 0.7}]\n"
+         "budget: {trials: 1}"},
+        "warm_start.points: has 2 points, but budget.trials is 1",
+    ),
+    Wrong(
+        "unknown field of the warm start",
+        {"budget:": "warm_start:\n  ^form: [runs/a]\nbudget:"},
+        "warm_start.form: unknown field; did you mean warm_start.from?",
+    ),
+    Wrong(
+        "earlier run that is not there",
+        {"budget:": "warm_start:\n  from: [^runs/a]\nbudget:"},
+        "warm_start.from[0]: {folder}/runs/a/trials.parquet: not found; is {folder}/runs/a the folder of a run?",
+    ),
+    Wrong(
+        "population of a Gaussian process",
+        {"{sampler: tpe}": "{sampler: gp, ^population: 20}"},
+        "searcher.population: has no effect with sampler gp",
+    ),
+    Wrong(
+        "conditional field of a Gaussian process",
+        {"{sampler: tpe}": "{sampler: gp}", "    when: {opt": "    ^when: {opt"},
+        "search.optim.weight_decay.final_ratio.when: sampler gp models only fields that every trial has; "
+        "leave out when, or use sampler tpe",
     ),
     Wrong(
         "weight decay of another network",

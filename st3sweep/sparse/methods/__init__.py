@@ -43,7 +43,10 @@ def _dense(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
     return Method()
 
 
-METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {"st3": _st3, "dense": _dense}
+METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {
+    "st3": _st3,
+    "dense": _dense,
+}
 
 
 def build_method(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
@@ -56,6 +59,6 @@ def build_method(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> M
 
 def restore_method(trial: TrialSpec, weights: Weights, uses: Sequence[float], state: dict[str, Any]) -> Method:
     """The method that gave ``state``, its ``state_dict``: that of ``trial``, or the fixed mask that follows it."""
-    method = FixedMask(weights, 0.0) if "masks" in state else build_method(trial, weights, uses)
+    method = FixedMask(weights, 0.0) if "fixed_masks" in state else build_method(trial, weights, uses)
     method.load_state_dict(state)
     return method

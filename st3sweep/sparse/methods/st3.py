@@ -68,14 +68,23 @@ class ST3(Method):
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:
         self.ratio = self.target * ramp(progress, *self.ramp)
-        if self.ratio == 0.0:
-            self.tau = None
-            return
+        self.tau = None if self.ratio == 0.0 else self._layer_thresholds(weights, self.ratio)
+
+    def _layer_thresholds(self, weights: Weights, ratio: float) -> list[Tensor]:
         if self.of_macs:
-            tau = mac_threshold(weights, self.uses, (1.0 - self.ratio) * self.macs, self.scales)
+            tau = mac_threshold(weights, self.uses, (1.0 - ratio) * self.macs, self.scales)
         else:
-            tau = global_threshold(weights, self.ratio, self.scales)
-        self.tau = [tau / scale for scale in self.scales]
+            tau = global_threshold(weights, ratio, self.scales)
+        return [tau / scale for scale in self.scales]
+
+    @torch.no_grad()
+    def projected_densities(self, weights: Weights) -> list[float] | None:
+        if self.at_target:
+            return None
+        taus = self._layer_thresholds(weights, self.target)
+        alive = [torch.count_nonzero(weight.abs() > tau) for weight, tau in zip(weights, taus, strict=True)]
+        counts = torch.stack(alive).tolist()  # waits for the device once
+        return [count / weight.numel() for count, weight in zip(counts, weights, strict=True)]
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
@@ -87,12 +96,15 @@ class ST3(Method):
         ]
 
     @torch.no_grad()
-    def pull_back(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
+    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         if self.straight_through or self.tau is None:
             return
         for weight, tau in zip(weights, self.tau, strict=True):
             if weight.grad is not None:
                 weight.grad.mul_(weight.abs() > tau)
+
+    def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
+        return float(self.straight_through)
 
     def thresholds(self) -> list[float | None]:
         return [0.0] * len(self.scales) if self.tau is None else [*torch.stack(self.tau).tolist()]

@@ -1,0 +1,45 @@
+"""The commands. What they do is elsewhere; here are their words, their output and their exit codes.
+
+0 done · 2 something in the input is wrong · 3 the budget was spent before the end · 4 some trials failed ·
+130 interrupted, can be resumed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from st3sweep.cli import other, sweeps, tables, trials
+from st3sweep.errors import SpecError, UserError
+
+app = typer.Typer(
+    help="Find the best accuracy for every GFLOP that a convolutional network may spend.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for _part in (sweeps, tables, trials, other):
+    app.add_typer(_part.app)
+
+
+def main() -> None:
+    """The entry point: mistakes of the user end with one line each and exit code 2."""
+    with _clear_errors():
+        app(standalone_mode=True)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except SpecError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        sys.exit(2)
+    except UserError as error:
+        print(f"st3sweep: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,146 @@
+"""Commands that read what runs have found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from st3sweep.cli.common import AsJson, RunFolder, err, short
+from st3sweep.errors import UserError
+
+app = typer.Typer()
+
+
+class TableFormat(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@app.command()
+def results(
+    folder: RunFolder,
+    format_: Annotated[TableFormat, typer.Option("--format", help="How to print it.")] = TableFormat.table,
+    table: Annotated[str, typer.Option(help="trials, epochs or layers.")] = "trials",
+) -> None:
+    """Print a table of a run; with --format parquet, the path of its file."""
+    from st3sweep.results import SCHEMAS, read_table, table_path
+
+    if table not in SCHEMAS:
+        raise UserError(f"--table {table}: allowed: {', '.join(SCHEMAS)}")
+    rows = read_table(folder, table)
+    if format_ is TableFormat.parquet:
+        print(table_path(folder, table))
+    elif format_ is TableFormat.csv:
+        print(rows.to_csv(index=False), end="")
+    elif format_ is TableFormat.json:
+        print(rows.to_json(orient="records", force_ascii=False))
+    else:
+        hidden = ["params", "spec", "digest"]
+        print(
+            rows.drop(columns=[c for c in hidden if c in rows]).to_string(
+                index=False, na_rep="-", float_format="{:.4g}".format
+            )
+        )
+
+
+@app.command()
+def pareto(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of one or several runs.")],
+    as_json: AsJson = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the front to this file.")] = None,
+) -> None:
+    """Print the Pareto front of accuracy versus cost, over one or several runs."""
+    from analysis import tables
+    from analysis.frontier import front
+
+    trials = tables.load_trials(*folders)
+    if as_json:
+        print(front(trials).to_json(orient="records", force_ascii=False))
+    else:
+        print(tables.front_table(trials))
+    if plot is not None:
+        from analysis import plots
+
+        plots.save(plots.plot_run(trials), plot)
+        err.print(f"plot: {plot}", soft_wrap=True)
+
+
+@app.command()
+def pick(
+    folder: RunFolder,
+    max_gflops: Annotated[float | None, typer.Option(help="Most 1e9 multiply-accumulates of one image.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Least validation accuracy in percent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the trial of the front that a budget or a wanted accuracy asks for."""
+    from analysis import tables
+    from analysis.frontier import front
+    from analysis.frontier import pick as pick_trial
+
+    trials = tables.load_trials(folder)
+    chosen = pick_trial(trials, max_gflops, min_accuracy)
+    if chosen.empty:
+        raise UserError(f"{folder}: no trial of the front is allowed; it holds\n{tables.front_table(front(trials))}")
+    if as_json:
+        print(json.dumps(json.loads(chosen.to_json(orient="records", force_ascii=False))[0], ensure_ascii=False))
+    else:
+        print(tables.front_table(chosen))
+        print(f"\nnext    st3sweep export {short(folder)} {chosen['trial'].iloc[0]}")
+
+
+class SchedulerName(StrEnum):
+    none = "none"
+    ramp_pareto = "ramp_pareto"
+    residual = "residual"
+    asha = "asha"
+
+
+class CostUnit(StrEnum):
+    seconds = "seconds"
+    epochs = "epochs"
+
+
+@app.command()
+def replay(
+    folder: RunFolder,
+    scheduler: Annotated[
+        list[SchedulerName] | None, typer.Option(help="What to replay; repeatable. Default: all that stop trials.")
+    ] = None,
+    reduction_factor: Annotated[float, typer.Option(help="Of each scheduler.")] = 2.0,
+    orders: Annotated[int, typer.Option(min=2, help="Random orders of the trials.")] = 200,
+    slots: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 4,
+    overshoot: Annotated[int, typer.Option(min=0, help="Epochs that a stopped trial trains until it ends.")] = 1,
+    cost: Annotated[CostUnit, typer.Option(help="What an epoch costs: its stored seconds, or 1.")] = CostUnit.seconds,
+    seed: Annotated[int, typer.Option(min=0, help="Of the orders.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw hypervolume over compute to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what early stopping would have saved and lost in a finished run that stopped nobody."""
+    from st3sweep.results import read_table
+    from st3sweep.scheduling import SchedulerSpec
+    from st3sweep.sweep.replay import replay as replay_on
+    from st3sweep.sweep.replay import replay_table
+
+    if reduction_factor <= 1:
+        raise UserError(f"--reduction-factor {reduction_factor:g}: must be above 1")
+    names = scheduler or [SchedulerName.ramp_pareto, SchedulerName.residual, SchedulerName.asha]
+    stopping = {"reduction_factor": reduction_factor}
+    specs = [SchedulerSpec(name=name.value, **({} if name == "none" else stopping)) for name in names]
+    trials, epochs = read_table(folder, "trials"), read_table(folder, "epochs")
+    options: dict[str, Any] = {"slots": slots, "seed": seed, "orders": orders, "unit": cost.value}
+    found = [replay_on(trials, epochs, spec, **options, overshoot=overshoot) for spec in specs]
+    plain = [asdict(one) | {"scheduler": one.scheduler.model_dump()} for one in found]
+    print(json.dumps(plain) if as_json else replay_table(found))
+    if plot is not None:
+        from analysis import plots
+        from analysis.replays import plot_replays
+
+        plots.save(plot_replays({folder.resolve().name: plain}), plot)
+        err.print(f"plot: {plot}", soft_wrap=True)

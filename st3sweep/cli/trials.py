@@ -1,0 +1,104 @@
+"""Commands about one trial: train it, write its network to a file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from st3sweep.cli.common import Overrides, RunFolder, out, overrides, short
+from st3sweep.errors import UserError
+from st3sweep.text import aligned
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    trial_file: Annotated[Path, typer.Argument(help="One trial in YAML: the fields of a space's trial part.")],
+    set_: Overrides = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder for its results; resumed if it has any.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
+) -> None:
+    """Train one trial in this process, without Ray."""
+    from st3sweep.loading import load_trial
+    from st3sweep.single import train_one
+
+    spec = load_trial(trial_file, overrides(set_))
+    folder = folder or Path("runs") / f"{trial_file.stem}-{spec.digest()}-{spec.seed}"
+    status = train_one(spec, folder, device, lambda line: out.print(line, soft_wrap=True))
+    raise typer.Exit(0 if status == "finished" else 4)
+
+
+@app.command()
+def reproduce(
+    folder: RunFolder,
+    trial: Annotated[int, typer.Argument(min=0, help="The trial's number, as in the table of results.")],
+    path: Annotated[Path | None, typer.Option("--out", help="Folder for it. Default: in the trial's folder.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
+) -> None:
+    """Train a finished trial again from its settings, and compare with what was recorded."""
+    from st3sweep.reproduce import reproduce as train_again
+    from st3sweep.run_folder import free_folder, trial_folder
+
+    path = path or free_folder(trial_folder(folder, trial) / "reproduced")
+    rows = train_again(folder, trial, path, device, lambda line: out.print(line, soft_wrap=True))
+    same = all(before == now for _, before, now in rows)
+    text = [(name, _digits(before), _digits(now), "" if before == now else "differs") for name, before, now in rows]
+    print("\n" + aligned([("", "recorded", "now", ""), *text], left=[0, 3]))
+    print("\nthe same, to the last digit" if same else "\nnot the same")
+    raise typer.Exit(0 if same else 4)
+
+
+def _digits(value: Any) -> str:
+    """All of them."""
+    return "-" if value is None else repr(value)
+
+
+class ModelFormat(StrEnum):
+    safetensors = "safetensors"
+    pt = "pt"
+
+
+@app.command()
+def export(
+    folder: RunFolder,
+    trial: Annotated[int, typer.Argument(min=0, help="The trial's number, as in the table of results.")],
+    path: Annotated[Path | None, typer.Option("--out", help="File to write. Default: in the trial's folder.")] = None,
+    format_: Annotated[ModelFormat, typer.Option("--format", help="pt is for readers without safetensors.")] = (
+        ModelFormat.safetensors
+    ),
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Evaluate the file on the validation set too.")] = False,
+) -> None:
+    """Write a finished trial's sparse network, zeros in place, to a file that plain torch loads."""
+    from st3sweep.run_folder import trial_folder
+    from st3sweep.training.export import export as export_trial
+    from st3sweep.training.export import validation_top1
+    from st3sweep.training.model_file import counted, save, totals
+
+    path = path or trial_folder(folder, trial) / f"model.{format_}"
+    if path.suffix != f".{format_}":
+        raise UserError(f"--out {path}: must end in .{format_}; see --format")
+    state, metadata = export_trial(folder, trial)
+    model = save(path, state, metadata, format_)
+    costs, zeros = counted(model, metadata)
+    _print_layers(costs, zeros)
+    found = totals(costs, zeros)
+    print(
+        f"sparsity {found['sparsity']:.4f}, {1000 * found['gflops']:.4g} of {1000 * metadata['gflops_dense']:.4g} "
+        f"MFLOPs, as recorded"
+    )
+    if evaluate:
+        top1 = validation_top1(model, metadata, folder, trial)
+        print(f"validation {top1:.2f} %, recorded {metadata['val_top1']:.2f} %")
+    print(f"file: {short(path)}")
+
+
+def _print_layers(costs: Any, zeros: list[int]) -> None:
+    rows = [("layer", "weights", "zeros", "density", "MFLOPs")]
+    for layer, count in zip(costs, zeros, strict=True):
+        density = 1 - count / layer.numel
+        rows.append((layer.name, str(layer.numel), str(count), f"{density:.4f}", f"{layer.macs * density / 1e6:.4g}"))
+    print(aligned(rows, left=[0]))

@@ -1,0 +1,30 @@
+"""Whether a run has spent its budget, and whether it has anything left to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from st3sweep.space import Space
+from st3sweep.sweep.ledger import Ledger
+from st3sweep.sweep.replicates import next_replicate
+
+
+def limit_hit(space: Space, spent: Mapping[str, float], *, for_search: bool = False) -> str | None:
+    """Which of wall time, GPU-hours and money is spent; ``for_search`` leaves the replicates' share alone."""
+    replicates = space.spec.replicates
+    share = replicates.share_kept if replicates and for_search else 0.0
+    limits = space.spec.budget.limits()
+    return next((name for name, limit in limits.items() if spent[name] >= (1 - share) * limit), None)
+
+
+def nothing_left(space: Space, ledger: Ledger, total: float, spent: Mapping[str, float]) -> bool:
+    """Whether every trial of the search, ``total`` of them, and every replicate has ended.
+
+    A search without a number of trials (``total`` is infinite) ends with its budget.
+    """
+    searched = sum(trial.replicate_of is None for trial in ledger.trials.values())
+    over = limit_hit(space, spent, for_search=True) is not None if math.isinf(total) else searched >= total
+    if ledger.unfinished() or not over:
+        return False
+    return space.spec.replicates is None or next_replicate(ledger, space.spec.replicates) is None

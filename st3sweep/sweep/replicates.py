@@ -1,0 +1,37 @@
+"""Which trial gets another seed next: those on the front, or near it, in rounds, so that all stay equally sure."""
+
+from __future__ import annotations
+
+from st3sweep.frontier import pareto_mask
+from st3sweep.resources import Replicates
+from st3sweep.sweep.ledger import Ledger, Trial
+
+
+def next_replicate(ledger: Ledger, replicates: Replicates) -> tuple[Trial, int] | None:
+    """The trial to repeat and the seed to give it; None when all have ``replicates.seeds``, failed ones included.
+
+    Members are chosen by the search's own trials alone: a replicate's result does not change who is repeated.
+    """
+    repeats: dict[int, int] = {}
+    for trial in ledger.trials.values():
+        if trial.replicate_of is not None:
+            repeats[trial.replicate_of] = repeats.get(trial.replicate_of, 0) + 1
+    for done in range(replicates.seeds - 1):
+        for trial in members(ledger, replicates.near):
+            if repeats.get(trial.number, 0) <= done:
+                return trial, trial.spec["seed"] + 1 + repeats.get(trial.number, 0)
+    return None
+
+
+def members(ledger: Ledger, near: float) -> list[Trial]:
+    """Finished trials on the front of val_top1 and gflops, or at most ``near`` points below it; cheapest first."""
+    trials = [t for t in ledger.trials.values() if t.status == "finished" and t.replicate_of is None]
+    points = [(t.result["val_top1"], t.result["gflops"]) for t in trials]
+    mask = pareto_mask(points, ("max", "min"))
+    front = [point for point, on_front in zip(points, mask, strict=True) if on_front]
+    chosen = [
+        trial
+        for trial, (top1, gflops) in zip(trials, points, strict=True)
+        if (top1, gflops) in front or (near and top1 >= max(a for a, cost in front if cost <= gflops) - near)
+    ]
+    return sorted(chosen, key=lambda trial: trial.result["gflops"])

@@ -1,0 +1,104 @@
+"""How far a run is, for those who look on: read from its ledger, without disturbing the program that writes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+
+from st3sweep.loading import load_space
+from st3sweep.plan import expected_trials
+from st3sweep.run_folder import RESOLVED, existing_run, holder
+from st3sweep.space import Space
+from st3sweep.sweep.ledger import Ledger
+from st3sweep.sweep.limits import limit_hit, nothing_left
+from st3sweep.sweep.progress import Progress
+
+
+@dataclass(frozen=True)
+class Status:
+    """A look at a run. ``held_by`` is who runs it: pid and host, or None."""
+
+    folder: Path
+    held_by: dict[str, Any] | None
+    space: Space
+    ledger: Ledger
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Wall seconds, GPU-hours and money, up to the last event."""
+        return {"wall": self.ledger.wall_seconds, "gpu_hours": self.ledger.gpu_hours, "money": self.ledger.money}
+
+    @cached_property
+    def total(self) -> int | None:
+        return expected_trials(self.space)
+
+    @cached_property
+    def state(self) -> str:
+        """running, or how the last program's part ended as ``Outcome`` has it: complete, budget, interrupted."""
+        if self.held_by:
+            return "running"
+        if nothing_left(self.space, self.ledger, self.total or math.inf, self.spent):
+            return "complete"
+        return "budget" if limit_hit(self.space, self.spent) else "interrupted"
+
+    def lines(self, name: str) -> list[str]:
+        """What is to be said above the table; ``name`` is how to write the folder."""
+        if self.held_by:
+            return [f"{name}: run by process {self.held_by['pid']} on {self.held_by['host']}"]
+        if self.state == "complete":
+            return [f"{name}: complete"]
+        limit = limit_hit(self.space, self.spent)
+        why, more = (f"the budget's {limit} is spent", f" --set budget.{limit}=... --extend") if limit else ("", "")
+        return [f"{name}: {why or 'nobody runs it'}", f"go on with: st3sweep resume {name}{more}"]
+
+    def table(self) -> Group:
+        """That of ``run``, without its clock."""
+        return self._progress().table(clock=False)
+
+    def _progress(self) -> Progress:
+        progress = Progress(self.total)
+        progress.resumed([trial for trial in self.ledger.trials.values() if trial.status != "running"])
+        for trial in self.ledger.unfinished():
+            progress.started(trial)
+        limits = self.space.spec.budget.limits()
+        progress.budget({name: (used, limits.get(name)) for name, used in self.spent.items()})
+        return progress
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data. ``trials`` is how many the search will have, ``counts`` are without replicates."""
+        limits = self.space.spec.budget.limits()
+        ended = self._progress()
+        return {
+            "folder": str(self.folder),
+            "state": self.state,
+            "held_by": self.held_by,
+            "trials": self.total,
+            "counts": ended.counts,
+            "replicates": ended.replicates,
+            "spent": {name: {"spent": used, "limit": limits.get(name)} for name, used in self.spent.items()},
+            "open": [
+                {
+                    "trial": trial.number,
+                    "digest": trial.digest,
+                    "replicate_of": trial.replicate_of,
+                    "epochs": len(trial.epochs),
+                    "last": trial.epochs[max(trial.epochs)] if trial.epochs else None,
+                }
+                for trial in self.ledger.unfinished()
+            ],
+            "front": [
+                {"trial": trial.number, **{name: trial.result[name] for name in ("val_top1", "gflops", "sparsity")}}
+                for trial in ended.front
+            ],
+        }
+
+
+def look(folder: Path) -> Status:
+    """The state of the run in ``folder`` now. Raises UserError where that is none."""
+    folder = existing_run(folder)
+    return Status(folder, holder(folder), load_space(folder / RESOLVED), Ledger(folder, read_only=True))

@@ -1,0 +1,260 @@
+"""What a run has done and has to do: the one place where ledger, study, scheduler, budget and replicates meet."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from st3sweep.earlier_runs import EarlierRuns
+from st3sweep.errors import UserError
+from st3sweep.plan import expected_trials
+from st3sweep.recipes import resolve
+from st3sweep.space import Space
+from st3sweep.start_points import first_points
+from st3sweep.sweep.events import JsonEvents
+from st3sweep.sweep.ledger import Ledger, LedgerError, Trial, finite_values, objective_values
+from st3sweep.sweep.limits import limit_hit, nothing_left
+from st3sweep.sweep.progress import Progress
+from st3sweep.sweep.replicates import next_replicate
+from st3sweep.sweep.run_tables import RunTables
+from st3sweep.sweep.schedulers import build_scheduler
+from st3sweep.sweep.search import Exhausted, Searcher
+from st3sweep.sweep.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program's part in a run ended; ``why`` in words, ``spent`` the limit of the budget that was reached."""
+
+    end: Literal["complete", "budget", "interrupted"]
+    why: str = ""
+    spent: str | None = None
+
+
+MAX_LOSSES = 3  # of the slot under one trial
+
+
+class Sweep:
+    """``next_trial`` gives work, ``record`` takes what came of it. ``to_stop`` are trials to end after their epoch."""
+
+    def __init__(self, space: Space, folder: Path, progress: Progress | JsonEvents, tracking: Tracking | None = None):
+        self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
+        self.ledger = Ledger(folder)
+        self.ledger.add_session(space.document.data)
+        self.earlier = EarlierRuns(space)
+        self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints])
+        self.searcher.reconcile(self.ledger)
+        self.tables = RunTables(folder)
+        self.metrics = space.spec.objective_names()
+        self.waiting = self.ledger.unfinished()  # of an earlier process: they go on from their checkpoints
+        self.held: set[int] = set()  # trials that a slot has
+        self.to_stop: set[int] = set()
+        self.exhausted = self.draining = self.pausing = False
+        self.why = ""  # it ends early
+        self.losses: dict[int, int] = {}
+        self.total = expected_trials(space) or math.inf  # of the search; replicates come on top
+        self.searched = sum(trial.replicate_of is None for trial in self.ledger.trials.values())
+        self._replay_scheduler()
+
+    def _replay_scheduler(self) -> None:
+        """Its state follows from what it was shown, in that order; so do decisions not carried out before a kill."""
+        self.scheduler = build_scheduler(self.space.spec.scheduler, self.space.spec.seed)
+        for number, epoch in self.ledger.epoch_order:
+            self._show_scheduler(self.ledger.trials[number], self.ledger.trials[number].epochs[epoch])
+
+    def _show_scheduler(self, trial: Trial, record: dict[str, Any]) -> None:
+        if trial.replicate_of is not None:
+            return
+        stop = self.scheduler.observe(trial.number, record)
+        if stop and trial.status == "running" and not trial.promoted:
+            self.to_stop.add(trial.number)
+
+    def next_trial(self) -> Trial | None:
+        """An unfinished trial, else a new one, else a replicate; None while there is nothing to do."""
+        if self.draining or self.pausing:
+            return None
+        trial = self.waiting.pop(0) if self.waiting else self._new_trial() or self._new_replicate()
+        if trial is not None:
+            self.held.add(trial.number)
+            self.ledger.add_began(trial.number)
+            self.progress.started(trial)
+            if self.tracking:
+                self.tracking.started(trial)
+        return trial
+
+    def _new_trial(self) -> Trial | None:
+        while self.trials_left() > 0 and not self.exhausted and not self.budget_hit(for_search=True):
+            try:
+                number, point = self.searcher.ask()
+            except Exhausted:
+                self.exhausted = True
+                return None
+            try:
+                spec = self.space.trial_for(point)
+            except ValidationError as error:  # past the checks of a load: the point is a failed trial, not a crash
+                self.searched += 1
+                self.ledger.add_trial(number, point, self.space.raw_trial(point), "", 0)
+                self._end(number, "failed", {}, str(error.errors()[0]["msg"]))
+                continue
+            self.searched += 1
+            trial = self._add(number, point, spec.model_dump(mode="json"), spec.digest())
+            result = self.earlier.result(spec)
+            if result is None:
+                return trial
+            self._end(number, "finished", result)
+        return None
+
+    def _new_replicate(self) -> Trial | None:
+        if self.space.spec.replicates is None or self._searching() or self.budget_hit():
+            return None
+        found = next_replicate(self.ledger, self.space.spec.replicates)
+        if found is None:
+            return None
+        of, seed = found
+        raw = {**of.spec, "seed": seed}
+        number = self.searcher.repeat(of.number, seed)
+        return self._add(number, of.params, raw, resolve(raw).digest(), replicate_of=of.number)
+
+    def _add(self, number: int, params: dict[str, Any], spec: dict[str, Any], digest: str, **facts: Any) -> Trial:
+        resources, price = self.space.spec.resources, self.space.spec.budget.price_per_device_hour
+        facts |= {"gpus": resources.gpus, "price_per_hour": None if price is None else price * resources.devices}
+        self.ledger.add_trial(number, params, spec, digest, resources.workers, **facts)
+        return self.ledger.trials[number]
+
+    def _searching(self) -> bool:
+        """Whether trials of the search are running or waiting: the front is not known before they have ended."""
+        return any(trial.replicate_of is None for trial in self.ledger.unfinished())
+
+    def record(self, number: int, message: dict[str, Any]) -> None:
+        """A slot's message about trial ``number``: an epoch, or how it ended."""
+        trial = self.ledger.trials[number]
+        if "status" not in message:
+            if self.ledger.add_epoch(number, message):
+                self._show_scheduler(trial, message)
+                self.progress.epoch(trial, message, self.scheduler.rung(number))
+                if self.tracking:
+                    self.tracking.epoch(trial, message)
+        elif message["status"] == "finished" and finite_values(message, self.metrics) is None:
+            self._end(number, "failed", message, f"an objective is not a number: {', '.join(self.metrics)}")
+        elif message["status"] == "interrupted":
+            self._put_back(trial)
+            self.pause(message["error"])
+        elif message["status"] == "stopped" and number not in self.to_stop:
+            self._put_back(trial)  # it was asked to pause
+        else:
+            self._end(number, message["status"], message, message.get("error"))
+        self.tables.write(self.ledger)
+
+    def lost(self, number: int, error: str) -> None:
+        """The slot that had the trial is gone: another goes on from its checkpoint, some times."""
+        if self.ledger.trials[number].status != "running":
+            return
+        self.losses[number] = self.losses.get(number, 0) + 1
+        if self.losses[number] >= MAX_LOSSES:
+            self._end(number, "failed", {}, f"its slot was lost {MAX_LOSSES} times: {error}")
+        else:
+            self._put_back(self.ledger.trials[number])
+
+    def _put_back(self, trial: Trial) -> None:
+        self.held.discard(trial.number)
+        self.waiting.append(trial)
+        self.progress.put_back(trial)
+
+    def _end(self, number: int, status: str, message: dict[str, Any], error: str | None = None) -> None:
+        result = {key: value for key, value in message.items() if key not in ("status", "error")}
+        self.held.discard(number)
+        self.to_stop.discard(number)
+        rung = self.scheduler.rung(number)
+        self.ledger.add_done(number, status, result if rung is None else {**result, "rung": rung}, error)
+        trial = self.ledger.trials[number]
+        self.searcher.tell(number, objective_values(trial, self.metrics), error, status)
+        self.progress.done(trial)
+        if self.tracking:
+            self.tracking.done(trial)
+
+    def drain(self, why: str) -> None:
+        """No new trials; those that run go on to their end."""
+        self.draining, self.why = True, self.why or why
+
+    def pause(self, why: str) -> None:
+        """No new trials, and those that run end after their epoch, to be gone on with."""
+        self.pausing, self.why = True, self.why or why
+
+    def promote(self, numbers: Sequence[int]) -> None:
+        """Trials that were stopped early are to go on. Raises UserError where one was not."""
+        for number in numbers:
+            trial = self.ledger.trials.get(number)
+            if trial is None or trial.status != "stopped":
+                is_ = "there is no such trial" if trial is None else f"it is {trial.status}"
+                raise UserError(f"--promote {number}: only a trial that was stopped early can go on; {is_}")
+        for number in numbers:
+            self.ledger.add_promoted(number)
+            self.waiting.append(self.ledger.trials[number])
+
+    def close(self) -> None:
+        """Write the tables and close the ledger."""
+        with contextlib.suppress(OSError, LedgerError):  # a full disk; all is written again when the run is resumed
+            self.ledger.add_closed()
+            self.tables.write(self.ledger, now=True)
+        self.ledger.close()
+        self.end_tracking()
+
+    def end_tracking(self) -> None:
+        """Let the loggers finish."""
+        if self.tracking:
+            self.tracking.close()
+
+    def show_budget(self) -> None:
+        """Tell the progress what is spent, of what."""
+        limits, spent = self.space.spec.budget.limits(), self.spent()
+        self.progress.budget({name: (spent[name], limits.get(name)) for name in spent})
+
+    def should_stop(self, number: int) -> bool:
+        return self.pausing or number in self.to_stop
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left: every trial of the budget or the grid, and every replicate, has ended."""
+        return nothing_left(self.space, self.ledger, 0 if self.exhausted else self.total, self.spent())
+
+    def outcome(self) -> Outcome:
+        if self.is_complete():
+            return Outcome("complete")
+        spent = self.budget_hit(for_search=not self.why)
+        if spent:
+            return Outcome("budget", f"the budget's {spent} is spent", spent)
+        return Outcome("interrupted", self.why or "interrupted")
+
+    def may_have_more(self) -> bool:
+        """Whether a slot that found nothing to do should wait: replicates follow when the search has ended."""
+        return bool(self.held) and self.space.spec.replicates is not None and not (self.draining or self.pausing)
+
+    def trials_left(self) -> float:
+        """New trials of the search that may still be chosen."""
+        return self.total - self.searched
+
+    def slots_needed(self) -> float:
+        """Trials that can be told now to follow: more slots than that would start for nothing."""
+        replicates = self.space.spec.replicates
+        return math.inf if replicates else len(self.waiting) + max(self.trials_left(), 0)
+
+    def spent(self) -> dict[str, float]:
+        """Wall seconds, GPU-hours and money so far, all sessions, up to now."""
+        now = time.time()
+        live = [self.ledger.trials[number] for number in self.held]
+        hours = [(trial, max(0.0, now - (trial.began or now)) / 3600) for trial in live]
+        return {
+            "wall": self.ledger.wall_seconds + self.ledger.seconds_since_last(now),
+            "gpu_hours": self.ledger.gpu_hours + sum(trial.gpus * more for trial, more in hours),
+            "money": self.ledger.money + sum((trial.price_per_hour or 0.0) * more for trial, more in hours),
+        }
+
+    def budget_hit(self, *, for_search: bool = False) -> str | None:
+        """Which of wall time, GPU-hours and money is spent; ``for_search`` leaves the replicates' share alone."""
+        return limit_hit(self.space, self.spent(), for_search=for_search)

@@ -1,0 +1,79 @@
+"""What one trial can leave behind in its process and the next must not find: global settings, generators, caches."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """The settings of a process as they were captured; ``restore`` brings them back."""
+
+    environment: dict[str, str]
+    folder: str
+    warning_filters: list[Any]
+    threads: int
+    dtype: torch.dtype
+    matmul_precision: str
+    deterministic: bool
+    deterministic_warns: bool
+    anomaly: bool
+    flush_denormal: bool
+    cudnn: tuple[bool, bool, bool]
+
+    @staticmethod
+    def capture() -> ProcessState:
+        cudnn = torch.backends.cudnn
+        return ProcessState(
+            environment=dict(os.environ),
+            folder=os.getcwd(),
+            warning_filters=list(warnings.filters),
+            threads=torch.get_num_threads(),
+            dtype=torch.get_default_dtype(),
+            matmul_precision=torch.get_float32_matmul_precision(),
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+            deterministic_warns=torch.is_deterministic_algorithms_warn_only_enabled(),
+            anomaly=torch.is_anomaly_enabled(),
+            flush_denormal=_denormals_are_flushed(),
+            cudnn=(cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
+        )
+
+    def restore(self) -> None:
+        """Bring the settings back, seed the global generators, drop compiled code and what nobody refers to."""
+        if dict(os.environ) != self.environment:
+            os.environ.clear()
+            os.environ.update(self.environment)
+        with contextlib.suppress(OSError):
+            os.chdir(self.folder)
+        warnings.filters[:] = self.warning_filters  # type: ignore[index]
+        torch.set_num_threads(self.threads)
+        torch.set_default_dtype(self.dtype)
+        torch.set_float32_matmul_precision(self.matmul_precision)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.deterministic_warns)
+        torch.autograd.set_detect_anomaly(self.anomaly)
+        torch.set_grad_enabled(True)
+        torch.set_flush_denormal(self.flush_denormal)
+        cudnn = torch.backends.cudnn
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = self.cudnn
+        random.seed(0)
+        np.random.seed(0)  # the global one is what a library may use
+        torch.manual_seed(0)
+        if "torch._dynamo" in sys.modules:  # compiled code on disk stays: its key is the code
+            torch.compiler.reset()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _denormals_are_flushed() -> bool:
+    return float(torch.tensor([1e-39]) * torch.tensor([1.0])) == 0.0

@@ -1,0 +1,66 @@
+"""What a training is charged for, by hand: a network that costs d dense and g at the end of an epoch.
+
+Three epochs of four batches of 32 images; a step is three times the network, and the last of the three, back to the
+weights, costs d where a pruned weight needs its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from st3sweep import data
+from st3sweep.spec import TrialSpec
+from st3sweep.training.loop import fit
+from st3sweep.training.world import World
+
+TinyTrial = Callable[..., TrialSpec]
+RAMP = {"start": 0.0, "end": 0.75}
+IMAGES, BATCH = 128, 32
+Charge = Callable[[float, list[float]], float]
+
+
+def along(d: float, g: list[float]) -> float:
+    """The three epochs, each at the mean of what the network costs before it and after."""
+    return IMAGES * sum((before + after) / 2 for before, after in zip([d, *g], g, strict=False))
+
+
+CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
+    ("dense", {"method": "dense"}, lambda d, _: 3 * IMAGES * 3 * d),
+    ("st3", {"method": "st3", "target": 0.8, "ramp": RAMP}, lambda d, g: 2 * along(d, g) + 3 * IMAGES * d),
+    (
+        "st3-masked",
+        {"method": "st3", "target": 0.8, "ramp": RAMP, "backward": "masked"},
+        lambda d, g: 3 * along(d, g),
+    ),
+]
+
+
+@pytest.mark.parametrize(("sparsity", "charge"), [case[1:] for case in CHARGED], ids=[case[0] for case in CHARGED])
+def test_training_is_charged_by_hand(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path, sparsity: dict[str, Any], charge: Charge
+) -> None:
+    """The fine-tuning after it has a fixed mask: three times the sparse network, whatever the method."""
+    records: list[dict[str, Any]] = []
+    spec = tiny_trial(sparsity=sparsity, train={"finetune_epochs": 1})
+    result = fit(spec, World(), lambda record: bool(records.append(record)), tmp_path, digits)  # type: ignore[func-returns-value]
+    d, costs = result["gflops_dense"], [record["gflops"] for record in records]
+    fine = IMAGES * 3 * (costs[2] + costs[3]) / 2
+    assert result["training_gflops"] == pytest.approx(charge(d, costs[:3]) + fine, rel=1e-9)
+
+
+def test_a_training_that_is_stopped_is_charged_for_its_epochs(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    records: list[dict[str, Any]] = []
+
+    def report(record: dict[str, Any]) -> bool:
+        records.append(record)
+        return len(records) == 2
+
+    result = fit(tiny_trial(sparsity={"method": "dense"}), World(), report, tmp_path, digits)
+    assert result["status"] == "stopped"
+    assert result["training_gflops"] == pytest.approx(2 * IMAGES * 3 * records[0]["gflops"])

@@ -1,0 +1,134 @@
+"""Real programs for the tests of a sweep: started, watched through their ledger, hurt, and gone when a test ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PROJECT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 400.0  # a slot starts in half a minute on an idle machine, and in minutes on a loaded one
+
+
+@contextmanager
+def program(*arguments: str, before: tuple[str, ...] = (), **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """``python -m st3sweep ...``, below the command ``before``; whatever it started is gone when the block ends."""
+    command = [*before, sys.executable, "-m", "st3sweep", *arguments]
+    surroundings = {**os.environ, **environment}
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=surroundings
+    ) as started:
+        try:
+            yield started
+        finally:
+            family = descendants(started.pid)
+            started.kill()
+            started.wait()
+            for process in family:
+                if process.is_running():
+                    process.kill()
+
+
+def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and output, waited for."""
+    output = running.communicate(timeout=PATIENCE_SECONDS)[0]
+    return running.returncode, output
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Every process that ``pid`` and its children have started."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    """Those that train."""
+    return [process for process in descendants(pid) if "RayTrainWorker" in _name(process)]
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def events(run: Path, kind: str) -> list[dict[str, Any]]:
+    """The events of the run's ledger of one kind, as far as they are whole."""
+    ledger = run / "ledger.jsonl"
+    lines = ledger.read_bytes().split(b"\n")[:-1] if ledger.exists() else []
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def wait_until(condition: Callable[[], Any], running: subprocess.Popen[str]) -> None:
+    """Until ``condition`` holds, while the program runs."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert running.poll() is None, f"ended early:\n{running.communicate()[0]}"
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def epochs_of(run: Path, number: int) -> int:
+    """How many epochs of the trial have ended."""
+    return sum(event["trial"] == number for event in events(run, "epoch"))
+
+
+UNDISTURBED = """\
+import json, sys
+from pathlib import Path
+import torch
+from st3sweep.recipes import resolve
+from st3sweep.training.loop import Diverged, fit
+from st3sweep.training.world import World
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+for number, raw in reversed(json.loads((folder / "trials.json").read_text()).items()):
+    records = []
+    try:
+        fit(resolve(raw), World(), lambda record: records.append(record), folder / number)
+    except Diverged:
+        pass
+    (folder / f"{number}.json").write_text(json.dumps(records))
+"""
+
+
+def undisturbed(run: Path, folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """Every trial's records where it is trained in one go without Ray, all in one process, the last one first."""
+    folder.mkdir()
+    trials = {event["trial"]: event["spec"] for event in events(run, "trial")}
+    (folder / "trials.json").write_text(json.dumps(trials))
+    code = [sys.executable, "-c", UNDISTURBED, str(folder)]
+    subprocess.run(code, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return {number: json.loads((folder / f"{number}.json").read_text()) for number in trials}
+
+
+def check_nothing_lost(run: Path, folder: Path, statuses: dict[int, str], *, whole: set[int] | None = None) -> None:
+    """Each trial was chosen once and ended once, has every epoch once, and the numbers of one left alone.
+
+    ``whole`` are the trials of which every epoch must be there; all that have finished, where it is not given.
+    """
+    done = events(run, "done")
+    assert [event["trial"] for event in events(run, "trial")] == sorted(statuses)
+    assert {event["trial"]: event["status"] for event in done} == statuses
+    assert len(done) == len(statuses)
+    alone = undisturbed(run, folder)
+    for number in whole or {number for number, status in statuses.items() if status == "finished"}:
+        records = [event["record"] for event in events(run, "epoch") if event["trial"] == number]
+        assert [timeless(record) for record in records] == [timeless(record) for record in alone[number]]
+
+
+def timeless(record: dict[str, Any]) -> dict[str, Any]:
+    """Without how long it took."""
+    return {key: value for key, value in record.items() if key != "seconds"}

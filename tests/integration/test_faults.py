@@ -1,0 +1,231 @@
+"""Programs, workers, machines and disks that fail for real, and what is left: every trial, once, with its numbers."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from programs import (
+    PATIENCE_SECONDS,
+    check_nothing_lost,
+    ended,
+    epochs_of,
+    events,
+    program,
+    wait_until,
+    workers,
+)
+from ray.cluster_utils import Cluster
+
+from st3sweep.results import read_table
+
+EPOCHS = 30
+SPACE = """\
+schema: st3sweep/v1
+name: faults
+trial:
+  model: {{arch: cifar_resnet, depth: 8, width: 4}}
+  data: {{dataset: digits, image_size: 8, train_limit: 256}}
+  train: {{epochs: {epochs}, batch_size: 64}}
+  sparsity: {{method: st3, target: 0.8}}
+search:
+  optim.lr: {{choice: [{rates}]}}
+searcher: {{sampler: grid}}
+resources: {{slots: 1, hang_limit: {limit}}}
+"""
+
+
+def space(folder: Path, rates: str, epochs: int = EPOCHS, limit: str = "60s") -> str:
+    file = folder / "space.yaml"
+    file.write_text(SPACE.format(rates=rates, epochs=epochs, limit=limit))
+    return str(file)
+
+
+def test_everything_that_can_end_ends(tmp_path: Path) -> None:
+    """One run: its program killed, its files cut short, its worker killed, frozen, interrupted once and twice."""
+    run = tmp_path / "faults"
+    # The second diverges: that is a trial that fails by itself.
+    with program(
+        "run", space(tmp_path, "0.1, 1e30, 0.05, 0.2, 0.3, 0.4", limit="15s"), "--storage", str(tmp_path)
+    ) as p:
+        wait_until(lambda: 3 <= epochs_of(run, 2) < 25, p)
+        trainers = workers(p.pid)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        # Its workers go with the program, so that none of them writes into the run that is resumed.
+        assert not psutil.wait_procs(trainers, timeout=60)[1]
+    before = (run / "ledger.jsonl").read_bytes()
+    assert [event["trial"] for event in events(run, "done")] == [0, 1]
+    with open(run / "ledger.jsonl", "ab") as ledger:
+        ledger.write(b'{"time": 1.0, "event": "epo')
+    checkpoint = run / "trials" / "0002" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
+
+    with program("resume", str(run)) as p:
+        wait_until(lambda: 3 <= epochs_of(run, 3) < 25, p)
+        [worker] = workers(p.pid)
+        worker.kill()
+        wait_until(lambda: 3 <= epochs_of(run, 4) < 25, p)
+        [worker] = workers(p.pid)
+        worker.suspend()  # it hangs: the trial is given up, and its successor gets another worker
+        with program("resume", str(run)) as second:
+            code, output = ended(second)
+            assert (code, output.splitlines()[-1]) == (2, f"st3sweep: {run}: another program is running this sweep")
+        wait_until(lambda: epochs_of(run, 5) >= 2, p)
+        p.send_signal(signal.SIGINT)
+        code, output = ended(p)
+    assert code == 130, output
+    assert "SIGINT; go on with: st3sweep resume" in output
+    assert "Traceback" not in output
+    assert [event["trial"] for event in events(run, "done")] == [0, 1, 2, 3, 4]
+
+    begun = len(events(run, "began"))
+    with program("resume", str(run)) as p:
+        wait_until(lambda: len(events(run, "began")) > begun, p)
+        for _ in range(2):
+            p.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        code, output = ended(p)
+    assert code == 130, output
+
+    with program("resume", str(run)) as p:
+        code, output = ended(p)
+    assert code == 4, output  # trials failed, as they should
+    assert "Pareto front" in output
+    assert (run / "ledger.jsonl").read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    statuses = {0: "finished", 1: "failed", 2: "finished", 3: "finished", 4: "failed", 5: "finished"}
+    check_nothing_lost(run, tmp_path / "alone", statuses)
+    errors = {event["trial"]: event["error"] for event in events(run, "done")}
+    assert "Diverged: the training loss is nan in epoch" in errors[1]
+    assert errors[4] == "hangs: nothing was reported for 15 seconds"
+
+    # Tables and study say the same.
+    table = read_table(run, "trials").set_index("trial")
+    assert table["status"].to_dict() == statuses
+    assert table["val_top1"].isna().tolist() == [False, True, False, False, True, False]
+    study = optuna.load_study(
+        study_name="faults", storage=JournalStorage(JournalFileBackend(str(run / "study.journal")))
+    )
+    wanted = [TrialState.COMPLETE if statuses[number] == "finished" else TrialState.FAIL for number in range(6)]
+    assert [trial.state for trial in study.get_trials()] == wanted
+    assert study.get_trials()[2].values == table.loc[2, ["val_top1", "gflops"]].tolist()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_the_program_is_killed_at_random_moments(kills: int, tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    rng, run = random.Random(seed), tmp_path / "faults"
+    arguments = ["run", space(tmp_path, "0.1, 0.05, 0.2, 0.3", epochs=15 * kills), "--storage", str(tmp_path)]
+    for _ in range(kills):
+        with program(*arguments) as p:
+            seen = len(events(run, "epoch"))
+            wait_until(lambda seen=seen: len(events(run, "epoch")) > seen, p)  # type: ignore[misc]
+            time.sleep(rng.uniform(0.0, 1.0))  # within an epoch, between two, at the end of a trial
+            trainers = workers(p.pid)
+            p.kill()
+            p.wait()
+            assert not psutil.wait_procs(trainers, timeout=60)[1]
+        arguments = ["resume", str(run)]
+    with program(*arguments) as p:
+        code, output = ended(p)
+    assert code == 0, f"seed {seed}: {output}"
+    check_nothing_lost(run, tmp_path / "alone", dict.fromkeys(range(4), "finished"))
+
+
+def test_a_machine_is_lost_and_then_the_whole_cluster(tmp_path: Path) -> None:
+    run = tmp_path / "faults"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    lost = nodes.add_node(num_cpus=2)
+    try:
+        where = ["--address", nodes.address]
+        with program(
+            "run", space(tmp_path, "0.1, 0.05, 0.2"), "--storage", str(tmp_path), *where,
+            RAY_gcs_rpc_server_reconnect_timeout_s="5",
+        ) as p:  # fmt: skip
+            wait_until(lambda: 3 <= epochs_of(run, 1) < 25, p)
+            nodes.add_node(num_cpus=2)
+            nodes.remove_node(lost, allow_graceful=False)
+            wait_until(lambda: 3 <= epochs_of(run, 2) < 25, p)
+            nodes.shutdown()  # the head with all that it knew
+            code, output = ended(p)
+        assert code != 0, output
+    finally:
+        nodes.shutdown()
+    assert [event["trial"] for event in events(run, "done")] == [0, 1]
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        with program("resume", str(run), "--address", nodes.address) as p:
+            code, output = ended(p)
+    finally:
+        nodes.shutdown()
+    assert code == 0, output
+    check_nothing_lost(run, tmp_path / "alone", dict.fromkeys(range(3), "finished"))
+
+
+def test_the_disk_is_full(tmp_path: Path) -> None:
+    """A file system of its own is filled while a trial runs: so that a checkpoint no longer fits, and then wholly."""
+    shell = shutil.which("unshare")
+    own = (shell or "", "--user", "--map-root-user", "--mount")
+    if not shell or subprocess.run([*own, "mount", "-t", "tmpfs", "t", str(tmp_path)], check=False).returncode:
+        pytest.skip("needs a mount namespace of its own")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    file = space(tmp_path, "0.1, 0.05")
+    # The file system lives as long as this shell, and is reached through its root.
+    kept = tmp_path / "kept"
+    script = f"mount -t tmpfs -o size=40m t {disk} && echo ready && read line; cp -a {disk}/faults {kept}; read line"
+    with subprocess.Popen(
+        [*own, "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ready\n"
+        inside = ("nsenter", "--preserve-credentials", "--user", "--mount", f"--target={holder.pid}")
+        root = Path(f"/proc/{holder.pid}/root")
+        run = root / disk.relative_to("/") / "faults"
+        ballast = run.parent / "ballast"
+        for arguments, left in (
+            (("run", file, "--storage", str(disk)), 24_000),
+            (("resume", str(disk / "faults")), 0),
+        ):
+            with program(*arguments, before=inside) as p:
+                seen = len(events(run, "epoch"))
+                wait_until(lambda seen=seen: len(events(run, "epoch")) > seen + 2, p)  # type: ignore[misc]
+                _fill(ballast, left)
+                code, output = ended(p)
+            assert code == 130, output
+            assert re.search(r"(No space left on device|cannot be written).*go on with: st3sweep resume", output, re.S)
+            ballast.unlink()
+        with program("resume", str(disk / "faults"), before=inside) as p:
+            code, output = ended(p)
+        assert code == 0, output
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (kept / "front.png").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+    check_nothing_lost(kept, tmp_path / "alone", dict.fromkeys(range(2), "finished"))
+
+
+def _fill(ballast: Path, left: int) -> None:
+    """Write to the file until only ``left`` bytes are free."""
+    with open(ballast, "wb", buffering=0) as file:
+        try:
+            while (free := shutil.disk_usage(ballast.parent).free) > left:
+                file.write(bytes(min(1 << 20, free - left)))
+        except OSError:
+            pass

@@ -1,0 +1,45 @@
+"""What a warm slot promises its trials: the tenth is trained as if it were the first."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from programs import PATIENCE_SECONDS, check_nothing_lost, events, program, workers
+
+# With dropout, so that the generator's state counts; half of the trials compute in another precision, some diverge.
+SPACE = """\
+schema: st3sweep/v1
+name: slots
+trial:
+  model: {arch: wide_resnet, depth: 10, width: 1, dropout: 0.3}
+  data: {dataset: digits, image_size: 8, train_limit: 256}
+  train: {epochs: 3, batch_size: 64}
+  sparsity: {method: st3, target: 0.8}
+search:
+  sparsity.criterion: {choice: [l1, sigma]}
+  train.precision: {choice: [bf16, fp32]}
+  optim.lr: {choice: [1e30, 0.1, 0.2]}
+searcher: {sampler: grid}
+resources: {slots: 1, trials_per_process: 10}
+"""
+
+
+def test_the_tenth_trial_of_a_process_is_as_its_first(tmp_path: Path) -> None:
+    """Each trial's numbers are those of one trained without Ray, in a process that goes through them backwards."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    run, pids = tmp_path / "slots", set()
+    with program("run", str(tmp_path / "space.yaml"), "--storage", str(tmp_path)) as p:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while p.poll() is None:
+            assert time.monotonic() < deadline
+            pids |= {worker.pid for worker in workers(p.pid)}
+            time.sleep(0.2)
+        assert p.stdout is not None
+        assert p.returncode == 4, p.stdout.read()
+    assert len(pids) == 2, "the eleventh trial has a process of its own"
+    statuses = {number: "failed" if number % 3 == 0 else "finished" for number in range(12)}
+    check_nothing_lost(run, tmp_path / "alone", statuses)
+    ends = {event["trial"]: event["time"] for event in events(run, "done")}
+    pauses = [ends[number + 1] - ends[number] for number in range(9)]
+    assert sorted(pauses)[4] < 20, "or the slot is not warm: its start takes longer"

@@ -1,0 +1,86 @@
+"""What one trial leaves in its process is gone before the next one begins."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from compare import timeless
+
+from st3sweep import data
+from st3sweep.spec import TrialSpec
+from st3sweep.training.loop import fit
+from st3sweep.training.process_state import ProcessState
+from st3sweep.training.world import World
+
+
+@pytest.fixture(autouse=True)
+def own() -> Iterator[None]:
+    state = ProcessState.capture()
+    yield
+    state.restore()
+
+
+def settings() -> dict[str, Any]:
+    """Everything that a trial may have changed and the next one would feel."""
+    return {
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "anomaly": torch.is_anomaly_enabled(),
+        "grad": torch.is_grad_enabled(),
+        "benchmark": torch.backends.cudnn.benchmark,
+        "filters": list(warnings.filters),
+        "denormal": (torch.tensor([1e-39]) * 1.0).item(),
+        "draws": (random.random(), np.random.rand(), torch.rand(1).item()),
+    }
+
+
+def make_a_mess(folder: Path) -> None:
+    os.environ["OF_A_TRIAL"] = "1"
+    os.environ.pop("HOME", None)
+    os.chdir(folder)
+    torch.set_num_threads(2)
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.autograd.set_detect_anomaly(True)
+    torch.set_grad_enabled(False)
+    torch.set_flush_denormal(True)
+    torch.backends.cudnn.benchmark = True
+    warnings.simplefilter("error")
+    random.seed(17), np.random.seed(17), torch.manual_seed(17)
+
+
+def test_every_setting_comes_back(tmp_path: Path) -> None:
+    ProcessState.capture().restore()  # what this imports for the first time has settings of its own
+    state = ProcessState.capture()
+    state.restore()
+    before = settings()
+    make_a_mess(tmp_path)
+    after_the_mess = settings()
+    assert all(before[name] != after_the_mess[name] for name in before), "or it tests nothing"
+    torch.set_default_dtype(torch.float64)
+    state.restore()
+    assert settings() == before
+
+
+def test_a_trial_after_a_mess_is_the_trial_before_it(
+    tiny_trial: Callable[..., TrialSpec], digits: data.Splits, tmp_path: Path
+) -> None:
+    spec = tiny_trial(model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3})
+    state = ProcessState.capture()
+    first = fit(spec, World(), lambda _: False, tmp_path / "first", digits)
+    make_a_mess(tmp_path)
+    state.restore()
+    assert timeless(fit(spec, World(), lambda _: False, tmp_path / "second", digits)) == timeless(first)
