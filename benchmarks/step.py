@@ -46,7 +46,10 @@ def plain(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
     return step
 
 
-def ours(spec: TrialSpec, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
+def ours(
+    spec: TrialSpec, model: nn.Module, x: Tensor, y: Tensor, progress: Callable[[], float] = lambda: 1.0
+) -> Callable[[], None]:
+    """Its step at ``progress``; by default at full sparsity, as in the larger part of training."""
     costs = layer_costs(model, (x.shape[1], x.shape[2], x.shape[3]))
     model.to(memory_format=fastest_layout(model, x.device))  # type: ignore[call-overload]
     weights = list(prunable(model).values())
@@ -55,8 +58,8 @@ def ours(spec: TrialSpec, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[]
         group["lr"] = 0.01
     loss = classification_loss(model, x, y, label_smoothing=0.0, precision=spec.train.precision)
 
-    def step() -> None:  # at full sparsity, as in the larger part of training
-        optimisation_step(model, weights, method, optimizer, loss, progress=1.0, clip_norm=3.0)
+    def step() -> None:
+        optimisation_step(model, weights, method, optimizer, loss, progress=progress(), clip_norm=3.0)
 
     return step
 

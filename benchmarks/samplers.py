@@ -1,0 +1,169 @@
+"""What a trial costs the searcher: ``ask`` and ``tell`` of two objectives, the first trials against the last.
+
+    python benchmarks/samplers.py                     # every sampler, 1,000 trials (gp: 200)
+    python benchmarks/samplers.py --parts             # where the time of random search goes
+
+Nothing is trained: the objectives are a formula. Wall time of one process, medians of 50 trials. For gp, whose trials
+take seconds, medians of 5 after 10, 100 and 195 trials of a random search.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy
+import optuna
+import scipy
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from st3sweep.loading import load_space
+from st3sweep.space import Point, Space
+from st3sweep.sweep.journal import Journal
+from st3sweep.sweep.search import Searcher
+
+SEARCH: dict[str, Any] = {
+    "sparsity.target": {"float": [0.5, 0.99], "scale": "log1m"},
+    "optim.lr": {"float": [0.01, 1.0], "scale": "log"},
+    "optim.momentum": {"float": [0.8, 0.99]},
+    "train.label_smoothing": {"float": [0.0, 0.2]},
+    "model.depth": {"int": [8, 56], "step": 6},
+    "sparsity.criterion": {"choice": ["l1", "sigma"]},
+}
+TRIALS = {"random": 1000, "qmc": 1000, "grid": 1000, "nsga2": 1000, "tpe": 1000, "gp": 200}
+
+
+def space(sampler: str, folder: Path) -> Space:
+    search = SEARCH
+    if sampler == "grid":
+        values = {
+            path: {"choice": [0.01 * (i + 1) for i in range(10)]} for path in ("optim.lr", "train.label_smoothing")
+        }
+        search = {
+            **values,
+            "sparsity.target": {"choice": [0.5, 0.6, 0.7, 0.8, 0.9]},
+            "model.depth": SEARCH["model.depth"],
+        }
+        search |= {"sparsity.criterion": SEARCH["sparsity.criterion"]}
+    fields = {
+        "schema": "st3sweep/v1",
+        "name": "benchmark",
+        "trial": {"model": {"arch": "cifar_resnet"}, "data": {"dataset": "digits"}, "sparsity": {"method": "st3"}},
+        "search": search,
+        "searcher": {"sampler": sampler},
+        "budget": {"trials": TRIALS[sampler]},
+    }
+    (folder / "space.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    return load_space(folder / "space.yaml")
+
+
+def objectives(point: Point) -> list[float]:
+    cost = (1 - point["sparsity.target"]) * point["model.depth"]
+    return [90 - 20 / (1 + cost) - abs(point["optim.lr"] - 0.1), cost]
+
+
+def seconds_of_trials(sampler: str, trials: int) -> list[float]:
+    """Wall seconds of ask and tell together, for each trial."""
+    with tempfile.TemporaryDirectory() as name:
+        return run(Searcher(space(sampler, Path(name)), Path(name)), trials)
+
+
+def run(searcher: Searcher, trials: int) -> list[float]:
+    seconds = []
+    for _ in range(trials):
+        started = time.perf_counter()
+        number, point = searcher.ask()
+        searcher.tell(number, objectives(point))
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def growth(sampler: str, trials: int) -> dict[str, Any]:
+    if sampler == "gp":
+        after = {"first": 10, "middle": trials // 2, "last": trials - 5}
+        times = {name: seconds_after(sampler, count) for name, count in after.items()}
+    else:
+        seconds = seconds_of_trials(sampler, trials)
+        times = {"first": seconds[:50], "middle": seconds[trials // 2 :][:50], "last": seconds[-50:]}
+    milliseconds = {f"{name}_ms": 1e3 * statistics.median(some) for name, some in times.items()}
+    return {"sampler": sampler, "trials": trials, **milliseconds}
+
+
+def seconds_after(sampler: str, trials: int) -> list[float]:
+    """Wall seconds of ask and tell for five trials after so many of a random search."""
+    with tempfile.TemporaryDirectory() as name:
+        run(Searcher(space("random", Path(name)), Path(name)), trials)
+        return run(Searcher(space(sampler, Path(name)), Path(name)), 5)
+
+
+def parts() -> dict[str, float]:
+    """Milliseconds of what a trial of random search is made of, medians of 500."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        random = space("random", folder)
+        searcher = Searcher(random, folder)
+        point = searcher.ask()[1]
+        optunas = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+        ours = JournalStorage(Journal(folder / "ours.journal"))
+        trial = {
+            one: one.create_new_trial(one.create_new_study([optuna.study.StudyDirection.MINIMIZE]))
+            for one in (ours, optunas)
+        }
+        with open(folder / "synced", "ab", buffering=0) as file:
+
+            def sync() -> None:
+                file.write(b"a line of a journal, as long as most of them are, which is two hundred characters\n")
+                os.fsync(file.fileno())
+
+            return {
+                "one operation in Optuna's own journal file": _median(
+                    lambda: optunas.set_trial_user_attr(trial[optunas], "a", 1)
+                ),
+                "of that, fsync": _median(sync),
+                "one operation in ours": _median(lambda: ours.set_trial_user_attr(trial[ours], "a", 1)),
+                "validating the trial and its digest": _median(lambda: random.trial_for(point).digest()),
+            }
+
+
+def _median(call: Any) -> float:
+    seconds = []
+    for _ in range(500):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samplers", nargs="+", choices=TRIALS, default=list(TRIALS))
+    parser.add_argument("--trials", type=int, help="of each sampler, where fewer than its own number")
+    parser.add_argument("--parts", action="store_true", help="where the time of random search goes")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    versions = {one.__name__: one.__version__ for one in (optuna, numpy, scipy)} | {"python": platform.python_version()}
+    counts = {sampler: min(TRIALS[sampler], arguments.trials or TRIALS[sampler]) for sampler in arguments.samplers}
+    rows = [] if arguments.parts else [growth(sampler, count) for sampler, count in counts.items()]
+    spent = parts() if arguments.parts else {}
+    if arguments.json:
+        print(json.dumps({"versions": versions, "cores": os.cpu_count(), "samplers": rows, "parts_ms": spent}))
+        return
+    print(", ".join(f"{name} {version}" for name, version in versions.items()), f"{os.cpu_count()} cores")
+    for row in rows:
+        times = "  ".join(f"{name} {row[f'{name}_ms']:9.2f} ms" for name in ("first", "middle", "last"))
+        print(f"{row['sampler']:<7} {row['trials']:>5} trials  {times}")
+    for part, milliseconds in spent.items():
+        print(f"{part:<45} {milliseconds:.3f} ms")
+
+
+if __name__ == "__main__":
+    main()
