@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,24 @@ def models(as_json: AsJson = False) -> None:
     from st3sweep.networks import counted, networks_text
 
     print(json.dumps(list(counted())) if as_json else networks_text())
+
+
+@app.command()
+def cost(
+    network: Annotated[str, typer.Argument(help="A network, by its arch or by its name in torchvision.")],
+    budget: Annotated[
+        Path | None, typer.Option(help="CSV with columns layer and sparsity; layer * is all that it does not name.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Pixels. Default: those of its data set.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Default: those of its data set.")] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a network costs, layer by layer, at the sparsities that a file gives its layers."""
+    from st3sweep.network_cost import cost_text, network_cost
+
+    found = network_cost(network, overrides(set_), budget, image_size, classes)
+    print(json.dumps(asdict(found)) if as_json else cost_text(found))
 
 
 @data_app.command()
@@ -50,3 +69,21 @@ def schema() -> None:
     from st3sweep.json_schema import space_schema
 
     print(json.dumps(space_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def doctor(
+    space_file: Annotated[Path | None, typer.Argument(help="A search space whose data is looked at too.")] = None,
+    storage: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Say whether this machine is ready: versions, devices, storage, ports, data."""
+    from st3sweep.doctor import checks
+    from st3sweep.text import aligned
+
+    found = list(checks(storage, space_file))
+    if as_json:
+        print(json.dumps([asdict(check) for check in found], ensure_ascii=False))
+    else:
+        print(aligned([(check.state, check.name, check.found) for check in found], left=[0, 1, 2]))
+    raise typer.Exit(2 if any(check.state == "fail" for check in found) else 0)
