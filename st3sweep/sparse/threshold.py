@@ -44,6 +44,13 @@ def global_threshold(weights: Sequence[Tensor], ratio: float, scales: Sequence[f
 
 
 @torch.no_grad()
+def magnitude_of_rank(weight: Tensor, rank: int) -> Tensor:
+    """The magnitude of ``rank`` in one layer, counted from 0 at the smallest; 0-d. On a GPU nothing waits."""
+    select = _select_numpy if _fits_numpy([weight]) else _select_torch
+    return select([weight], [1.0], rank)[0]
+
+
+@torch.no_grad()
 def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: float, scales: Sequence[float]) -> Tensor:
     """The least threshold on ``|w| c_l`` above which at most ``budget`` multiply-accumulates are left.
 
@@ -167,7 +174,7 @@ def _scan_layer(array: Floats, scale: float, low: float, high: float) -> tuple[i
 def _select_torch(weights: Sequence[Tensor], scales: Sequence[float], below: int) -> tuple[Tensor, Tensor]:
     """As ``_select_numpy``, without waiting for the device."""
     flat = torch.cat([_flat(weight).abs() * scale for weight, scale in zip(weights, scales, strict=True)])
-    lower = _order_statistic(flat, below)
+    lower = order_statistic(flat, below)
     # The next order statistic: the same value where it ties, else the least that is greater.
     tied = torch.count_nonzero(flat <= lower) > below + 1
     greater = torch.where(flat > lower, flat, torch.inf).amin()
@@ -175,7 +182,7 @@ def _select_torch(weights: Sequence[Tensor], scales: Sequence[float], below: int
     return lower, lower if last else torch.where(tied, lower, greater)
 
 
-def _order_statistic(flat: Tensor, rank: int) -> Tensor:
+def order_statistic(flat: Tensor, rank: int) -> Tensor:
     """The value of ``rank``, counted from 0. CUDA's kthvalue gives one block a row; its topk uses the whole device."""
     if not flat.is_cuda:
         return flat.kthvalue(rank + 1).values

@@ -22,7 +22,7 @@ class ST3(Frozen):
 
     method: Literal["st3"]
     target: float | None = Field(None, ge=0, lt=1)  # final fraction of zeros; or else gflops.target
-    criterion: Literal["l1", "sigma", "family"] = "l1"
+    criterion: Literal["l1", "sigma", "lamp", "family"] = "l1"
     shape_power: float | None = Field(None, ge=-4, le=4)  # a and b of criterion family: (0, 0) is l1, (1, 0) sigma
     mac_power: float | None = Field(None, ge=-4, le=4)
     soft: bool = True
@@ -33,10 +33,59 @@ class ST3(Frozen):
     @property
     def label(self) -> str:
         """As the papers name it; a switch that is off is said."""
-        name = {"l1": "ST-3", "sigma": "ST-3σ", "family": "ST-3ab"}[self.criterion]
+        name = {"l1": "ST-3", "sigma": "ST-3σ", "lamp": "ST-3 LAMP", "family": "ST-3ab"}[self.criterion]
         off = [word for word, on in (("soft", self.soft), ("rescale", self.rescale)) if not on]
         masked = ["masked"] if self.backward == "masked" else []
         return " ".join([name, *(f"no-{word}" for word in off), *masked])
+
+
+KeepDense = Literal["none", "first", "first_and_depthwise"]  # layers outside the target; the last: also all depthwise
+
+
+class UsualRamp(Ramp):
+    """The same with the times of the ST-3 recipe, for methods that are compared with it."""
+
+    start: Time = 5 / 160
+    end: Time = 80 / 160
+    power: float = Field(3, gt=0)
+
+
+class GMP(Frozen):
+    """Gradual magnitude pruning (``sparse/methods/gmp.py``)."""
+
+    method: Literal["gmp"]
+    target: float = Field(ge=0, lt=1)  # final fraction of zeros, of the layers that are pruned
+    allocation: Literal["uniform", "global"] = "uniform"
+    criterion: Literal["l1", "lamp"] = "l1"  # what a global ranking goes by
+    keep_dense: KeepDense = "none"
+    ramp: UsualRamp = UsualRamp()
+    interval: Time = 0.01  # between two updates; the end of the ramp is always one
+
+    @property
+    def label(self) -> str:
+        """As the papers name it; whatever is not the paper's is said."""
+        ranking = {"uniform": [], "global": ["global"]}[self.allocation] + (
+            ["LAMP"] if self.criterion == "lamp" else []
+        )
+        return " ".join(["GMP", *ranking, *_dense_layers(self.keep_dense)])
+
+
+class Static(Frozen):
+    """A random mask that stays (``sparse/methods/static.py``)."""
+
+    method: Literal["static"]
+    target: float = Field(ge=0, lt=1)  # fraction of zeros, of the layers that are pruned
+    allocation: Literal["erk", "uniform"] = "erk"
+    keep_dense: KeepDense = "none"
+
+    @property
+    def label(self) -> str:
+        name = {"erk": "static+ERK", "uniform": "static"}[self.allocation]
+        return " ".join([name, *_dense_layers(self.keep_dense)])
+
+
+def _dense_layers(keep: KeepDense) -> list[str]:
+    return [] if keep == "none" else [f"dense-{keep.replace('_', '-')}"]
 
 
 class Dense(Frozen):
@@ -63,4 +112,4 @@ class Gflops(Frozen):
     target: float = Field(gt=0)
 
 
-SparsitySpec = Annotated[ST3 | Dense, Field(discriminator="method")]
+SparsitySpec = Annotated[ST3 | Dense | GMP | Static, Field(discriminator="method")]

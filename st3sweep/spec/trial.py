@@ -9,16 +9,18 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET, ramp
+from st3sweep.schedules import WEIGHT_DECAY_BY_TARGET, last_update, ramp
 from st3sweep.spec.data import DataSpec, Digits, ImageFolder
 from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
 from st3sweep.spec.model import ModelSpec
 from st3sweep.spec.optim import Optim, StepSchedule, Train
 from st3sweep.spec.sparsity import (
+    GMP,
     ST3,
     Dense,
     Gflops,
     SparsitySpec,
+    Static,
 )
 
 
@@ -45,6 +47,7 @@ class TrialSpec(Frozen):
         self._one_target()
         if isinstance(self.sparsity, ST3):
             self._powers_of_the_family(self.sparsity)
+        self._updates_of_a_mask()
         if (ramp := getattr(self.sparsity, "ramp", None)) is not None:
             start, end = fraction(ramp.start, epochs), fraction(ramp.end, epochs)
             if start >= end:
@@ -77,9 +80,23 @@ class TrialSpec(Frozen):
             raise fail("sparsity.target", "is missing (or gflops.target in its place)")
         elif self.sparsity.target is not None and self.gflops is not None:
             raise fail("gflops.target", "excludes sparsity.target: give one of them", "sparsity.target")
+        elif self.gflops is not None and self.sparsity.criterion == "lamp":
+            raise fail("gflops.target", "does not go with criterion lamp, which counts weights", "sparsity.criterion")
         elif self.gflops is not None and self.optim.weight_decay.kind == "by_target":
             message = "by_target goes by sparsity.target, which a budget in gflops leaves open"
             raise fail("optim.weight_decay.kind", message, "gflops.target")
+
+    def _updates_of_a_mask(self) -> None:
+        sparsity, epochs = self.sparsity, self.train.epochs
+        if isinstance(sparsity, GMP) and sparsity.criterion == "lamp" and sparsity.allocation == "uniform":
+            raise fail("sparsity.criterion", "lamp has no effect with allocation uniform", "sparsity.allocation")
+        if isinstance(sparsity, Static) and self.optim.weight_decay.kind == "with_sparsity":
+            message = f"with_sparsity has no effect with method {sparsity.method}, whose sparsity is constant"
+            raise fail("optim.weight_decay.kind", message, "sparsity.method")
+        if not isinstance(sparsity, GMP):
+            return
+        if fraction(sparsity.interval, epochs) == 0:
+            raise fail("sparsity.interval", "must be above 0")
 
     @staticmethod
     def _powers_of_the_family(sparsity: ST3) -> None:
@@ -110,14 +127,21 @@ class TrialSpec(Frozen):
         if (shape := getattr(self.sparsity, "ramp", None)) is not None:
             yield "sparsity.ramp.start", shape.start
             yield "sparsity.ramp.end", shape.end
+        if isinstance(self.sparsity, GMP):
+            yield "sparsity.interval", self.sparsity.interval
 
     def ramp_progress(self, progress: float) -> float | None:
-        """The part of the way to its target that the ramp asks for at ``progress`` of training; None without a ramp."""
+        """The part of the way to its target that the ramp asks for at ``progress`` of training; None without a ramp.
+
+        A mask that is updated at intervals is asked at the last of them.
+        """
         sparsity, epochs = self.sparsity, self.train.epochs
         shape = getattr(sparsity, "ramp", None)
         if shape is None:
             return None
         start, end = fraction(shape.start, epochs), fraction(shape.end, epochs)
+        if isinstance(sparsity, GMP):
+            progress = last_update(progress, start, end, fraction(sparsity.interval, epochs))
         return ramp(progress, start, end, shape.power)
 
     def digest(self) -> str:

@@ -10,6 +10,13 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("st3-hard-no-rescale", {"method": "st3", "target": 0.7, "soft": False, "rescale": False}),
     ("st3-masked", {"method": "st3", "target": 0.8, "backward": "masked"}),
     ("st3-family", {"method": "st3", "target": 0.8, "criterion": "family", "shape_power": 0.5, "mac_power": 0.5}),
+    ("st3-lamp", {"method": "st3", "target": 0.8, "criterion": "lamp"}),
+    ("gmp", {"method": "gmp", "target": 0.9}),
+    ("gmp-global", {"method": "gmp", "target": 0.8, "allocation": "global", "interval": 0.3}),
+    ("gmp-lamp", {"method": "gmp", "target": 0.8, "allocation": "global", "criterion": "lamp"}),
+    ("gmp-dense-layers", {"method": "gmp", "target": 0.8, "keep_dense": "first_and_depthwise"}),
+    ("static-erk", {"method": "static", "target": 0.8}),
+    ("static-uniform", {"method": "static", "target": 0.9, "allocation": "uniform", "keep_dense": "first"}),
     ("dense", {"method": "dense"}),
 ]
 
@@ -24,7 +31,7 @@ OUTCOME: set[str] = set()
 
 # Methods whose sparsity rises along a ramp, so that its end can be projected. Of the others the present densities are
 # the final ones, but for those of ``OUTCOME``: they have no final ratio, and what they come to cannot be told before.
-RAMPED = {"st3"}
+RAMPED = {"st3", "gmp"}
 
 # Methods whose last mask is drawn: a projection tells what it holds in expectation, to within ``ZEROS_OFF``.
 DRAWN: set[str] = set()

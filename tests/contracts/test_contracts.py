@@ -96,6 +96,7 @@ def test_every_switch_of_st3_does_something(tiny_trial: TinyTrial) -> None:
     switches: list[dict[str, Any]] = [
         {},
         {"criterion": "sigma"},
+        {"criterion": "lamp"},
         {"criterion": "family", "shape_power": 0.5, "mac_power": 0.0},
         {"criterion": "family", "shape_power": 0.0, "mac_power": 0.5},
         {"soft": False},

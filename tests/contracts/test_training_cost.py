@@ -30,6 +30,8 @@ def along(d: float, g: list[float]) -> float:
 
 CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
     ("dense", {"method": "dense"}, lambda d, _: 3 * IMAGES * 3 * d),
+    ("static", {"method": "static", "target": 0.8}, lambda _, g: 3 * IMAGES * 3 * g[0]),
+    ("gmp", {"method": "gmp", "target": 0.8, "ramp": RAMP}, lambda d, g: 3 * along(d, g)),
     ("st3", {"method": "st3", "target": 0.8, "ramp": RAMP}, lambda d, g: 2 * along(d, g) + 3 * IMAGES * d),
     (
         "st3-masked",
@@ -61,6 +63,6 @@ def test_a_training_that_is_stopped_is_charged_for_its_epochs(
         records.append(record)
         return len(records) == 2
 
-    result = fit(tiny_trial(sparsity={"method": "dense"}), World(), report, tmp_path, digits)
+    result = fit(tiny_trial(sparsity={"method": "static", "target": 0.8}), World(), report, tmp_path, digits)
     assert result["status"] == "stopped"
     assert result["training_gflops"] == pytest.approx(2 * IMAGES * 3 * records[0]["gflops"])

@@ -75,6 +75,29 @@ def test_a_point_becomes_the_trial_that_it_says(load: Load):
     assert space.spec.trial["sparsity"] == {"method": "st3"}, "the fixed part must not be written into"
 
 
+def test_settings_of_a_method_are_searched_where_it_is_chosen(load: Load):
+    methods = RIGHT.replace("  sparsity:\n    method: st3\n", "").replace(
+        "  sparsity.criterion: {choice: [l1, sigma]}\n",
+        "  sparsity.method: {choice: [st3, gmp]}\n"
+        "  sparsity.criterion: {when: {sparsity.method: st3}, choice: [l1, sigma]}\n"
+        "  sparsity.interval: {when: {sparsity.method: gmp}, choice: [0.02, 0.05]}\n"
+        "  sparsity.ramp.end: {float: [0.4, 0.6]}\n",
+    )
+    space, rng = load(methods), random.Random(0)
+    seen = set()
+    for _ in range(40):
+        point = space.draw(rng)
+        trial = space.trial_for(point)
+        seen.add(trial.sparsity.label)
+        assert trial.sparsity.ramp.end == point["sparsity.ramp.end"]
+        assert trial.sparsity.ramp.start == pytest.approx(5 / 160)
+        assert ("sparsity.criterion" in point, "sparsity.interval" in point) == (
+            trial.sparsity.method == "st3",
+            trial.sparsity.method == "gmp",
+        )
+    assert seen == {"ST-3", "ST-3σ", "GMP"}
+
+
 # -- ranges -----------------------------------------------------------------------------------------------------
 
 bounds = st.tuples(st.floats(1e-12, 0.9999999), st.floats(1e-12, 0.9999999)).filter(lambda pair: pair[0] < pair[1])

@@ -166,6 +166,18 @@ def test_the_least_threshold_that_leaves_no_more_than_the_budget(
     assert min(abs(float(found) - abs(value)) for values, _ in layers for value in values) < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("target", "of_macs", "densities"), [(0.5, False, [0.5, 0.5]), (0.9, False, [0.0, 0.5]), (0.4, True, [1.0, 0.5])]
+)
+def test_densities_at_the_end_of_the_ramp_by_hand(target: float, of_macs: bool, densities: list[float]) -> None:
+    """Of 24 multiply-accumulates 0.4, that is 9.6, are to go: the weight of 0.5, which alone costs 10, is enough."""
+    weights = [torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([[-10.0, 0.5]])]
+    method = ST3(weights, target=target, of_macs=of_macs, uses=[1.0, 10.0])
+    assert method.projected_densities(weights) == densities
+    method.refresh(1.0, weights)
+    assert method.projected_densities(weights) is None
+
+
 @pytest.mark.parametrize("budget", [-1.0, 6.0, 7.0])
 def test_a_budget_out_of_range_is_an_error(budget: float) -> None:
     with pytest.raises(ValueError, match=r"budget must be in \[0, 6\), got"):

@@ -171,7 +171,7 @@ FIELDS = [
     Wrong(
         "wrong choice",
         {_CRITERION: "", _ST3: f"{_ST3}    ^criterion: l2\n"},
-        "sparsity.criterion: is 'l2', allowed: l1, sigma, family",
+        "sparsity.criterion: is 'l2', allowed: l1, sigma, lamp, family",
     ),
     Wrong(
         "unknown network",
@@ -187,7 +187,7 @@ FIELDS = [
     Wrong(
         "unknown method",
         {"method: st3": "^method: st33"},
-        "sparsity.method: is 'st33', allowed: st3, dense; "
+        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static; "
         "did you mean st3?",
     ),
     Wrong(
@@ -342,6 +342,24 @@ FIELDS = [
         {_ST3: f"{_ST3}    ^ramp: {{start: 0.6, end: 0.5}}\n"},
         "sparsity.ramp: must start before it ends (start 0.6, end 0.5 of training)",
     ),
+    Wrong("setting of another method", {_ST3: f"{_ST3}    ^interval: 0.1\n"},
+          "sparsity.interval: has no effect with method st3, which has target, criterion, shape_power, mac_power, "
+          "soft, rescale, backward, ramp"),
+    Wrong("updates without an interval", {_CRITERION: "", _ST3: "    method: gmp\n    ^interval: 0\n"},
+          "sparsity.interval: must be above 0"),
+    Wrong("ramp of another method that ends before it starts",
+          {_CRITERION: "", _ST3: "    method: gmp\n    ^ramp: {start: 0.6}\n"},
+          "sparsity.ramp: must start before it ends (start 0.6, end 0.5 of training)"),
+    Wrong("a criterion that ranks nothing",
+          {_CRITERION: "", _ST3: "    method: gmp\n    ^criterion: lamp\n"},
+          "sparsity.criterion: lamp has no effect with allocation uniform"),
+    Wrong("a budget for a criterion that counts weights",
+          {_CRITERION: "", _TARGET: "", "  sparsity:\n": "  gflops: {^target: 0.0001}\n  sparsity:\n",
+           "constraints:\n  - sparsity.target < 0.95\n": "", _ST3: f"{_ST3}    criterion: lamp\n"},
+          "gflops.target: does not go with criterion lamp, which counts weights"),
+    Wrong("a budget for a method that has none",
+          {_CRITERION: "", "  sparsity:\n": "  gflops: {^target: 0.01}\n  sparsity:\n", _ST3: "    method: gmp\n"},
+          "gflops.target: has no effect with method gmp"),
     Wrong(
         "milestones that fall",
         _optim("{schedule: {^milestones: [0.75, 0.5]}}"),
@@ -401,7 +419,7 @@ SEARCH = [
     Wrong(
         "choice that the field does not have",
         {"sparsity.criterion: {choice: [l1, sigma]}": "^sparsity.criterion: {choice: [l1, sigmas]}"},
-        "search.sparsity.criterion: can become 'sigmas', allowed: l1, sigma, family; did you mean sigma?",
+        "search.sparsity.criterion: can become 'sigmas', allowed: l1, sigma, lamp, family; did you mean sigma?",
     ),
     Wrong(
         "choice misspelt that another field waits for",

@@ -8,7 +8,9 @@ from typing import Any
 from st3sweep.errors import UserError
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.methods.fixed_mask import FixedMask
+from st3sweep.sparse.methods.gmp import GMP
 from st3sweep.sparse.methods.st3 import ST3
+from st3sweep.sparse.methods.static import Static
 from st3sweep.spec import TrialSpec, fraction
 
 
@@ -39,6 +41,27 @@ def _macs_to_remove(gflops: float, weights: Weights, uses: Sequence[float]) -> f
     return 1.0 - gflops / dense
 
 
+def _gmp(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
+    spec: Any = trial.sparsity
+    epochs = trial.train.epochs
+    return GMP(
+        weights,
+        target=spec.target,
+        allocation=spec.allocation,
+        criterion=spec.criterion,
+        keep_dense=spec.keep_dense,
+        ramp_start=fraction(spec.ramp.start, epochs),
+        ramp_end=fraction(spec.ramp.end, epochs),
+        ramp_power=spec.ramp.power,
+        interval=fraction(spec.interval, epochs),
+    )
+
+
+def _static(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
+    spec: Any = trial.sparsity
+    return Static(weights, target=spec.target, allocation=spec.allocation, keep_dense=spec.keep_dense, seed=trial.seed)
+
+
 def _dense(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
     return Method()
 
@@ -46,6 +69,8 @@ def _dense(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
 METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {
     "st3": _st3,
     "dense": _dense,
+    "gmp": _gmp,
+    "static": _static,
 }
 
 

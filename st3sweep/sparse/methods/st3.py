@@ -11,7 +11,8 @@ With p the current sparsity, c_l the layer's criterion and Q_p the p-quantile ov
 
 p follows a cubic ramp to the target; at p = 0 nothing is thresholded. Threshold, mask and scale are refreshed from the
 new weights after every optimiser step, after the end of the ramp too. With a budget of multiply-accumulates, p is the
-fraction of them that has gone, and τ the least threshold that leaves no more than the rest.
+fraction of them that has gone, and τ the least threshold that leaves no more than the rest. With the criterion ``lamp``
+its scores (``sparse/lamp.py``) decide how many weights each layer loses, and τ_l is the magnitude at that count.
 
 Source: Vanderschueren & De Vleeschouwer, WACV 2023 (arXiv 2212.01076), sections 3.1-3.3, and the authors' released
 constants. Differs from the paper: none; ``soft``, ``rescale`` and ``backward`` switch its parts off one by one, and the
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from st3sweep.schedules import ramp
 from st3sweep.sparse.criteria import layer_scales
+from st3sweep.sparse.lamp import lamp_thresholds
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.threshold import global_threshold, mac_threshold
 
@@ -36,7 +38,7 @@ class ST3(Method):
     """``target`` in [0, 1) is the fraction that falls: of the weights, or of the multiply-accumulates with ``of_macs``.
 
     ``uses`` is how often an image uses each weight of a layer, MAC_l / numel_l (default 1); ``criterion`` l1 (ST-3),
-    sigma (ST-3σ) or family with its two powers; ``ramp_*`` are fractions of training.
+    sigma (ST-3σ), lamp, which counts weights only, or family with its two powers; ``ramp_*`` are fractions of training.
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class ST3(Method):
         self.uses = list(uses or [1.0] * len(weights))
         self.macs = sum(use * weight.numel() for use, weight in zip(self.uses, weights, strict=True))
         shapes = [weight.shape for weight in weights]
-        self.scales = layer_scales(criterion, shapes, self.uses, shape_power, mac_power)
+        self.lamp = criterion == "lamp"
+        self.scales = layer_scales("l1" if self.lamp else criterion, shapes, self.uses, shape_power, mac_power)
         self.tau: list[Tensor] | None = None  # threshold of each layer, 0-d; None while nothing is pruned
 
     @torch.no_grad()
@@ -71,6 +74,8 @@ class ST3(Method):
         self.tau = None if self.ratio == 0.0 else self._layer_thresholds(weights, self.ratio)
 
     def _layer_thresholds(self, weights: Weights, ratio: float) -> list[Tensor]:
+        if self.lamp:
+            return lamp_thresholds(weights, ratio)
         if self.of_macs:
             tau = mac_threshold(weights, self.uses, (1.0 - ratio) * self.macs, self.scales)
         else:

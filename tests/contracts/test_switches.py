@@ -1,0 +1,37 @@
+"""Every setting of a method does something: training with it differs from training without. One line a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from small_training import same, trained
+
+from st3sweep.spec import TrialSpec
+
+TinyTrial = Callable[..., TrialSpec]
+
+DENSE_LAYERS = [{"keep_dense": "first"}, {"keep_dense": "first_and_depthwise"}]
+SWITCHES: dict[str, list[dict[str, Any]]] = {
+    "gmp": [
+        {},
+        {"target": 0.7},
+        {"allocation": "global"},
+        {"allocation": "global", "criterion": "lamp"},
+        *DENSE_LAYERS,
+        {"ramp": {"start": 0.2}},
+        {"ramp": {"end": 0.9}},
+        {"ramp": {"power": 1}},
+        {"interval": 0.3},
+    ],
+    "static": [{}, {"target": 0.7}, {"allocation": "uniform"}, *DENSE_LAYERS],
+}
+
+
+@pytest.mark.parametrize("method", SWITCHES)
+def test_every_setting_does_something(tiny_trial: TinyTrial, method: str) -> None:
+    base = {"method": method, "target": 0.8}
+    found = [trained(tiny_trial(sparsity={**base, **switch})).weights for switch in SWITCHES[method]]
+    assert [[same(a, b) for b in found] for a in found] == torch.eye(len(found), dtype=torch.bool).tolist()

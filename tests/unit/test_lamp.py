@@ -1,0 +1,108 @@
+"""LAMP against its definition, and the guarantee that it is known for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from st3sweep.sparse.lamp import lamp_scores, lamp_thresholds
+from st3sweep.sparse.masks import nonzeros
+from st3sweep.sparse.methods.gmp import GMP
+from st3sweep.sparse.methods.st3 import ST3
+
+values = st.floats(-1e3, 1e3, width=32).filter(lambda value: value == 0 or abs(value) > 1e-3)
+layer = st.lists(values, min_size=1, max_size=30)
+
+
+def by_definition(weight: list[float]) -> list[float]:
+    """Each weight's square over the sum of its own and of those that come after it in the order of magnitude."""
+    order = sorted(range(len(weight)), key=lambda index: (abs(weight[index]), index))
+    scores = [0.0] * len(weight)
+    for place, index in enumerate(order):
+        if weight[index]:
+            scores[index] = weight[index] ** 2 / math.fsum(weight[other] ** 2 for other in order[place:])
+    return scores
+
+
+def test_scores_by_hand() -> None:
+    weight = torch.tensor([[3.0, -1.0], [0.0, 2.0]])
+    assert lamp_scores(weight).tolist() == [[1.0, pytest.approx(1 / 14)], [0.0, pytest.approx(4 / 13)]]
+    assert lamp_scores(torch.tensor([2.0, -2.0])).tolist() == [0.5, 1.0]
+    assert lamp_scores(torch.zeros(2, 2)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+@given(layer)
+def test_scores_are_those_of_the_definition(weight: list[float]) -> None:
+    assert lamp_scores(torch.tensor(weight)).tolist() == pytest.approx(by_definition(weight), rel=1e-12)
+
+
+@given(st.lists(layer, min_size=1, max_size=5), st.floats(0, 0.999))
+def test_the_lowest_scores_of_the_whole_network_fall(layers: list[list[float]], ratio: float) -> None:
+    weights = [torch.tensor(weight) for weight in layers]
+    total = sum(map(len, layers))
+    kept = total - math.floor((total - 1) * ratio) - 1
+    scores = [(score, -place) for place, score in enumerate(s for weight in layers for s in by_definition(weight))]
+    alive = {-place for _, place in sorted(scores, reverse=True)[:kept]}
+    place = 0
+    for weight, tau in zip(weights, lamp_thresholds(weights, ratio), strict=True):
+        fallen = [abs(float(w)) for index, w in enumerate(weight, place) if index not in alive]
+        assert float(tau) == max(fallen, default=0.0)
+        place += len(weight)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=6), st.lists(st.floats(1e-6, 1e6), min_size=6, max_size=6),
+    st.floats(0, 1, exclude_max=True),
+)  # fmt: skip
+def test_no_layer_vanishes(sizes: list[int], scales: list[float], ratio: float) -> None:
+    """However different the layers' magnitudes, while there are as many weights left as layers."""
+    generator = torch.Generator().manual_seed(0)
+
+    def weights() -> list[Tensor]:
+        drawn = [torch.randn(1, size, generator=generator.manual_seed(size), dtype=torch.float64) for size in sizes]
+        return [weight * scale for weight, scale in zip(drawn, scales, strict=False)]
+
+    total = sum(sizes)
+    left = total - math.floor((total - 1) * ratio) - 1
+    thresholds = lamp_thresholds(weights(), ratio)
+    alive = [int((weight.abs() > tau).sum()) for weight, tau in zip(weights(), thresholds, strict=True)]
+    assert sum(alive) == left
+    assert left < len(sizes) or min(alive) >= 1
+    pruned = weights()
+    method = GMP(pruned, target=ratio, allocation="global", criterion="lamp")
+    method.refresh(1.0, pruned)
+    assert sum(nonzeros(pruned)) < len(sizes) or min(nonzeros(pruned)) >= 1
+
+
+def test_plain_magnitude_would_have_lost_a_layer() -> None:
+    """The guard of the test above: on the same weights l1 does empty the layer of small ones."""
+    weights = [torch.rand(1, 50) + 1, (torch.rand(1, 50) + 1) / 100]
+    for criterion, survives in (("l1", False), ("lamp", True)):
+        st3 = ST3(weights, target=0.8, criterion=criterion)
+        st3.refresh(1.0, weights)
+        assert bool(st3.sparsify(weights)[1].any()) == survives  # type: ignore[index]
+        pruned = [weight.clone() for weight in weights]
+        GMP(pruned, target=0.8, allocation="global", criterion=criterion).refresh(1.0, pruned)
+        assert bool(pruned[1].any()) == survives
+
+
+def test_with_st3_the_rest_of_the_method_is_unchanged() -> None:
+    """The scores of 4, 2, 1 are 1, 0.2, 0.048, those of 3, 2, 2.5 are 1, 0.208, 0.41; three of six fall."""
+    weights = [torch.tensor([[4.0, -2.0, 1.0]]), torch.tensor([[3.0, 2.0, 2.5]])]
+    method = ST3(weights, target=0.5, criterion="lamp", rescale=False)
+    method.refresh(1.0, weights)
+    assert method.thresholds() == [2.0, 2.0]
+    found = method.sparsify(weights)
+    assert found is not None
+    assert [weight.tolist() for weight in found] == [[[2.0, 0.0, 0.0]], [[1.0, 0.0, 0.5]]]
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0])
+def test_a_ratio_out_of_range(ratio: float) -> None:
+    with pytest.raises(ValueError, match=r"ratio must be in \[0, 1\), got"):
+        lamp_thresholds([torch.ones(3)], ratio)
