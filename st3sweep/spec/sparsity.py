@@ -84,6 +84,51 @@ class Static(Frozen):
         return " ".join([name, *_dense_layers(self.keep_dense)])
 
 
+class RigL(Frozen):
+    """A sparse network that is rewired by its gradient (``sparse/methods/rigl.py``)."""
+
+    method: Literal["rigl"]
+    target: float = Field(ge=0, lt=1)  # fraction of zeros, of the layers that are pruned
+    allocation: Literal["erk", "uniform"] = "erk"
+    keep_dense: KeepDense = "none"
+    drop_fraction: float = Field(0.3, gt=0, le=1)  # of the live weights, at the first update
+    interval: Time = 1 / 320  # between two updates: 100 of the 32,000 steps of the paper's ResNet-50
+    stop: Time = 0.75  # no updates from here on
+
+    @property
+    def label(self) -> str:
+        """As the papers name it: with uniform densities the first layer is dense in theirs."""
+        if self.allocation == "erk":
+            return " ".join(["RigL+ERK", *_dense_layers(self.keep_dense)])
+        return {"first": "RigL", "none": "RigL all-sparse"}.get(self.keep_dense, "RigL dense-first-and-depthwise")
+
+
+class GraNetRamp(Ramp):
+    """The same with the times of GraNet's paper: the first 80 of 160 epochs."""
+
+    start: Time = 0.0
+    end: Time = 80 / 160
+    power: float = Field(3, gt=0)
+
+
+class GraNet(Frozen):
+    """Gradual pruning with regeneration (``sparse/methods/granet.py``)."""
+
+    method: Literal["granet"]
+    target: float = Field(ge=0, lt=1)  # final fraction of zeros, of the layers that are pruned
+    initial_density: float = Field(0.5, gt=0, le=1)  # by ERK; or that of the target, where it is denser
+    keep_dense: KeepDense = "none"
+    drop_fraction: float = Field(0.5, gt=0, le=1)  # of the live weights, at the first update
+    ramp: GraNetRamp = GraNetRamp()
+    interval: Time = 0.016  # between two updates: 1,000 of the 62,560 steps of the paper's CIFAR networks
+
+    @property
+    def label(self) -> str:
+        """As the papers name it; a dense start is said."""
+        start = ["dense-start"] if self.initial_density == 1 else []
+        return " ".join(["GraNet", *start, *_dense_layers(self.keep_dense)])
+
+
 def _dense_layers(keep: KeepDense) -> list[str]:
     return [] if keep == "none" else [f"dense-{keep.replace('_', '-')}"]
 
@@ -112,4 +157,4 @@ class Gflops(Frozen):
     target: float = Field(gt=0)
 
 
-SparsitySpec = Annotated[ST3 | Dense | GMP | Static, Field(discriminator="method")]
+SparsitySpec = Annotated[ST3 | Dense | GMP | Static | RigL | GraNet, Field(discriminator="method")]

@@ -19,6 +19,8 @@ from st3sweep.spec.sparsity import (
     ST3,
     Dense,
     Gflops,
+    GraNet,
+    RigL,
     SparsitySpec,
     Static,
 )
@@ -90,13 +92,17 @@ class TrialSpec(Frozen):
         sparsity, epochs = self.sparsity, self.train.epochs
         if isinstance(sparsity, GMP) and sparsity.criterion == "lamp" and sparsity.allocation == "uniform":
             raise fail("sparsity.criterion", "lamp has no effect with allocation uniform", "sparsity.allocation")
-        if isinstance(sparsity, Static) and self.optim.weight_decay.kind == "with_sparsity":
+        if isinstance(sparsity, Static | RigL) and self.optim.weight_decay.kind == "with_sparsity":
             message = f"with_sparsity has no effect with method {sparsity.method}, whose sparsity is constant"
             raise fail("optim.weight_decay.kind", message, "sparsity.method")
-        if not isinstance(sparsity, GMP):
+        if not isinstance(sparsity, GMP | RigL | GraNet):
             return
-        if fraction(sparsity.interval, epochs) == 0:
+        interval = fraction(sparsity.interval, epochs)
+        if interval == 0:
             raise fail("sparsity.interval", "must be above 0")
+        if isinstance(sparsity, RigL) and interval >= (stop := fraction(sparsity.stop, epochs)):
+            message = f"must be below sparsity.stop, or no update happens (interval {interval:g}, stop {stop:g})"
+            raise fail("sparsity.interval", message, "sparsity.stop", "train.epochs")
 
     @staticmethod
     def _powers_of_the_family(sparsity: ST3) -> None:
@@ -127,20 +133,23 @@ class TrialSpec(Frozen):
         if (shape := getattr(self.sparsity, "ramp", None)) is not None:
             yield "sparsity.ramp.start", shape.start
             yield "sparsity.ramp.end", shape.end
-        if isinstance(self.sparsity, GMP):
+        if isinstance(self.sparsity, GMP | RigL | GraNet):
             yield "sparsity.interval", self.sparsity.interval
+        if isinstance(self.sparsity, RigL):
+            yield "sparsity.stop", self.sparsity.stop
 
     def ramp_progress(self, progress: float) -> float | None:
         """The part of the way to its target that the ramp asks for at ``progress`` of training; None without a ramp.
 
-        A mask that is updated at intervals is asked at the last of them.
+        The way begins at the sparsity from before the ramp: 0, but for GraNet. A mask that is updated at intervals is
+        asked at the last of them.
         """
         sparsity, epochs = self.sparsity, self.train.epochs
         shape = getattr(sparsity, "ramp", None)
-        if shape is None:
+        if shape is None or (isinstance(sparsity, GraNet) and sparsity.target <= 1 - sparsity.initial_density):
             return None
         start, end = fraction(shape.start, epochs), fraction(shape.end, epochs)
-        if isinstance(sparsity, GMP):
+        if isinstance(sparsity, GMP | GraNet):
             progress = last_update(progress, start, end, fraction(sparsity.interval, epochs))
         return ramp(progress, start, end, shape.power)
 

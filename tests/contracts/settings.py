@@ -17,6 +17,13 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("gmp-dense-layers", {"method": "gmp", "target": 0.8, "keep_dense": "first_and_depthwise"}),
     ("static-erk", {"method": "static", "target": 0.8}),
     ("static-uniform", {"method": "static", "target": 0.9, "allocation": "uniform", "keep_dense": "first"}),
+    ("rigl-erk", {"method": "rigl", "target": 0.8}),
+    (
+        "rigl-uniform",
+        {"method": "rigl", "target": 0.9, "allocation": "uniform", "keep_dense": "first", "interval": 0.3},
+    ),
+    ("granet", {"method": "granet", "target": 0.9}),
+    ("granet-dense-start", {"method": "granet", "target": 0.8, "initial_density": 1.0, "interval": 0.3}),
     ("dense", {"method": "dense"}),
 ]
 
@@ -31,7 +38,7 @@ OUTCOME: set[str] = set()
 
 # Methods whose sparsity rises along a ramp, so that its end can be projected. Of the others the present densities are
 # the final ones, but for those of ``OUTCOME``: they have no final ratio, and what they come to cannot be told before.
-RAMPED = {"st3", "gmp"}
+RAMPED = {"st3", "gmp", "granet"}
 
 # Methods whose last mask is drawn: a projection tells what it holds in expectation, to within ``ZEROS_OFF``.
 DRAWN: set[str] = set()

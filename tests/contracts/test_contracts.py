@@ -203,6 +203,14 @@ def test_the_ramp_asks_for_its_part_of_the_way(tiny_trial: TinyTrial, sparsity: 
     assert training.method.ratio == target
 
 
+def test_granet_has_no_ramp_where_it_starts_at_its_target(tiny_trial: TinyTrial) -> None:
+    shape = {"start": 0.0, "end": 0.5}
+    at_once = {"method": "granet", "target": 0.4, "initial_density": 0.5, "ramp": shape}
+    assert tiny_trial(sparsity=at_once).ramp_progress(0.25) is None
+    assert start(tiny_trial(sparsity=at_once)).method.at_target
+    assert tiny_trial(sparsity={**at_once, "target": 0.6}).ramp_progress(0.5) == 1
+
+
 @pytest.mark.parametrize("steps", [0, 2, 4])
 @pytest.mark.parametrize("criterion", ["l1", "sigma"])
 def test_projected_densities_of_a_budget_are_those_at_the_end(

@@ -15,8 +15,12 @@ from st3sweep.sparse.method import sparse_weights
 from st3sweep.spec import TrialSpec
 
 TinyTrial = Callable[..., TrialSpec]
-# ST-3 is pruned before the first step.
-SETTINGS: dict[str, dict[str, Any]] = {"st3": {"ramp": {"start": 0.0, "end": 0.01}}}
+# ST-3 is pruned before the first step; RigL and GraNet move connections at every update.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "st3": {"ramp": {"start": 0.0, "end": 0.01}},
+    "rigl": {"drop_fraction": 1.0},
+    "granet": {"drop_fraction": 1.0},
+}
 SPARSE = [(name, sparsity) for name, sparsity in METHODS if sparsity["method"] != "dense"]
 
 

@@ -27,6 +27,27 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
         {"interval": 0.3},
     ],
     "static": [{}, {"target": 0.7}, {"allocation": "uniform"}, *DENSE_LAYERS],
+    "rigl": [
+        {},
+        {"target": 0.7},
+        {"allocation": "uniform"},
+        *DENSE_LAYERS,
+        {"drop_fraction": 0.6},
+        {"interval": 0.3},
+        {"stop": 0.5},
+    ],
+    "granet": [
+        {},
+        {"target": 0.7},
+        {"initial_density": 0.4},
+        {"initial_density": 1.0},
+        *DENSE_LAYERS,
+        {"drop_fraction": 0.3},
+        {"ramp": {"start": 0.2}},
+        {"ramp": {"end": 0.9}},
+        {"ramp": {"power": 1}},
+        {"interval": 0.3},
+    ],
 }
 
 

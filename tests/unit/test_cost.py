@@ -102,3 +102,10 @@ def test_cost_of_training_by_hand() -> None:
     assert training_gflops([4.0, 1.0], 4.0, 10, 0.5) == 165.0
     with pytest.raises(ValueError, match=r"dense_gradients must be in \[0, 1\], got 1.5"):
         training_gflops([1.0], 4.0, 10, 1.5)
+
+
+def test_cost_of_training_with_rigl_is_that_of_its_paper() -> None:
+    """It counts 3 f_S for a step, and 2 f_S + f_D for one of an update; here there is one of those in ΔT steps."""
+    sparse, dense, interval_steps = 0.2, 1.0, 100
+    every_step = training_gflops([sparse], dense, 1, 1 / interval_steps)
+    assert every_step * interval_steps == pytest.approx(3 * sparse * (interval_steps - 1) + 2 * sparse + dense)

@@ -187,7 +187,7 @@ FIELDS = [
     Wrong(
         "unknown method",
         {"method: st3": "^method: st33"},
-        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static; "
+        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static, rigl, granet; "
         "did you mean st3?",
     ),
     Wrong(
@@ -350,6 +350,8 @@ FIELDS = [
     Wrong("ramp of another method that ends before it starts",
           {_CRITERION: "", _ST3: "    method: gmp\n    ^ramp: {start: 0.6}\n"},
           "sparsity.ramp: must start before it ends (start 0.6, end 0.5 of training)"),
+    Wrong("updates that never come", {_CRITERION: "", _ST3: "    method: rigl\n    ^interval: 0.75\n"},
+          "sparsity.interval: must be below sparsity.stop, or no update happens (interval 0.75, stop 0.75)"),
     Wrong("a criterion that ranks nothing",
           {_CRITERION: "", _ST3: "    method: gmp\n    ^criterion: lamp\n"},
           "sparsity.criterion: lamp has no effect with allocation uniform"),
@@ -357,6 +359,16 @@ FIELDS = [
           {_CRITERION: "", _TARGET: "", "  sparsity:\n": "  gflops: {^target: 0.0001}\n  sparsity:\n",
            "constraints:\n  - sparsity.target < 0.95\n": "", _ST3: f"{_ST3}    criterion: lamp\n"},
           "gflops.target: does not go with criterion lamp, which counts weights"),
+    Wrong("weight decay that follows a constant sparsity",
+          {_CRITERION: "", _ST3: "    method: rigl\n",
+           **_optim("{weight_decay: {^kind: with_sparsity, final_ratio: 0.1}}")},
+          "optim.weight_decay.kind: with_sparsity has no effect with method rigl, whose sparsity is constant"),
+    Wrong("a start without weights", {_CRITERION: "", _ST3: "    method: granet\n    ^initial_density: 0\n"},
+          "sparsity.initial_density: must be above 0 (got 0)"),
+    Wrong("a drop of nothing", {_CRITERION: "", _ST3: "    method: rigl\n    ^drop_fraction: 0\n"},
+          "sparsity.drop_fraction: must be above 0 (got 0)"),
+    Wrong("a stop past the end", {_CRITERION: "", _ST3: "    method: rigl\n    ^stop: {epochs: 21}\n"},
+          "sparsity.stop: 21 epochs is past the end of training (train.epochs is 20)"),
     Wrong("a budget for a method that has none",
           {_CRITERION: "", "  sparsity:\n": "  gflops: {^target: 0.01}\n  sparsity:\n", _ST3: "    method: gmp\n"},
           "gflops.target: has no effect with method gmp"),

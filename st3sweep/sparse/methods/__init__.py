@@ -9,6 +9,8 @@ from st3sweep.errors import UserError
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.methods.gmp import GMP
+from st3sweep.sparse.methods.granet import GraNet
+from st3sweep.sparse.methods.rigl import RigL
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.sparse.methods.static import Static
 from st3sweep.spec import TrialSpec, fraction
@@ -62,6 +64,37 @@ def _static(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method
     return Static(weights, target=spec.target, allocation=spec.allocation, keep_dense=spec.keep_dense, seed=trial.seed)
 
 
+def _rigl(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
+    spec: Any = trial.sparsity
+    return RigL(
+        weights,
+        target=spec.target,
+        allocation=spec.allocation,
+        keep_dense=spec.keep_dense,
+        drop_fraction=spec.drop_fraction,
+        interval=fraction(spec.interval, trial.train.epochs),
+        stop=fraction(spec.stop, trial.train.epochs),
+        seed=trial.seed,
+    )
+
+
+def _granet(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
+    spec: Any = trial.sparsity
+    epochs = trial.train.epochs
+    return GraNet(
+        weights,
+        target=spec.target,
+        initial_density=spec.initial_density,
+        keep_dense=spec.keep_dense,
+        drop_fraction=spec.drop_fraction,
+        ramp_start=fraction(spec.ramp.start, epochs),
+        ramp_end=fraction(spec.ramp.end, epochs),
+        ramp_power=spec.ramp.power,
+        interval=fraction(spec.interval, epochs),
+        seed=trial.seed,
+    )
+
+
 def _dense(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
     return Method()
 
@@ -71,6 +104,8 @@ METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {
     "dense": _dense,
     "gmp": _gmp,
     "static": _static,
+    "rigl": _rigl,
+    "granet": _granet,
 }
 
 

@@ -1,0 +1,42 @@
+"""Moving a mask's connections: the smallest weights are dropped, and as many grow where the gradient is largest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from st3sweep.sparse.masked import momentum_of
+from st3sweep.sparse.masks import among, largest
+from st3sweep.sparse.method import Weights
+
+
+@torch.no_grad()
+def rewired(
+    weights: Weights, masks: Sequence[Tensor], counts: Sequence[int], fraction: float, optimizer: torch.optim.Optimizer
+) -> list[Tensor]:
+    """``masks`` (bool) after dropping the whole number nearest to ``fraction * counts`` in each layer, and growing it.
+
+    ``counts`` are the live weights of each layer, and stay. Dropped are the smallest |θ|, grown the largest |``grad``|
+    among all that were not kept; whatever was not live before gets weight 0 and momentum 0. A layer without a gradient
+    stays as it is.
+    """
+    moved = []
+    for weight, mask, count in zip(weights, masks, counts, strict=True):
+        drop = math.floor(fraction * count + 0.5)
+        if weight.grad is None or drop == 0 or count == mask.numel():
+            moved.append(mask)
+            continue
+        (kept,) = largest([among(weight.abs(), mask)], count - drop)
+        (grown,) = largest([among(weight.grad.abs(), ~kept)], drop)
+        _start_anew(weight, grown & ~mask, optimizer)
+        moved.append(kept | grown)
+    return moved
+
+
+def _start_anew(weight: Tensor, newborn: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    weight.masked_fill_(newborn, 0.0)
+    if (momentum := momentum_of(weight, optimizer)) is not None:
+        momentum.masked_fill_(newborn, 0.0)
