@@ -151,10 +151,45 @@ class Dense(Frozen):
         return "dense"
 
 
+class DNW(Frozen):
+    """DNW (``sparse/methods/dnw.py``): the same fraction of every layer, from the first step on."""
+
+    method: Literal["dnw"]
+    target: float = Field(ge=0, lt=1)  # fraction of zeros, of each layer that is pruned
+    keep_dense: KeepDense = "none"
+
+    @property
+    def label(self) -> str:
+        return " ".join(["DNW", *_dense_layers(self.keep_dense)])
+
+
+class Calibration(Frozen):
+    """How STR's start value is found for a target (``training/calibration.py``)."""
+
+    pilot: Time = 0.1  # length of a pilot training, at least four epochs
+    runs: int = Field(6, ge=1)  # pilots at most
+    tolerance: float = Field(0.05, gt=0, lt=1)  # an epoch is at the target if its sparsity is so near
+
+
+class STR(Frozen):
+    """STR (``sparse/methods/str.py``): learned thresholds; sparsity comes out of ``s_init`` and the weight decay."""
+
+    method: Literal["str"]
+    s_init: float | None = Field(None, le=0)  # start value of every layer's s; its threshold is the logistic of s
+    target: float | None = Field(None, gt=0, lt=1)  # in place of s_init: the fraction of zeros to calibrate it for
+    calibrate: Calibration | None = None
+    s_lr_ratio: float = Field(1.0, gt=0)  # learning rate and weight decay of s, relative to those of the weights
+    s_decay_ratio: float = Field(1.0, ge=0)
+
+    @property
+    def label(self) -> str:
+        return "STR"
+
+
 class Gflops(Frozen):
     """A budget in place of a sparsity: 1e9 multiply-accumulates of one image that are left at the end."""
 
     target: float = Field(gt=0)
 
 
-SparsitySpec = Annotated[ST3 | Dense | GMP | Static | RigL | GraNet, Field(discriminator="method")]
+SparsitySpec = Annotated[ST3 | Dense | GMP | Static | RigL | GraNet | DNW | STR, Field(discriminator="method")]

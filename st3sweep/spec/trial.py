@@ -15,8 +15,10 @@ from st3sweep.spec.fields import Epochs, Frozen, fail, fraction
 from st3sweep.spec.model import ModelSpec
 from st3sweep.spec.optim import Optim, StepSchedule, Train
 from st3sweep.spec.sparsity import (
+    DNW,
     GMP,
     ST3,
+    STR,
     Dense,
     Gflops,
     GraNet,
@@ -47,6 +49,8 @@ class TrialSpec(Frozen):
                 message = f"{time.epochs:g} epochs is past the end of training (train.epochs is {epochs})"
                 raise fail(path, message, "train.epochs")
         self._one_target()
+        if isinstance(self.sparsity, STR):
+            self._one_start(self.sparsity)
         if isinstance(self.sparsity, ST3):
             self._powers_of_the_family(self.sparsity)
         self._updates_of_a_mask()
@@ -72,7 +76,28 @@ class TrialSpec(Frozen):
         if isinstance(self.sparsity, Dense) and self.optim.weight_decay.kind in ("with_sparsity", "by_target"):
             message = f"{self.optim.weight_decay.kind} has no effect with method dense"
             raise fail("optim.weight_decay.kind", message, "sparsity.method")
+        self._decay_fits_the_method()
         return self
+
+    def _decay_fits_the_method(self) -> None:
+        kind, sparsity = self.optim.weight_decay.kind, self.sparsity
+        if isinstance(sparsity, STR) and kind == "with_sparsity":
+            message = "with_sparsity needs a sparsity that is set; with method str the decay itself drives it"
+            raise fail("optim.weight_decay.kind", message, "sparsity.method")
+        if isinstance(sparsity, STR) and kind == "by_target" and sparsity.target is None:
+            message = "by_target goes by sparsity.target, which s_init leaves open"
+            raise fail("optim.weight_decay.kind", message, "sparsity.s_init")
+
+    @staticmethod
+    def _one_start(sparsity: STR) -> None:
+        if sparsity.s_init is None and sparsity.target is None:
+            raise fail("sparsity.s_init", "is missing (or sparsity.target in its place)")
+        if sparsity.s_init is not None and sparsity.target is not None:
+            raise fail("sparsity.s_init", "excludes sparsity.target: give one of them", "sparsity.target")
+        if sparsity.s_init is not None and sparsity.calibrate is not None:
+            raise fail("sparsity.calibrate", "has no effect with s_init; it finds s_init for sparsity.target")
+        if sparsity.calibrate is not None and fraction(sparsity.calibrate.pilot, 1) == 0:
+            raise fail("sparsity.calibrate.pilot", "must be above 0")
 
     def _one_target(self) -> None:
         if not isinstance(self.sparsity, ST3):
@@ -92,7 +117,7 @@ class TrialSpec(Frozen):
         sparsity, epochs = self.sparsity, self.train.epochs
         if isinstance(sparsity, GMP) and sparsity.criterion == "lamp" and sparsity.allocation == "uniform":
             raise fail("sparsity.criterion", "lamp has no effect with allocation uniform", "sparsity.allocation")
-        if isinstance(sparsity, Static | RigL) and self.optim.weight_decay.kind == "with_sparsity":
+        if isinstance(sparsity, Static | RigL | DNW) and self.optim.weight_decay.kind == "with_sparsity":
             message = f"with_sparsity has no effect with method {sparsity.method}, whose sparsity is constant"
             raise fail("optim.weight_decay.kind", message, "sparsity.method")
         if not isinstance(sparsity, GMP | RigL | GraNet):
@@ -137,6 +162,8 @@ class TrialSpec(Frozen):
             yield "sparsity.interval", self.sparsity.interval
         if isinstance(self.sparsity, RigL):
             yield "sparsity.stop", self.sparsity.stop
+        if isinstance(self.sparsity, STR) and self.sparsity.calibrate is not None:
+            yield "sparsity.calibrate.pilot", self.sparsity.calibrate.pilot
 
     def ramp_progress(self, progress: float) -> float | None:
         """The part of the way to its target that the ramp asks for at ``progress`` of training; None without a ramp.

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from st3sweep.data.images import Images
 from st3sweep.sparse.method import harden
 from st3sweep.sparse.methods import restore_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
+from st3sweep.sparse.methods.str import STR
 from st3sweep.sparse.telemetry import LayerState, measure, whole
 from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
+from st3sweep.training.calibration import calibrate
 from st3sweep.training.evaluate import evaluate
 from st3sweep.training.model_file import input_of
 from st3sweep.training.optim import classification_loss, learning_rate, optimisation_step, weight_decay
@@ -63,7 +66,12 @@ def fit(
         state.restore(saved, spec, world.rank)
         for record in state.history:
             report(record)
-    else:
+    elif isinstance(state.method, STR) and spec.sparsity.target is not None:
+        again = partial(fit, checkpoint_seconds=checkpoint_seconds)
+        found = calibrate(spec, state.weights, state.steps_per_epoch, world, folder, splits, again)
+        state.method.s.fill_(found.s_init)
+        state.seconds, state.training_gflops = found.seconds, found.training_gflops
+    if saved is None:
         layers, _ = measure(state.weights, state.method, None)
         state.gflops = cost.gflops(state.costs, [layer.density for layer in layers])
     # A refused file is overwritten: kept, it would take the place of the whole one before it.

@@ -25,16 +25,21 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("granet", {"method": "granet", "target": 0.9}),
     ("granet-dense-start", {"method": "granet", "target": 0.8, "initial_density": 1.0, "interval": 0.3}),
     ("dense", {"method": "dense"}),
+    ("dnw", {"method": "dnw", "target": 0.8}),
+    ("dnw-dense-first", {"method": "dnw", "target": 0.7, "keep_dense": "first"}),
+    ("str", {"method": "str", "s_init": -2.5}),
 ]
 
 # Weights by which the zeros of the small net may miss the target, by method; 1 where none is said.
-ZEROS_OFF: dict[str, int] = {}
+ZEROS_OFF = {
+    "dnw": 4,  # each of the four layers rounds down by itself
+}
 
 # What prunes nothing, by method; a target of 0 where none is said.
-UNPRUNED: dict[str, dict[str, float]] = {}
+UNPRUNED = {"str": {"s_init": -1e4}}
 
 # Methods that set no sparsity: it is the outcome of training.
-OUTCOME: set[str] = set()
+OUTCOME = {"str"}
 
 # Methods whose sparsity rises along a ramp, so that its end can be projected. Of the others the present densities are
 # the final ones, but for those of ``OUTCOME``: they have no final ratio, and what they come to cannot be told before.

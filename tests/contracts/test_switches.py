@@ -14,6 +14,7 @@ from st3sweep.spec import TrialSpec
 TinyTrial = Callable[..., TrialSpec]
 
 DENSE_LAYERS = [{"keep_dense": "first"}, {"keep_dense": "first_and_depthwise"}]
+BASES: dict[str, dict[str, Any]] = {"str": {"s_init": -2.5}}  # where it is not a target
 SWITCHES: dict[str, list[dict[str, Any]]] = {
     "gmp": [
         {},
@@ -48,11 +49,13 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
         {"ramp": {"power": 1}},
         {"interval": 0.3},
     ],
+    "dnw": [{}, {"target": 0.7}, *DENSE_LAYERS],
+    "str": [{}, {"s_init": -2.0}, {"s_lr_ratio": 2.0}],
 }
 
 
 @pytest.mark.parametrize("method", SWITCHES)
 def test_every_setting_does_something(tiny_trial: TinyTrial, method: str) -> None:
-    base = {"method": method, "target": 0.8}
+    base = {"method": method, **BASES.get(method, {"target": 0.8})}
     found = [trained(tiny_trial(sparsity={**base, **switch})).weights for switch in SWITCHES[method]]
     assert [[same(a, b) for b in found] for a in found] == torch.eye(len(found), dtype=torch.bool).tolist()

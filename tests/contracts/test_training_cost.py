@@ -31,6 +31,7 @@ def along(d: float, g: list[float]) -> float:
 CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
     ("dense", {"method": "dense"}, lambda d, _: 3 * IMAGES * 3 * d),
     ("static", {"method": "static", "target": 0.8}, lambda _, g: 3 * IMAGES * 3 * g[0]),
+    ("dnw", {"method": "dnw", "target": 0.8}, lambda d, g: 3 * IMAGES * (2 * g[0] + d)),
     # Of twelve steps the third and the sixth are updates; at the ninth they have stopped.
     (
         "rigl",
@@ -44,6 +45,7 @@ CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
         {"method": "st3", "target": 0.8, "ramp": RAMP, "backward": "masked"},
         lambda d, g: 3 * along(d, g),
     ),
+    ("str", {"method": "str", "s_init": -4.0}, lambda d, g: 3 * along(d, g)),
 ]
 
 
@@ -57,8 +59,8 @@ def test_training_is_charged_by_hand(
     result = fit(spec, World(), lambda record: bool(records.append(record)), tmp_path, digits)  # type: ignore[func-returns-value]
     d, costs = result["gflops_dense"], [record["gflops"] for record in records]
     fine = IMAGES * 3 * (costs[2] + costs[3]) / 2
-    # A newborn weight may be 0 at the end of an epoch.
-    rel = {"rigl": 0.005}.get(sparsity["method"], 1e-9)
+    # A learned threshold is above 0 before the first step, and a newborn weight may be 0 at the end of an epoch.
+    rel = {"str": 0.05, "rigl": 0.005}.get(sparsity["method"], 1e-9)
     assert result["training_gflops"] == pytest.approx(charge(d, costs[:3]) + fine, rel=rel)
 
 

@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
     small = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
     whole = {"st3": tiny_trial(train={"finetune_epochs": 1}), "one epoch": one_epoch(tiny_trial)}
+    whole["calibrated"] = tiny_trial(sparsity={"method": "str", "target": 0.7, "calibrate": {"runs": 2}})
     return two_ranks.run(small, whole, with_dropout(tiny_trial), folder)
 
 
@@ -67,6 +68,12 @@ def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[d
     assert [record["epoch"] for record in first["records"]] == [1, 2, 3, 4]
     assert timeless(first["records"]) == timeless(second["records"])
     assert first["result"]["status"] == "finished"
+    assert timeless(first["result"]) == timeless(second["result"])
+
+
+def test_two_ranks_find_the_same_start_value(ranks: list[dict[str, Any]]) -> None:
+    first, second = (rank["calibrated"] for rank in ranks)
+    assert first["result"]["layers"][0]["threshold"] > 0
     assert timeless(first["result"]) == timeless(second["result"])
 
 

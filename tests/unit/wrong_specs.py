@@ -187,7 +187,7 @@ FIELDS = [
     Wrong(
         "unknown method",
         {"method: st3": "^method: st33"},
-        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static, rigl, granet; "
+        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static, rigl, granet, dnw, str; "
         "did you mean st3?",
     ),
     Wrong(
@@ -228,6 +228,53 @@ FIELDS = [
         "a power that the criterion does not have",
         {_ST3: _ST3 + "    ^mac_power: 0.5\n"},
         "sparsity.mac_power: has no effect with criterion sigma, at sparsity.criterion='sigma'",
+    ),
+    Wrong(
+        "a budget for a method that takes none",
+        {"method: st3": "method: dnw", _CRITERION: "", "  sparsity:\n": "  gflops: {^target: 0.01}\n  sparsity:\n"},
+        "gflops.target: has no effect with method dnw",
+    ),
+    Wrong(
+        "a decay that falls with a sparsity that does not rise",
+        {"method: st3": "method: dnw", _CRITERION: "",
+         **_optim("{weight_decay: {^kind: with_sparsity, value: 1e-4, final_ratio: 0}}")},
+        "optim.weight_decay.kind: with_sparsity has no effect with method dnw, whose sparsity is constant",
+    ),
+    Wrong(
+        "a decay by a target that is not set",
+        {"method: st3": "method: str\n    s_init: -3200", _CRITERION: "", _TARGET: "  optim.lr: {choice: [0.1, 0.2]}\n",
+         "constraints:\n  - sparsity.target < 0.95\n": "", **_optim("{weight_decay: {^kind: by_target}}"),
+         "{arch: cifar_resnet, depth: 8, width: 8}": "{arch: torchvision, network: resnet50}",
+         "{dataset: digits, image_size: 16}": "{dataset: cifar10, root: empty}"},
+        "optim.weight_decay.kind: by_target goes by sparsity.target, which s_init leaves open",
+    ),
+    Wrong(
+        "a start value for a target",
+        {"method: st3": "method: str\n    ^s_init: -3", _CRITERION: ""},
+        "sparsity.s_init: excludes sparsity.target: give one of them, at sparsity.target=0.8715",
+    ),
+    Wrong(
+        "a calibration of nothing",
+        {"method: st3": "method: str\n    s_init: -3\n    ^calibrate: {runs: 3}", _CRITERION: "",
+         _TARGET: "  optim.lr: {choice: [0.1, 0.2]}\n", "constraints:\n  - sparsity.target < 0.95\n": ""},
+        "sparsity.calibrate: has no effect with s_init; it finds s_init for sparsity.target",
+    ),
+    Wrong(
+        "pilots of no length",
+        {"method: st3": "method: str\n    calibrate: {^pilot: {epochs: 0}}", _CRITERION: ""},
+        "sparsity.calibrate.pilot: must be above 0",
+    ),
+    Wrong(
+        "neither a start value nor a target",
+        {"  sparsity:\n": "  ^sparsity:\n", "method: st3": "method: str", _CRITERION: "",
+         _TARGET: "  optim.lr: {choice: [0.1, 0.2]}\n", "constraints:\n  - sparsity.target < 0.95\n": ""},
+        "sparsity.s_init: is missing: neither fixed under trial nor searched (or sparsity.target in its place)",
+    ),
+    Wrong(
+        "a threshold that prunes everything",
+        {"method: st3": "method: str\n    ^s_init: 3", _CRITERION: "", _TARGET: "",
+         "constraints:\n  - sparsity.target < 0.95\n": ""},
+        "sparsity.s_init: must be at most 0 (got 3)",
     ),
     Wrong("depth that no network has", {"depth: 8": "^depth: 12"}, "model.depth: must be 6n+2: 8 or 14 (got 12)"),
     Wrong("depth that no wide network has", {_NETWORK: "{arch: wide_resnet, ^depth: 20}"},

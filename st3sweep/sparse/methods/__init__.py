@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from st3sweep.errors import UserError
 from st3sweep.sparse.method import Method, Weights
+from st3sweep.sparse.methods.dnw import DNW
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.methods.gmp import GMP
 from st3sweep.sparse.methods.granet import GraNet
 from st3sweep.sparse.methods.rigl import RigL
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.sparse.methods.static import Static
+from st3sweep.sparse.methods.str import STR
 from st3sweep.spec import TrialSpec, fraction
+from st3sweep.spec.sparsity import Calibration
 
 
 def _st3(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
@@ -99,6 +103,24 @@ def _dense(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
     return Method()
 
 
+def _dnw(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
+    spec: Any = trial.sparsity
+    return DNW(weights, target=spec.target, keep_dense=spec.keep_dense)
+
+
+def _str(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
+    spec: Any = trial.sparsity
+    return STR(
+        weights,
+        s_init=math.nan if spec.s_init is None else spec.s_init,  # until it is calibrated
+        momentum=trial.optim.momentum,
+        lr_ratio=spec.s_lr_ratio,
+        decay_ratio=spec.s_decay_ratio,
+        target=spec.target,
+        tolerance=(spec.calibrate or Calibration()).tolerance,
+    )
+
+
 METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {
     "st3": _st3,
     "dense": _dense,
@@ -106,6 +128,8 @@ METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {
     "static": _static,
     "rigl": _rigl,
     "granet": _granet,
+    "dnw": _dnw,
+    "str": _str,
 }
 
 
