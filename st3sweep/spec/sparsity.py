@@ -186,10 +186,35 @@ class STR(Frozen):
         return "STR"
 
 
+class ProbMaskRamp(Ramp):
+    """The same with the paper's times: 16 % and 60 % of training."""
+
+    start: Time = 0.16
+    end: Time = 0.6
+    power: float = Field(3, gt=0)
+
+
+class ProbMask(Frozen):
+    """ProbMask (``sparse/methods/probmask.py``): a learned probability for each weight."""
+
+    method: Literal["probmask"]
+    target: float = Field(ge=0, lt=1)  # final fraction of zeros, in expectation
+    ramp: ProbMaskRamp = ProbMaskRamp()
+    masks_per_step: int = Field(2, ge=1)  # each a forward and a backward pass
+    score_lr: float = Field(6e-3, gt=0)  # Adam's learning rate of the probabilities
+    final_masks: int = Field(10, ge=1)  # drawn at the end; the best on the training images stays
+
+    @property
+    def label(self) -> str:
+        return "ProbMask"
+
+
 class Gflops(Frozen):
     """A budget in place of a sparsity: 1e9 multiply-accumulates of one image that are left at the end."""
 
     target: float = Field(gt=0)
 
 
-SparsitySpec = Annotated[ST3 | Dense | GMP | Static | RigL | GraNet | DNW | STR, Field(discriminator="method")]
+SparsitySpec = Annotated[
+    ST3 | Dense | GMP | Static | RigL | GraNet | DNW | STR | ProbMask, Field(discriminator="method")
+]

@@ -22,6 +22,7 @@ from st3sweep.spec.sparsity import (
     Dense,
     Gflops,
     GraNet,
+    ProbMask,
     RigL,
     SparsitySpec,
     Static,
@@ -77,6 +78,9 @@ class TrialSpec(Frozen):
             message = f"{self.optim.weight_decay.kind} has no effect with method dense"
             raise fail("optim.weight_decay.kind", message, "sparsity.method")
         self._decay_fits_the_method()
+        if isinstance(self.sparsity, ProbMask) and self.train.compile:
+            message = "is not for method probmask: the passes of one step would share what a CUDA graph writes to"
+            raise fail("train.compile", message, "sparsity.method")
         return self
 
     def _decay_fits_the_method(self) -> None:

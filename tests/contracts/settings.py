@@ -27,12 +27,14 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("dense", {"method": "dense"}),
     ("dnw", {"method": "dnw", "target": 0.8}),
     ("dnw-dense-first", {"method": "dnw", "target": 0.7, "keep_dense": "first"}),
+    ("probmask", {"method": "probmask", "target": 0.8, "final_masks": 2}),
     ("str", {"method": "str", "s_init": -2.5}),
 ]
 
 # Weights by which the zeros of the small net may miss the target, by method; 1 where none is said.
 ZEROS_OFF = {
     "dnw": 4,  # each of the four layers rounds down by itself
+    "probmask": 30,  # of 336: its mask is drawn, and meets the target in expectation
 }
 
 # What prunes nothing, by method; a target of 0 where none is said.
@@ -43,11 +45,11 @@ OUTCOME = {"str"}
 
 # Methods whose sparsity rises along a ramp, so that its end can be projected. Of the others the present densities are
 # the final ones, but for those of ``OUTCOME``: they have no final ratio, and what they come to cannot be told before.
-RAMPED = {"st3", "gmp", "granet"}
+RAMPED = {"st3", "gmp", "granet", "probmask"}
 
 # Methods whose last mask is drawn: a projection tells what it holds in expectation, to within ``ZEROS_OFF``.
-DRAWN: set[str] = set()
+DRAWN = {"probmask"}
 
 # Interruptions of a training whose images can be fetched three times in a row; as many as the steps need where none are
 # said.
-INTERRUPTIONS: dict[str, int] = {}
+INTERRUPTIONS = {"probmask": 8}  # it looks at the training images twice more, at the end

@@ -21,7 +21,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rigl": {"drop_fraction": 1.0},
     "granet": {"drop_fraction": 1.0},
 }
-SPARSE = [(name, sparsity) for name, sparsity in METHODS if sparsity["method"] != "dense"]
+# ProbMask's relaxed masks make no weight 0: it always needs the whole gradient.
+SPARSE = [(name, sparsity) for name, sparsity in METHODS if sparsity["method"] not in ("dense", "probmask")]
 
 
 def disturbed(training: Training) -> Training:

@@ -51,6 +51,15 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
     ],
     "dnw": [{}, {"target": 0.7}, *DENSE_LAYERS],
     "str": [{}, {"s_init": -2.0}, {"s_lr_ratio": 2.0}],
+    "probmask": [
+        {},
+        {"target": 0.7},
+        {"ramp": {"start": 0.4}},
+        {"ramp": {"end": 0.9}},
+        {"ramp": {"power": 1}},
+        {"masks_per_step": 3},
+        {"score_lr": 1e-2},
+    ],
 }
 
 
@@ -59,3 +68,9 @@ def test_every_setting_does_something(tiny_trial: TinyTrial, method: str) -> Non
     base = {"method": method, **BASES.get(method, {"target": 0.8})}
     found = [trained(tiny_trial(sparsity={**base, **switch})).weights for switch in SWITCHES[method]]
     assert [[same(a, b) for b in found] for a in found] == torch.eye(len(found), dtype=torch.bool).tolist()
+
+
+def test_what_probmask_draws_depends_on_the_seed(tiny_trial: TinyTrial) -> None:
+    """The net of the small training is the same for every seed of a trial."""
+    sparsity = {"method": "probmask", "target": 0.8}
+    assert not same(*(trained(tiny_trial(sparsity=sparsity, seed=seed)).weights for seed in (0, 1)))

@@ -45,6 +45,12 @@ CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
         {"method": "st3", "target": 0.8, "ramp": RAMP, "backward": "masked"},
         lambda d, g: 3 * along(d, g),
     ),
+    # Seven steps before the budget falls, then five of three masks each; no pass has a zero.
+    (
+        "probmask",
+        {"method": "probmask", "target": 0.8, "masks_per_step": 3, "ramp": {"start": 0.5, "end": 0.75}},
+        lambda d, _: (7 + 5 * 3) * BATCH * 3 * d,
+    ),
     ("str", {"method": "str", "s_init": -4.0}, lambda d, g: 3 * along(d, g)),
 ]
 

@@ -187,7 +187,7 @@ FIELDS = [
     Wrong(
         "unknown method",
         {"method: st3": "^method: st33"},
-        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static, rigl, granet, dnw, str; "
+        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static, rigl, granet, dnw, str, probmask; "
         "did you mean st3?",
     ),
     Wrong(
@@ -247,6 +247,16 @@ FIELDS = [
          "{arch: cifar_resnet, depth: 8, width: 8}": "{arch: torchvision, network: resnet50}",
          "{dataset: digits, image_size: 16}": "{dataset: cifar10, root: empty}"},
         "optim.weight_decay.kind: by_target goes by sparsity.target, which s_init leaves open",
+    ),
+    Wrong(
+        "a compiled step of several passes",
+        {"method: st3": "method: probmask", _CRITERION: "", "epochs: 20": "epochs: 20\n    ^compile: true"},
+        "train.compile: is not for method probmask: the passes of one step would share what a CUDA graph writes to",
+    ),
+    Wrong(
+        "a ramp that ends before it starts, by default",
+        {"method: st3": "method: probmask\n    ^ramp: {end: 0.1}", _CRITERION: ""},
+        "sparsity.ramp: must start before it ends (start 0.16, end 0.1 of training)",
     ),
     Wrong(
         "a start value for a target",

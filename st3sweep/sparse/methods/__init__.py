@@ -12,6 +12,7 @@ from st3sweep.sparse.methods.dnw import DNW
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.methods.gmp import GMP
 from st3sweep.sparse.methods.granet import GraNet
+from st3sweep.sparse.methods.probmask import ProbMask
 from st3sweep.sparse.methods.rigl import RigL
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.sparse.methods.static import Static
@@ -121,6 +122,21 @@ def _str(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  
     )
 
 
+def _probmask(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
+    spec: Any = trial.sparsity
+    return ProbMask(
+        weights,
+        target=spec.target,
+        ramp_start=fraction(spec.ramp.start, trial.train.epochs),
+        ramp_end=fraction(spec.ramp.end, trial.train.epochs),
+        ramp_power=spec.ramp.power,
+        masks_per_step=spec.masks_per_step,
+        score_lr=spec.score_lr,
+        final_masks=spec.final_masks,
+        seed=trial.seed,
+    )
+
+
 METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {
     "st3": _st3,
     "dense": _dense,
@@ -130,6 +146,7 @@ METHODS: dict[str, Callable[[TrialSpec, Weights, Sequence[float]], Method]] = {
     "granet": _granet,
     "dnw": _dnw,
     "str": _str,
+    "probmask": _probmask,
 }
 
 

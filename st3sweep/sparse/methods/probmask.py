@@ -1,0 +1,176 @@
+"""ProbMask: every weight has a probability of being there, which is learned; in the end a mask is drawn.
+
+With s in [0, 1] one probability a weight, 1 at the start, u a uniform random number, ε = 1e-20, t the progress of
+training and k the number of weights that the budget leaves:
+
+    g      = log(u / (1 - u))                                         logistic noise
+    T      = 1 / (0.97 (1 - t) + 0.03)                                inverse temperature, 1 to 33
+    m      = σ(T (log(s + ε) - log(1 - s + ε) + g))                   relaxed mask
+    θ̂      = θ m
+    ∂L/∂θ  = m ∂L/∂θ̂
+    ∂L/∂s  = θ ∂L/∂θ̂ T m (1 - m) (1 / (s + ε) + 1 / (1 - s + ε))
+    s     <- the nearest point of [0, 1]^n with Σ s <= k              after its own step, by Adam (``projection.py``)
+
+A step takes the mean loss of several masks. k falls from all weights to the target along a cubic ramp; before the ramp
+nothing is masked. Evaluation along the way is with a mask that holds each weight with probability s; the last epoch
+draws several such masks and stays with the one of least loss on the training images. A drawn mask has k weights in
+expectation only, and fewer where the gradient takes Σ s below k.
+
+Source: Zhou, Zhang, Wang & Yin, CVPR 2021 (arXiv 2105.01571), and the authors' released constants. Differs from the
+paper: budget and temperature change at every step, not every epoch; while the budget leaves all weights, where their
+masks would be 1 to the last digit, a step takes one pass; m below ε is 0; logistic noise in place of the difference
+of two Gumbel variables, which has the same distribution. Projection, relaxed mask and gradients are met against the
+authors' code (``tests/data/parity``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from st3sweep.schedules import ramp
+from st3sweep.sparse.method import Method, Weights
+from st3sweep.sparse.projection import project_
+
+_EPS = 1e-20
+
+
+class ProbMask(Method):
+    """``target`` in [0, 1) is the final sparsity in expectation, over all layers together.
+
+    ``ramp_*`` are fractions of training, ``masks_per_step`` and ``final_masks`` counts, ``score_lr`` the learning rate
+    of Adam. What is drawn is a function of ``seed``, the step and the mask's number: the same on all ranks. Only the
+    mask that is chosen in the end counts as being at the target.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        target: float,
+        ramp_start: float = 0.16,
+        ramp_end: float = 0.6,
+        ramp_power: float = 3.0,
+        masks_per_step: int = 2,
+        score_lr: float = 6e-3,
+        final_masks: int = 10,
+        seed: int = 0,
+    ):
+        self.target, self.ramp = target, (ramp_start, ramp_end, ramp_power)
+        self.masks_per_step, self.final_masks, self.seed = masks_per_step, final_masks, seed
+        self.sizes = [weight.numel() for weight in weights]
+        self.scores = weights[0].new_ones(sum(self.sizes)).detach()  # s of all layers, one after the other
+        self.optimizer = torch.optim.Adam([self.scores], lr=score_lr)
+        self.progress, self.steps = 0.0, 0
+        self.sample: int | None = None  # which of a step's masks; None outside of a step
+        self.relaxed: Tensor | None = None  # its m, (n,), from ``sparsify`` to ``pull_back``
+        self.mask: Tensor | None = None  # for evaluation, (n,) bool; drawn when it is first needed
+        self.chosen = False
+
+    @property
+    def samples(self) -> int:
+        return 1 if self.ratio == 0.0 else self.masks_per_step
+
+    @property
+    def dense_passes(self) -> bool:
+        return True  # a relaxed mask is 0 only where it underflows
+
+    def draw(self, sample: int) -> None:
+        self.sample = sample
+
+    @torch.no_grad()
+    def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
+        self.ratio, self.progress = self.target * ramp(progress, *self.ramp), progress
+        if self.ratio > 0.0:
+            project_(self.scores, (1.0 - self.ratio) * len(self.scores))
+        self.steps += 1
+        self.scores.grad = self.sample = self.mask = None
+
+    @torch.no_grad()
+    def sparsify(self, weights: Weights) -> list[Tensor] | None:
+        if self.ratio == 0.0:
+            return None
+        if self.sample is None:
+            if self.mask is None:
+                self.mask = self._hard_mask(0)
+            mask = self.mask
+        else:
+            mask = self.relaxed = self._relaxed_mask(self.sample)
+        return [weight * part for weight, part in zip(weights, self._by_layer(mask, weights), strict=True)]
+
+    @torch.no_grad()
+    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+        if self.relaxed is None:
+            return
+        m, s = self.relaxed, self.scores
+        slope = self._sharpness() * m * (1.0 - m) * (1.0 / (s + _EPS) + 1.0 / (1.0 - s + _EPS))  # ∂m/∂s
+        of_scores = torch.zeros_like(s)
+        parts = zip(*(self._by_layer(flat, weights) for flat in (m, slope, of_scores)), strict=True)
+        for weight, (mask, by_score, of_layer) in zip(weights, parts, strict=True):
+            if weight.grad is not None:
+                of_layer.copy_(weight.grad * weight * by_score)
+                weight.grad.mul_(mask)
+        self.scores.grad = of_scores if self.scores.grad is None else self.scores.grad + of_scores
+        self.relaxed = None
+
+    def step(self, lr: float, weight_decay: float) -> None:  # noqa: ARG002 (Adam has its own, and no decay)
+        self.optimizer.step()
+
+    def finish(self, loss: Callable[[], float]) -> None:
+        self.chosen = True
+        if self.ratio == 0.0:
+            return
+        found = []
+        for number in range(self.final_masks):
+            self.mask = self._hard_mask(number)
+            found.append((loss(), number))
+        self.mask = self._hard_mask(min(found)[1])
+
+    @torch.no_grad()
+    def projected_densities(self, weights: Weights) -> list[float] | None:  # noqa: ARG002
+        """In expectation, over the masks that may be drawn."""
+        if self.ratio >= self.target:
+            return None
+        scores = self.scores.clone()
+        project_(scores, (1.0 - self.target) * len(scores))
+        return [*torch.stack([part.mean() for part in scores.split(self.sizes)]).tolist()]
+
+    @property
+    def at_target(self) -> bool:
+        return self.chosen
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("ratio", "progress", "steps", "scores", "chosen")}
+        return {**own, "mask": self.mask if self.chosen else None, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("ratio", "progress", "steps", "chosen", "mask"):
+            setattr(self, name, state[name])
+        self.scores.copy_(state["scores"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _sharpness(self) -> float:
+        return 1.0 / (0.97 * (1.0 - self.progress) + 0.03)
+
+    def _relaxed_mask(self, sample: int) -> Tensor:
+        drawn = torch.empty_like(self.scores).uniform_(generator=self._generator(f"step {sample}"))
+        noise = torch.log(drawn.clamp_(min=2**-25) / (1.0 - drawn))  # below the least that a float32 draws, 0 apart
+        odds = torch.log(self.scores + _EPS) - torch.log(1.0 - self.scores + _EPS)
+        mask = torch.sigmoid(self._sharpness() * (odds + noise))
+        return mask.masked_fill_(mask < _EPS, 0.0)  # where s is 0 it would soon be denormal, which takes a CPU tenfold
+
+    def _hard_mask(self, number: int) -> Tensor:
+        drawn = torch.empty_like(self.scores).uniform_(generator=self._generator(f"mask {number}"))
+        return drawn < self.scores
+
+    def _generator(self, what: str) -> torch.Generator:
+        digest = hashlib.sha256(f"probmask {self.seed} {self.steps} {what}".encode()).digest()
+        return torch.Generator(self.scores.device).manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def _by_layer(self, flat: Tensor, weights: Weights) -> list[Tensor]:
+        """Views of the parts of ``flat`` (n,) in the shapes of the weights."""
+        return [part.view(weight.shape) for part, weight in zip(flat.split(self.sizes), weights, strict=True)]
