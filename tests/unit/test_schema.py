@@ -31,8 +31,8 @@ def test_shipped_spaces_are_valid(path: Path, validator: Any):
 
 def test_the_spaces_that_are_shipped():
     assert [path.stem for path in SPACES] == [
-        *("ablation_proxy", "cifar10_resnet20", "criterion_family"),
-        *("mobilenet", "quickstart", "scheduling_proxy"),
+        *("ablation_cifar10", "ablation_proxy", "cifar10_resnet20", "criterion_family"),
+        *("methods_cifar10", "methods_proxy", "mobilenet", "quickstart", "scheduling_proxy"),
     ]
 
 

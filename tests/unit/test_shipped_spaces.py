@@ -1,4 +1,4 @@
-"""The spaces that are shipped: every point is a trial."""
+"""The spaces that are shipped: every point is a trial, and those that compare methods have all of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from st3sweep.loading import load_space
+from st3sweep.spec import member_models
+from st3sweep.spec.sparsity import SparsitySpec
 from st3sweep.validation import ValidationError
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
+METHODS = {model.model_fields["method"].annotation.__args__[0] for model in member_models(SparsitySpec)}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -23,3 +26,18 @@ def test_every_point_is_a_trial(path: Path) -> None:
                 space.trial_for(point)
             except ValidationError as error:
                 pytest.fail(f"{point}: {error}")
+
+
+@pytest.mark.parametrize("name", ["ablation_cifar10", "methods_proxy"])
+def test_the_whole_grid_is_within_the_budget(name: str) -> None:
+    space = load_space(SPACES / f"{name}.yaml")
+    trials = [space.trial_for(point) for point in space.grid()]
+    assert len({(trial.digest(), trial.seed) for trial in trials}) == len(trials) == space.spec.budget.trials
+
+
+@pytest.mark.parametrize("name", ["methods_cifar10", "methods_proxy"])
+def test_all_methods_are_compared_alike(name: str) -> None:
+    space, rng = load_space(SPACES / f"{name}.yaml"), random.Random(0)
+    trials = [space.trial_for(space.draw(rng)) for _ in range(300)]
+    assert {trial.sparsity.method for trial in trials} == METHODS
+    assert len({(trial.train, trial.optim, trial.model, trial.data) for trial in trials}) == 1
