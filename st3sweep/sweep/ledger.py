@@ -12,6 +12,7 @@ import errno
 import json
 import math
 import os
+import sys
 import time
 from dataclasses import dataclass, field
 from io import RawIOBase
@@ -161,7 +162,8 @@ class Ledger:
         if kind == "began":
             trial.began = event["time"]
         elif kind == "epoch":
-            trial.epochs[event["record"]["epoch"]] = event["record"]
+            # Names of fields are shared: they would be half of the memory that a sweep of many epochs takes.
+            trial.epochs[event["record"]["epoch"]] = {sys.intern(key): value for key, value in event["record"].items()}
             self.epoch_order.append((number, event["record"]["epoch"]))
         elif kind == "done":
             trial.status, trial.error, trial.result = event["status"], event["error"], event["result"]

@@ -90,6 +90,13 @@ def test_knows_what_is_unfinished(run: Path) -> None:
     assert [trial.number for trial in ledger.unfinished()] == [2]
 
 
+def test_epochs_share_the_names_of_their_fields(run: Path) -> None:
+    """A sweep keeps all of its epochs, and the names would be half of their memory."""
+    first, *others = (r for trial in Ledger(run, read_only=True).trials.values() for r in trial.epochs.values())
+    assert len(others) == 5
+    assert all(mine is its for other in others for mine, its in zip(first, other, strict=True))
+
+
 def test_an_epoch_that_is_known_is_ignored(run: Path) -> None:
     ledger, before = Ledger(run), lines(run)
     assert not ledger.add_epoch(2, {**record(2), "val_top1": 0.0})
