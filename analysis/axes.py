@@ -27,8 +27,10 @@ def style_of(method: str, methods: Iterable[str]) -> tuple[Any, str]:
     """Colour (of the colour-blind palette) and marker of ``method`` in a figure that shows ``methods``."""
     number = _ordered(methods).index(method)
     palette = sns.color_palette("colorblind")
-    # A second round of colours has other markers than the first.
-    return palette[number % len(palette)], MARKERS[(number + number // len(palette)) % len(MARKERS)]
+    turn, place = divmod(number, len(palette))
+    # Each further round of colours is darker, and has other markers.
+    shade = tuple(channel * 0.55**turn for channel in palette[place])
+    return shade, MARKERS[(place + turn) % len(MARKERS)]
 
 
 def _ordered(methods: Iterable[str]) -> list[str]:
