@@ -49,7 +49,8 @@ def fit(
     *,
     checkpoint_seconds: float = 60.0,
 ) -> dict[str, Any]:
-    """Train ``spec`` and return its result: the columns of ``results.TRIALS`` that training knows, and ``layers``.
+    """Train ``spec`` and return its result: the columns of ``results.TRIALS`` that training knows, ``val_loss`` and
+    ``layers``.
 
     ``report`` gets each epoch's record, reduced over ranks, on every rank; a true answer from rank 0 ends the training
     after that epoch (``status`` is then ``stopped``). Checkpoints go to ``folder``, which all ranks must reach: after
@@ -263,7 +264,7 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, sa
     assert state.best is not None, "every trial ends at its target sparsity"
     started = time.perf_counter()
     record, test_top1 = state.best["record"], None
-    val_top1 = record["val_top1"]
+    val_loss, val_top1 = record["val_loss"], record["val_top1"]
     if splits.test is not None or spec.train.bn_recalibration:
         world.from_main(None)  # rank 0 has written the file by now
         _load_best(state, spec, world, saver.folder)
@@ -271,12 +272,13 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, sa
         batches = islice(_train_batches(spec, world, splits, epoch=0), spec.train.bn_recalibration)
         recalibrate(state.model, state.weights, state.method, batches, world)
         saver.save_best(state)
-        _, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
+        val_loss, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
     if splits.test is not None:
         _, test_top1 = _evaluate(state, spec, world, splits, splits.test)
     return {
         "status": "finished",
         "sparsity": record["sparsity"],
+        "val_loss": val_loss,
         "val_top1": val_top1,
         "test_top1": test_top1,
         "gflops": record["gflops"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -17,9 +17,11 @@ from st3sweep.data.batches import eval_batches
 from st3sweep.data.images import ArrayImages
 from st3sweep.models import build_model
 from st3sweep.results import EPOCHS, LAYERS, TRIALS
+from st3sweep.space import Objective
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.spec import TrialSpec
+from st3sweep.sweep.ledger import finite_values
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import load, previous
 from st3sweep.training.evaluate import evaluate
@@ -88,10 +90,17 @@ def test_records_and_result_have_the_columns_of_the_tables(finished: Finished) -
     result, records, _, _ = finished
     assert {"trial", *records[0]} == set(EPOCHS.names)
     assert {"trial", *result["layers"][0]} == set(LAYERS.names)
-    assert set(result) - {"layers"} <= set(TRIALS.names)
+    assert set(result) - {"layers", "val_loss"} <= set(TRIALS.names)
     assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5, 6]
     assert [record["progress"] for record in records] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
     assert (result["status"], result["epochs"]) == ("finished", 6)
+
+
+def test_the_result_has_every_objective_that_a_space_may_name(finished: Finished) -> None:
+    result, records, _, _ = finished
+    metrics = get_args(Objective.model_fields["metric"].annotation)
+    assert finite_values(result, list(metrics)) is not None
+    assert result["val_loss"] == records[result["best_epoch"] - 1]["val_loss"]
 
 
 def test_final_gflops_and_ramp_of_each_epoch(
