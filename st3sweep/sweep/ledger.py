@@ -1,8 +1,9 @@
 """The run's append-only truth: one JSON line an event. Tables, study and what is left to do are derived from it.
 
 Events: ``session`` (a program took the run up, with the space as it stands), ``trial`` (a point was chosen and
-resolved), ``began`` (a slot has it), ``epoch`` (one of its epochs ended), ``done`` (finished, stopped early or
-failed), ``promoted`` (a stopped trial is to go on), ``closed`` (the program ended in order).
+resolved), ``began`` (a slot has it), ``epoch`` (one of its epochs ended), ``put_back`` (no slot has it, and it is not
+over), ``done`` (finished, stopped early or failed), ``promoted`` (a stopped trial is to go on), ``closed`` (the program
+ended in order).
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ class Ledger:
         """A slot was given the trial: from now on it costs."""
         self._append({"event": "began", "trial": number})
 
+    def add_put_back(self, number: int) -> None:
+        """Its slot is gone or paused: until another has it, it waits at no cost."""
+        self._append({"event": "put_back", "trial": number})
+
     def add_epoch(self, number: int, record: dict[str, Any]) -> bool:
         """An epoch ended. A resumed trial reports its earlier epochs again: False for one that is known."""
         if record["epoch"] in self.trials[number].epochs:
@@ -165,6 +170,8 @@ class Ledger:
             # Names of fields are shared: they would be half of the memory that a sweep of many epochs takes.
             trial.epochs[event["record"]["epoch"]] = {sys.intern(key): value for key, value in event["record"].items()}
             self.epoch_order.append((number, event["record"]["epoch"]))
+        elif kind == "put_back":
+            trial.began = None
         elif kind == "done":
             trial.status, trial.error, trial.result = event["status"], event["error"], event["result"]
             trial.began = None

@@ -144,8 +144,8 @@ class Sweep:
         elif message["status"] == "finished" and finite_values(message, self.metrics) is None:
             self._end(number, "failed", message, f"an objective is not a number: {', '.join(self.metrics)}")
         elif message["status"] == "interrupted":
-            self._put_back(trial)
             self.pause(message["error"])
+            self._put_back(trial)
         elif message["status"] == "stopped" and number not in self.to_stop:
             self._put_back(trial)  # it was asked to pause
         else:
@@ -165,6 +165,7 @@ class Sweep:
     def _put_back(self, trial: Trial) -> None:
         self.held.discard(trial.number)
         self.waiting.append(trial)
+        self.ledger.add_put_back(trial.number)
         self.progress.put_back(trial)
 
     def _end(self, number: int, status: str, message: dict[str, Any], error: str | None = None) -> None:

@@ -219,6 +219,28 @@ def test_a_budget_that_is_spent_before_the_trials_are_done_says_so(
     assert (outcome.end, outcome.spent, outcome.why) == ("budget", "gpu_hours", "the budget's gpu_hours is spent")
 
 
+def test_a_trial_that_waits_costs_nothing(run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    run = run_of("budget: {trials: 2, gpu_hours: 9}\nresources: {gpus_per_worker: 1}")
+    first = run.program()
+    assert [trial.number for trial in (first.next_trial(), first.next_trial()) if trial] == [0, 1]
+    now[0] += 3600.0
+    first.lost(0, "the machine is gone")
+    assert first.spent()["gpu_hours"] == 2.0, "what it cost up to then stays"
+    now[0] += 36_000.0
+    assert first.spent()["gpu_hours"] == 12.0, "the other one alone"
+    assert first.next_trial() is first.ledger.trials[0]
+    assert first.spent()["gpu_hours"] == 12.0
+    first.pause("SIGINT")
+    first.record(0, {"status": "stopped"})
+    now[0] += 3600.0
+    first.record(1, {"status": "stopped"})
+    first.close()
+    assert first.spent()["gpu_hours"] == 13.0
+    assert run.program().spent()["gpu_hours"] == 13.0
+
+
 def test_events_are_one_object_a_line(run_of: Callable[[str], Run]) -> None:
     run = run_of("budget: {trials: 1}")
     sweep = run.program()
