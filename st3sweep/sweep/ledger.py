@@ -46,7 +46,8 @@ class Trial:
     error: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
     promoted: bool = False
-    held_seconds: float = 0.0  # that a slot had it, up to its last event
+    gpu_hours: float = 0.0  # while a slot had it, up to its last event, like the next
+    money: float = 0.0
     began: float | None = None  # time of the last event since a slot has it; None while none has
 
 
@@ -83,9 +84,9 @@ class Ledger:
         chosen = {"trial": number, "params": params, "spec": spec, "digest": digest, "workers": workers, **facts}
         self._append({"event": "trial", **chosen})
 
-    def add_began(self, number: int) -> None:
-        """A slot was given the trial: from now on it costs."""
-        self._append({"event": "began", "trial": number})
+    def add_began(self, number: int, **facts: Any) -> None:
+        """A slot was given the trial: from now on it costs. ``facts``: gpus and price_per_hour, where they changed."""
+        self._append({"event": "began", "trial": number, **facts})
 
     def add_put_back(self, number: int) -> None:
         """Its slot is gone or paused: until another has it, it waits at no cost."""
@@ -166,6 +167,8 @@ class Ledger:
             self._charge(trial, event["time"])
         if kind == "began":
             trial.began = event["time"]
+            trial.gpus = event.get("gpus", trial.gpus)
+            trial.price_per_hour = event.get("price_per_hour", trial.price_per_hour)
         elif kind == "epoch":
             # Names of fields are shared: they would be half of the memory that a sweep of many epochs takes.
             trial.epochs[event["record"]["epoch"]] = {sys.intern(key): value for key, value in event["record"].items()}
@@ -188,10 +191,10 @@ class Ledger:
 
     def _charge(self, trial: Trial, now: float) -> None:
         assert trial.began is not None
-        seconds, trial.began = now - trial.began, now
-        trial.held_seconds += seconds
-        self.gpu_hours += seconds / 3600 * trial.gpus
-        self.money += seconds / 3600 * (trial.price_per_hour or 0.0)
+        hours, trial.began = (now - trial.began) / 3600, now
+        gpu_hours, money = hours * trial.gpus, hours * (trial.price_per_hour or 0.0)
+        trial.gpu_hours, trial.money = trial.gpu_hours + gpu_hours, trial.money + money
+        self.gpu_hours, self.money = self.gpu_hours + gpu_hours, self.money + money
 
     def _replay(self) -> None:
         with open(self.path, "rb") as file:

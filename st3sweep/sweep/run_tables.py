@@ -59,7 +59,6 @@ def write_tables(folder: Path, ledger: Ledger, ended: dict[int, dict[str, Any]] 
 def trial_row(trial: Trial) -> dict[str, Any]:
     """The trial as a row of ``results.TRIALS``."""
     result = {key: value for key, value in trial.result.items() if key in results.TRIALS.names}
-    hours = trial.held_seconds / 3600
     return {
         "trial": trial.number,
         "digest": trial.digest,
@@ -67,8 +66,8 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "replicate_of": trial.replicate_of,
         "epochs": len(trial.epochs),
         "workers": trial.workers,
-        "gpu_hours": hours * trial.gpus,
-        "cost": None if trial.price_per_hour is None else hours * trial.price_per_hour,
+        "gpu_hours": trial.gpu_hours,
+        "cost": None if trial.price_per_hour is None else trial.money,
         "params": json.dumps(trial.params, ensure_ascii=False),
         "spec": json.dumps(trial.spec, ensure_ascii=False),
         **result,

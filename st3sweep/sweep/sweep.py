@@ -83,7 +83,8 @@ class Sweep:
         trial = self.waiting.pop(0) if self.waiting else self._new_trial() or self._new_replicate()
         if trial is not None:
             self.held.add(trial.number)
-            self.ledger.add_began(trial.number)
+            now = self._devices()  # more of them, or another price, than those that it was chosen with
+            self.ledger.add_began(trial.number, **{k: v for k, v in now.items() if v != getattr(trial, k)})
             self.progress.started(trial)
             if self.tracking:
                 self.tracking.started(trial)
@@ -123,10 +124,15 @@ class Sweep:
         return self._add(number, of.params, raw, resolve(raw).digest(), replicate_of=of.number)
 
     def _add(self, number: int, params: dict[str, Any], spec: dict[str, Any], digest: str, **facts: Any) -> Trial:
-        resources, price = self.space.spec.resources, self.space.spec.budget.price_per_device_hour
-        facts |= {"gpus": resources.gpus, "price_per_hour": None if price is None else price * resources.devices}
-        self.ledger.add_trial(number, params, spec, digest, resources.workers, **facts)
+        self.ledger.add_trial(
+            number, params, spec, digest, self.space.spec.resources.workers, **self._devices(), **facts
+        )
         return self.ledger.trials[number]
+
+    def _devices(self) -> dict[str, float | None]:
+        """What a trial holds, and what that costs."""
+        resources, price = self.space.spec.resources, self.space.spec.budget.price_per_device_hour
+        return {"gpus": resources.gpus, "price_per_hour": None if price is None else price * resources.devices}
 
     def _searching(self) -> bool:
         """Whether trials of the search are running or waiting: the front is not known before they have ended."""

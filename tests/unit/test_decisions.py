@@ -10,6 +10,7 @@ import pytest
 from driven_sweep import Run, epoch, finish, result, statuses, top1, train
 
 from st3sweep.errors import UserError
+from st3sweep.loading import load_space
 from st3sweep.results import read_table
 from st3sweep.sweep.ledger import Ledger
 from st3sweep.sweep.sweep import MAX_LOSSES
@@ -239,6 +240,32 @@ def test_a_trial_that_waits_costs_nothing(run_of: Callable[[str], Run], monkeypa
     first.close()
     assert first.spent()["gpu_hours"] == 13.0
     assert run.program().spent()["gpu_hours"] == 13.0
+
+
+def test_a_trial_that_goes_on_with_other_devices_costs_what_they_cost(
+    run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    run = run_of("budget: {trials: 1, price_per_device_hour: 2}\nresources: {gpus_per_worker: 1}")
+    first = run.program()
+    first.next_trial()
+    now[0] += 3600.0
+    first.close()
+
+    file = run.folder.parent / "space.yaml"
+    run.space = load_space(file, {"resources.workers": "4", "budget.price_per_device_hour": "3"})
+    second = run.program()
+    trial = second.next_trial()
+    assert trial is not None
+    now[0] += 3600.0
+    spent = second.spent()
+    assert (spent["gpu_hours"], spent["money"]) == (1 + 4, 2 + 4 * 3)
+    second.record(0, result(trial))
+    second.close()
+    row = read_table(run.folder, "trials").iloc[0]
+    assert (row["gpu_hours"], row["cost"]) == (1 + 4, 2 + 4 * 3)
+    assert Ledger(run.folder, read_only=True).money == 2 + 4 * 3
 
 
 def test_events_are_one_object_a_line(run_of: Callable[[str], Run]) -> None:

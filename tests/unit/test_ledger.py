@@ -204,7 +204,7 @@ def test_what_is_spent_is_what_slots_had_trials_for(
         assert again.wall_seconds == 2400 + 1080
         assert again.gpu_hours == pytest.approx(2.0 * 1440 / 3600 + 0.5 * 1800 / 3600)
         assert again.money == pytest.approx(3.0 * 1440 / 3600)
-        assert again.trials[0].held_seconds == 1440
+        assert again.trials[0].gpu_hours == pytest.approx(2.0 * 1440 / 3600)
     row = trial_row(resumed.trials[0])
     assert (row["gpu_hours"], row["cost"]) == (pytest.approx(0.8), pytest.approx(1.2))
     assert trial_row(resumed.trials[1])["cost"] is None
