@@ -27,7 +27,10 @@ Spent = dict[str, tuple[float, float | None]]  # name of a limit: what is spent,
 
 
 class Progress:
-    """Told of every trial that starts, every epoch and every end. ``total`` trials are expected, if known."""
+    """Told of every trial that starts, every epoch and every end. ``total`` trials are expected, if known.
+
+    On a terminal a thread of ``Live`` draws the table meanwhile: what it goes through is replaced whole, or copied.
+    """
 
     def __init__(self, total: int | None, console: Console | None = None):
         self.console = console or Console(highlight=False)
@@ -118,16 +121,17 @@ class Progress:
         if trial.status == "finished":
             candidates = [*self.front, trial]
             mask = pareto_mask([(t.result["val_top1"], t.result["gflops"]) for t in candidates], ("max", "min"))
-            self.front = [one for one, on_front in zip(candidates, mask, strict=True) if on_front]
-            self.front.sort(key=lambda t: t.result["gflops"])
+            front = [one for one, on_front in zip(candidates, mask, strict=True) if on_front]
+            self.front = sorted(front, key=lambda t: t.result["gflops"])
 
     def seconds_left(self) -> float | None:
         """Estimated from the epochs trained so far and those to come; None before there is anything to go by."""
         if not self._epochs or self.total is None:
             return None
-        to_come: float = sum(max(0, _epochs_of(trial) - len(trial.epochs)) for trial, _, _ in self._running.values())
-        lengths = self._epochs_of_ended or [_epochs_of(trial) for trial, _, _ in self._running.values()]
-        waiting = max(0, self.total - self.done_count - len(self._running))
+        running = [trial for trial, _, _ in list(self._running.values())]
+        to_come: float = sum(max(0, _epochs_of(trial) - len(trial.epochs)) for trial in running)
+        lengths = self._epochs_of_ended or [_epochs_of(trial) for trial in running]
+        waiting = max(0, self.total - self.done_count - len(running))
         to_come += waiting * sum(lengths) / len(lengths) if lengths else 0
         return to_come * (time.monotonic() - self.began) / self._epochs
 
@@ -148,32 +152,33 @@ class Progress:
 
     def table(self, *, clock: bool = True) -> Group:
         """The head, trials that ended lately, those that run, and the front."""
+        running, recent, front = list(self._running.values()), self._recent, self.front
         table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-        for name in (*_COLUMNS, *(_RUNNING if self._running else ())):
+        for name in (*_COLUMNS, *(_RUNNING if running else ())):
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
-        failed = [trial for trial in self._recent if trial.status == "failed"]
-        for trial in self._recent:
+        failed = [trial for trial in recent if trial.status == "failed"]
+        for trial in recent:
             if trial not in failed:
                 table.add_row(*_facts(trial, trial.result), style="dim")
-        for trial, record, rung in self._running.values():
+        for trial, record, rung in running:
             table.add_row(*_facts(trial, record), "" if rung is None else str(rung), *_speed(trial))
         parts: list[Any] = [Text(self.head(clock=clock), style="bold"), *([table] if table.rows else [])]
         parts += [Text(_line(trial, {}), style="red", no_wrap=True, overflow="ellipsis") for trial in failed]
-        if self.front:
+        if front:
             over = self.total is not None and self.done_count >= self.total
-            parts += [Text("\nfront" if over else "\nfront so far", style="bold"), self._front_table()]
+            parts += [Text("\nfront" if over else "\nfront so far", style="bold"), _front_table(front)]
         return Group(*parts)
 
-    def _front_table(self) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        for _ in range(4):
-            table.add_column(justify="right", no_wrap=True)
-        kept = self.front if len(self.front) <= FRONT else _spread(self.front, FRONT)
-        for trial in kept:
-            result = trial.result
-            sparsity = f"{100 * result['sparsity']:.1f} % sparse"
-            table.add_row(f"{trial.number}", f"{result['val_top1']:.2f} %", format_flops(result["gflops"]), sparsity)
-        return table
+
+def _front_table(front: list[Trial]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for _ in range(4):
+        table.add_column(justify="right", no_wrap=True)
+    for trial in front if len(front) <= FRONT else _spread(front, FRONT):
+        result = trial.result
+        sparsity = f"{100 * result['sparsity']:.1f} % sparse"
+        table.add_row(f"{trial.number}", f"{result['val_top1']:.2f} %", format_flops(result["gflops"]), sparsity)
+    return table
 
 
 def _spread(front: list[Trial], count: int) -> list[Trial]:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from st3sweep.spec import TrialSpec
+from st3sweep.sweep import progress as progress_module
 from st3sweep.sweep.ledger import Trial
 from st3sweep.sweep.progress import Progress, format_flops
 
@@ -58,6 +60,31 @@ def test_the_table_shows_running_trials_with_their_sparsity_now_and_at_the_end(
     assert "1 of 3 trials done, 1 failed" in text
     assert re.search(r"trial +0 +failed: out of memory", text)
     assert re.search(r"\n +1 +ST-3 +43\.2 → 80\.0 % +2/3 +91\.23 % +0\.451 MFLOPs +1 +1\.5 +0:01", text)
+
+
+def test_the_table_is_drawn_while_trials_come_and_go(
+    tiny_trial: Callable[..., TrialSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a thread of its own: what happens between two rows of a table must not end that thread."""
+    progress = Progress(9, Console(file=io.StringIO()))
+    result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001}
+    trials = [a_trial(tiny_trial(), number, epochs={1: RECORD}) for number in range(4)]
+    for trial in trials[:3]:
+        progress.started(trial)
+    progress.epoch(trials[0], RECORD)
+    progress.done(a_trial(tiny_trial(), 9, epochs={1: RECORD}, status="finished", result=result))
+    epochs_of, now = progress_module._epochs_of, iter([*trials[3:], *[None] * 100])
+
+    def meanwhile(trial: Trial) -> int:
+        if (new := next(now)) is not None:
+            progress.started(new)
+            progress.put_back(trials[0])
+        return epochs_of(trial)
+
+    monkeypatch.setattr(progress_module, "_epochs_of", meanwhile)
+    assert progress.seconds_left() is not None
+    now = iter([trials[0], *[None] * 100])
+    progress.table()
 
 
 def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSpec], monkeypatch: Any) -> None:
