@@ -214,8 +214,8 @@ def _facts(trial: Trial, record: dict[str, Any]) -> list[str]:
     number = str(trial.number) if trial.replicate_of is None else f"{trial.number} as {trial.replicate_of}"
     spec = resolve(trial.spec)
     target = format_flops(spec.gflops.target) if spec.gflops else f"{100 * (spec.sparsity.target or 0):.1f} %"
-    if not record and trial.epochs:
-        record = trial.epochs[max(trial.epochs)]  # of a stopped one
+    if trial.status == "stopped" and trial.epochs:
+        record = trial.epochs[max(trial.epochs)]  # its result tells of the training alone
     now = record.get("sparsity")
     if trial.status == "finished":
         sparsity = f"{100 * now:.1f} %" if now is not None else target

@@ -87,6 +87,15 @@ def test_the_table_is_drawn_while_trials_come_and_go(
     progress.table()
 
 
+def test_a_stopped_trial_is_shown_with_what_it_had_reached(tiny_trial: Callable[..., TrialSpec]) -> None:
+    stream = io.StringIO()
+    result = {"epochs": 2, "training_gflops": 1.0, "wall_seconds": 3.0, "rung": 1}
+    stopped = a_trial(tiny_trial(), 3, epochs={1: RECORD, 2: RECORD}, status="stopped", result=result)
+    Progress(12, Console(file=stream, width=200)).done(stopped)
+    shown = " ".join(stream.getvalue().split())
+    assert shown == "[ 1/12] trial 3 ST-3 43.2 → 80.0 % stopped 2/3 91.23 % 0.451 MFLOPs"
+
+
 def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSpec], monkeypatch: Any) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
