@@ -196,6 +196,7 @@ class Sweep:
 
     def promote(self, numbers: Sequence[int]) -> None:
         """Trials that were stopped early are to go on. Raises UserError where one was not."""
+        numbers = list(dict.fromkeys(numbers))
         for number in numbers:
             trial = self.ledger.trials.get(number)
             if trial is None or trial.status != "stopped":

@@ -69,8 +69,9 @@ def test_a_trial_that_is_stopped_early_is_kept_and_can_go_on(run_of: Callable[[s
         first.promote([99])
 
     second = run.program()
-    second.promote(stopped[:1])
+    second.promote(stopped[:1] * 2)  # named twice: no two slots have it
     assert not second.is_complete()
+    assert second.slots_needed() == 1
     assert finish(second) == stopped[:1], "it goes to its end, whatever the scheduler thinks"
     trial = second.ledger.trials[stopped[0]]
     assert (trial.status, sorted(trial.epochs)) == ("finished", [1, 2, 3, 4])
