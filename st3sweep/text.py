@@ -1,8 +1,11 @@
-"""Tables as text."""
+"""Tables as text, and values as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
@@ -13,3 +16,19 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
         "  ".join(flush(cell, width) for flush, cell, width in zip(put, row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def json_line(value: Any) -> str:
+    """``value`` as one line of JSON, for programs: a number that is not finite, which JSON has no word for, is null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(value), ensure_ascii=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(below) for below in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 
 from st3sweep.cli.common import AsJson, Overrides, RunFolder, SpaceFile, err, out, overrides, short, show
 from st3sweep.errors import SpecError
+from st3sweep.text import json_line
 
 app = typer.Typer()
 
@@ -107,7 +107,7 @@ def status(
             return
         seen = look(folder)
     if as_json:
-        print(json.dumps(seen.as_dict(), ensure_ascii=False))
+        print(json_line(seen.as_dict()))
         return
     for line in seen.lines(short(seen.folder)):
         out.print(line, soft_wrap=True)
@@ -127,7 +127,7 @@ def _watch(folder: Path, *, as_json: bool) -> None:
         while True:
             seen = look(folder)
             if as_json:
-                print(json.dumps(seen.as_dict(), ensure_ascii=False), flush=True)
+                print(json_line(seen.as_dict()), flush=True)
             elif live is not None:
                 live.update(Group(*seen.lines(short(seen.folder)), seen.table()), refresh=True)
             if not seen.held_by:

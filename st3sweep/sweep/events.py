@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from typing import Any, TextIO
 
 from st3sweep.sweep.ledger import Trial
 from st3sweep.sweep.progress import Spent
+from st3sweep.text import json_line
 
 BUDGET_SECONDS = 15.0  # between lines about the budget
 
@@ -33,7 +33,7 @@ class JsonEvents:
 
     def write(self, event: str, **facts: Any) -> None:
         """One line."""
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **facts}, ensure_ascii=False)
+        line = json_line({"event": event, "time": round(time.time(), 3), **facts})
         print(line, file=self._stream, flush=True)
 
     def say(self, text: str) -> None:

@@ -64,7 +64,7 @@ def half_done(folder: Path) -> Run:
     finish(sweep, at_most=2)
     trial = sweep.next_trial()
     assert trial is not None
-    sweep.record(2, epoch(trial, 1))
+    sweep.record(2, epoch(trial, 1, val_loss=float("nan")))
     sweep.close()
     return run
 
@@ -73,6 +73,7 @@ def status(capsys: Capture, folder: Path) -> dict[str, Any]:
     code, said, _ = st3sweep(capsys, "status", folder, "--json")
     assert code == 0
     assert said.count("\n") == 1
+    assert "NaN" not in said
     return dict(json.loads(said))
 
 

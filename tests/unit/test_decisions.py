@@ -282,6 +282,23 @@ def test_events_are_one_object_a_line(run_of: Callable[[str], Run]) -> None:
     assert set(found[6]) == {"event", "time", "wall", "gpu_hours", "money"}
 
 
+def test_events_are_json_whatever_the_numbers(run_of: Callable[[str], Run]) -> None:
+    run = run_of("budget: {trials: 1}")
+    sweep = run.program()
+    trial = sweep.next_trial()
+    assert trial is not None
+    sweep.record(0, epoch(trial, 1, val_loss=float("nan"), mismatch=float("inf")))
+    sweep.record(0, result(trial, val_top1=float("nan")))
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    found = [json.loads(line, parse_constant=refuse) for line in run.events.getvalue().splitlines()]
+    assert (found[1]["record"]["val_loss"], found[1]["record"]["mismatch"]) == (None, None)
+    assert found[1]["record"]["val_top1"] == top1(trial)
+    assert (found[2]["status"], found[2]["result"]["val_top1"]) == ("failed", None)
+
+
 def test_the_ledger_alone_rebuilds_tables_and_study(run_of: Callable[[str], Run]) -> None:
     run = run_of("budget: {trials: 5}")
     sweep = run.program()
