@@ -2,8 +2,8 @@
 
 Events: ``session`` (a program took the run up, with the space as it stands), ``trial`` (a point was chosen and
 resolved), ``began`` (a slot has it), ``epoch`` (one of its epochs ended), ``put_back`` (no slot has it, and it is not
-over), ``done`` (finished, stopped early or failed), ``promoted`` (a stopped trial is to go on), ``closed`` (the program
-ended in order).
+over), ``done`` (finished, stopped early or failed), ``promoted`` (a stopped trial is to go on), ``exhausted`` (the
+space has no further point), ``closed`` (the program ended in order).
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Ledger:
         self.path = folder / LEDGER
         self.trials: dict[int, Trial] = {}
         self.space: dict[str, Any] | None = None  # of the last session
+        self.exhausted = False  # the space
         self.wall_seconds = 0.0  # of all sessions, up to the last event, like the next two
         self.gpu_hours = self.money = 0.0
         self._last_time: float | None = None
@@ -108,6 +109,10 @@ class Ledger:
         """The stopped trial is to go on from its checkpoint, to its last epoch."""
         self._append({"event": "promoted", "trial": number}, sync=True)
 
+    def add_exhausted(self) -> None:
+        """The search has had every point of the space."""
+        self._append({"event": "exhausted"})
+
     def add_closed(self) -> None:
         """The program ends: what was spent since the last event counts."""
         self._append({"event": "closed"}, sync=True)
@@ -152,6 +157,8 @@ class Ledger:
             self.wall_seconds += now - (now if self._last_time is None else self._last_time)
             if kind == "closed":
                 self._close_all(now)
+            elif kind == "exhausted":
+                self.exhausted = True
             else:
                 self._apply_to_trial(kind, event)
         self._last_time = now

@@ -21,10 +21,10 @@ def limit_hit(space: Space, spent: Mapping[str, float], *, for_search: bool = Fa
 def nothing_left(space: Space, ledger: Ledger, total: float, spent: Mapping[str, float]) -> bool:
     """Whether every trial of the search, ``total`` of them, and every replicate has ended.
 
-    A search without a number of trials (``total`` is infinite) ends with its budget.
+    A search without a number of trials (``total`` is infinite) ends with its budget; any search ends with its space.
     """
     searched = sum(trial.replicate_of is None for trial in ledger.trials.values())
     over = limit_hit(space, spent, for_search=True) is not None if math.isinf(total) else searched >= total
-    if ledger.unfinished() or not over:
+    if ledger.unfinished() or not (over or ledger.exhausted):
         return False
     return space.spec.replicates is None or next_replicate(ledger, space.spec.replicates) is None

@@ -56,7 +56,7 @@ class Sweep:
         self.waiting = self.ledger.unfinished()  # of an earlier process: they go on from their checkpoints
         self.held: set[int] = set()  # trials that a slot has
         self.to_stop: set[int] = set()
-        self.exhausted = self.draining = self.pausing = False
+        self.draining = self.pausing = False
         self.why = ""  # it ends early
         self.losses: dict[int, int] = {}
         self.total = expected_trials(space) or math.inf  # of the search; replicates come on top
@@ -91,11 +91,11 @@ class Sweep:
         return trial
 
     def _new_trial(self) -> Trial | None:
-        while self.trials_left() > 0 and not self.exhausted and not self.budget_hit(for_search=True):
+        while self.trials_left() > 0 and not self.budget_hit(for_search=True):
             try:
                 number, point = self.searcher.ask()
             except Exhausted:
-                self.exhausted = True
+                self.ledger.add_exhausted()
                 return None
             try:
                 spec = self.space.trial_for(point)
@@ -229,7 +229,7 @@ class Sweep:
 
     def is_complete(self) -> bool:
         """Whether nothing is left: every trial of the budget or the grid, and every replicate, has ended."""
-        return nothing_left(self.space, self.ledger, 0 if self.exhausted else self.total, self.spent())
+        return nothing_left(self.space, self.ledger, self.total, self.spent())
 
     def outcome(self) -> Outcome:
         if self.is_complete():
@@ -245,7 +245,7 @@ class Sweep:
 
     def trials_left(self) -> float:
         """New trials of the search that may still be chosen."""
-        return self.total - self.searched
+        return 0 if self.ledger.exhausted else self.total - self.searched
 
     def slots_needed(self) -> float:
         """Trials that can be told now to follow: more slots than that would start for nothing."""

@@ -127,6 +127,21 @@ def test_status_of_an_interrupted_and_of_a_complete_run(tmp_path: Path, capsys: 
     assert costs == sorted(costs)
 
 
+@pytest.mark.parametrize("budget", ["{trials: 50}", "{wall: 9h}"])
+def test_a_run_is_complete_when_its_space_has_no_other_point(
+    budget: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = "search:\n  sparsity.target: {choice: [0.5, 0.6, 0.7]}\nsearcher: {sampler: random}\n"
+    monkeypatch.setattr("driven_sweep.SPACE", SPACE.partition("search:")[0] + three)
+    run = a_run(tmp_path, f"budget: {budget}")
+    sweep = run.program()
+    assert len(finish(sweep)) == 3
+    assert sweep.outcome() == Outcome("complete")
+    sweep.close()
+    assert status(capsys, run.folder)["state"] == "complete"
+    assert run.program().is_complete(), "nothing is started to look again"
+
+
 def test_a_run_is_not_complete_before_its_replicates_are(tmp_path: Path, capsys: Capture) -> None:
     run = a_run(tmp_path, "budget: {trials: 3}\nreplicates: {seeds: 2}")
     sweep = run.program()
