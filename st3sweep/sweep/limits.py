@@ -25,6 +25,17 @@ def nothing_left(space: Space, ledger: Ledger, total: float, spent: Mapping[str,
     """
     searched = sum(trial.replicate_of is None for trial in ledger.trials.values())
     over = limit_hit(space, spent, for_search=True) is not None if math.isinf(total) else searched >= total
-    if ledger.unfinished() or not (over or ledger.exhausted):
+    return (over or ledger.exhausted) and _only_search_left(space, ledger)
+
+
+def limit_in_the_way(space: Space, ledger: Ledger, spent: Mapping[str, float]) -> str | None:
+    """The limit that keeps a run from going on: one that is spent; the search's part of one, where only it is left."""
+    only_search = _only_search_left(space, ledger)
+    return limit_hit(space, spent) or (limit_hit(space, spent, for_search=True) if only_search else None)
+
+
+def _only_search_left(space: Space, ledger: Ledger) -> bool:
+    """Whether every trial that was chosen, and every replicate that its front asks for, has ended."""
+    if ledger.unfinished():
         return False
     return space.spec.replicates is None or next_replicate(ledger, space.spec.replicates) is None

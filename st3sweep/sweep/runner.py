@@ -43,7 +43,7 @@ def sweep(
         try:
             run.promote(promote)
             progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
-            if run.is_complete() or run.budget_hit():
+            if run.is_complete() or run.limit_in_the_way():
                 return run.outcome()
             with cluster(address, space.spec.resources, verbose=verbose) as slots, _signals(run):
                 try:

@@ -15,7 +15,7 @@ from st3sweep.plan import expected_trials
 from st3sweep.run_folder import RESOLVED, existing_run, holder
 from st3sweep.space import Space
 from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.limits import limit_hit, nothing_left
+from st3sweep.sweep.limits import limit_in_the_way, nothing_left
 from st3sweep.sweep.progress import Progress
 
 
@@ -44,7 +44,11 @@ class Status:
             return "running"
         if nothing_left(self.space, self.ledger, self.total or math.inf, self.spent):
             return "complete"
-        return "budget" if limit_hit(self.space, self.spent) else "interrupted"
+        return "budget" if self._limit else "interrupted"
+
+    @cached_property
+    def _limit(self) -> str | None:
+        return limit_in_the_way(self.space, self.ledger, self.spent)
 
     def lines(self, name: str) -> list[str]:
         """What is to be said above the table; ``name`` is how to write the folder."""
@@ -52,7 +56,7 @@ class Status:
             return [f"{name}: run by process {self.held_by['pid']} on {self.held_by['host']}"]
         if self.state == "complete":
             return [f"{name}: complete"]
-        limit = limit_hit(self.space, self.spent)
+        limit = self._limit
         why, more = (f"the budget's {limit} is spent", f" --set budget.{limit}=... --extend") if limit else ("", "")
         return [f"{name}: {why or 'nobody runs it'}", f"go on with: st3sweep resume {name}{more}"]
 

@@ -20,7 +20,7 @@ from st3sweep.space import Space
 from st3sweep.start_points import first_points
 from st3sweep.sweep.events import JsonEvents
 from st3sweep.sweep.ledger import Ledger, LedgerError, Trial, finite_values, objective_values
-from st3sweep.sweep.limits import limit_hit, nothing_left
+from st3sweep.sweep.limits import limit_hit, limit_in_the_way, nothing_left
 from st3sweep.sweep.progress import Progress
 from st3sweep.sweep.replicates import next_replicate
 from st3sweep.sweep.run_tables import RunTables
@@ -234,7 +234,7 @@ class Sweep:
     def outcome(self) -> Outcome:
         if self.is_complete():
             return Outcome("complete")
-        spent = self.budget_hit(for_search=not self.why)
+        spent = self.limit_in_the_way()
         if spent:
             return Outcome("budget", f"the budget's {spent} is spent", spent)
         return Outcome("interrupted", self.why or "interrupted")
@@ -262,6 +262,10 @@ class Sweep:
             "gpu_hours": self.ledger.gpu_hours + sum(trial.gpus * more for trial, more in hours),
             "money": self.ledger.money + sum((trial.price_per_hour or 0.0) * more for trial, more in hours),
         }
+
+    def limit_in_the_way(self) -> str | None:
+        """The limit of the budget that keeps the run from going on."""
+        return limit_in_the_way(self.space, self.ledger, self.spent())
 
     def budget_hit(self, *, for_search: bool = False) -> str | None:
         """Which of wall time, GPU-hours and money is spent; ``for_search`` leaves the replicates' share alone."""

@@ -142,6 +142,27 @@ def test_a_run_is_complete_when_its_space_has_no_other_point(
     assert run.program().is_complete(), "nothing is started to look again"
 
 
+def test_a_search_that_has_spent_its_share_ends_with_the_budget(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    run = a_run(tmp_path, "budget: {trials: 50, wall: 100s}\nreplicates: {seeds: 2, share: 0.4}")
+    sweep = run.program()
+    trial = sweep.next_trial()
+    assert trial is not None
+    now[0] += 60.0
+    sweep.record(trial.number, result(trial))
+    assert sweep.outcome().end == "interrupted", "its replicate has 40 seconds"
+    assert finish(sweep) == [1]
+    assert sweep.outcome() == Outcome("budget", "the budget's wall is spent", "wall")
+    sweep.close()
+    assert status(capsys, run.folder)["state"] == "budget"
+    said = st3sweep(capsys, "status", run.folder)[1].splitlines()
+    assert said[1] == "go on with: st3sweep resume run --set budget.wall=... --extend"
+    assert run.program().limit_in_the_way() == "wall", "nothing is started for what it may not do"
+
+
 def test_a_run_is_not_complete_before_its_replicates_are(tmp_path: Path, capsys: Capture) -> None:
     run = a_run(tmp_path, "budget: {trials: 3}\nreplicates: {seeds: 2}")
     sweep = run.program()
