@@ -28,12 +28,14 @@ from st3sweep.spec.sparsity import (
     Static,
 )
 
+SEEDS = 2**31  # how many there are
+
 
 class TrialSpec(Frozen):
     """One training run. ``recipe`` only names where the defaults came from (see ``recipes.resolve``)."""
 
     recipe: Literal["paper", "authors"] = "paper"
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     model: ModelSpec
     data: DataSpec
     train: Train

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 from st3sweep.frontier import pareto_mask
 from st3sweep.resources import Replicates
+from st3sweep.spec.trial import SEEDS
 from st3sweep.sweep.ledger import Ledger, Trial
 
 
@@ -19,8 +22,15 @@ def next_replicate(ledger: Ledger, replicates: Replicates) -> tuple[Trial, int] 
     for done in range(replicates.seeds - 1):
         for trial in members(ledger, replicates.near):
             if repeats.get(trial.number, 0) <= done:
-                return trial, trial.spec["seed"] + 1 + repeats.get(trial.number, 0)
+                return trial, _next_seed(ledger, trial)
     return None
+
+
+def _next_seed(ledger: Ledger, trial: Trial) -> int:
+    """The first after the trial's own that no trial alike has: where seeds are searched, others have them too."""
+    taken = {other.spec["seed"] for other in ledger.trials.values() if other.digest == trial.digest}
+    seeds = (seed % SEEDS for seed in itertools.count(trial.spec["seed"] + 1))
+    return next(seed for seed in seeds if seed not in taken)
 
 
 def members(ledger: Ledger, near: float) -> list[Trial]:

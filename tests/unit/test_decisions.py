@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driven_sweep import Run, epoch, finish, result, statuses, top1, train
+from driven_sweep import SPACE, Run, epoch, finish, result, statuses, top1, train
 
 from st3sweep.errors import UserError
 from st3sweep.loading import load_space
@@ -175,6 +175,20 @@ def test_the_front_gets_more_seeds_once_the_search_is_over(run_of: Callable[[str
             assert {**repeat.spec, "seed": 0} == original.spec
     assert [t.replicate_of for t in repeats[:2]] == [t.replicate_of for t in repeats[2:]], "in rounds"
     assert sorted(originals) == sorted({t.replicate_of for t in repeats[:2]})
+
+
+def test_a_replicate_has_a_seed_that_no_trial_alike_has(
+    run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = "search:\n  seed: {choice: [2147483645, 2147483647]}\n  sparsity.target: {choice: [0.5, 0.6]}\n"
+    monkeypatch.setattr("driven_sweep.SPACE", SPACE.partition("search:")[0] + searched + "searcher: {sampler: grid}\n")
+    sweep = run_of("replicates: {seeds: 4, near: 100}").program()
+    finish(sweep)
+    assert statuses(sweep) == ["finished"] * (4 + 4 * 3)
+    alike: dict[str, list[int]] = {}
+    for trial in sweep.ledger.trials.values():
+        alike.setdefault(trial.digest, []).append(trial.spec["seed"])
+    assert [sorted(seeds) for seeds in alike.values()] == [[0, 1, 2, 3, 4, 2147483645, 2147483646, 2147483647]] * 2
 
 
 def test_the_budget_keeps_a_share_for_replicates(run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch) -> None:
