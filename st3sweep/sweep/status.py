@@ -105,4 +105,6 @@ class Status:
 def look(folder: Path) -> Status:
     """The state of the run in ``folder`` now. Raises UserError where that is none."""
     folder = existing_run(folder)
-    return Status(folder, holder(folder), load_space(folder / RESOLVED), Ledger(folder, read_only=True))
+    return Status(
+        folder, holder(folder), load_space(folder / RESOLVED, earlier_runs=False), Ledger(folder, read_only=True)
+    )

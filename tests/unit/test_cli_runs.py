@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,6 +141,20 @@ def test_a_run_is_complete_when_its_space_has_no_other_point(
     sweep.close()
     assert status(capsys, run.folder)["state"] == "complete"
     assert run.program().is_complete(), "nothing is started to look again"
+
+
+def test_status_needs_no_earlier_run(tmp_path: Path, capsys: Capture) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    first = Run(earlier, "budget: {trials: 1}").program()
+    finish(first)
+    first.close()
+    run = a_run(tmp_path, f"budget: {{trials: 2}}\nwarm_start: {{from: [{first.folder}]}}")
+    sweep = run.program()
+    finish(sweep)
+    sweep.close()
+    shutil.rmtree(earlier)
+    assert status(capsys, run.folder)["state"] == "complete"
 
 
 def test_a_search_that_has_spent_its_share_ends_with_the_budget(
