@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from st3sweep.data import DataError, load
+from st3sweep.data import DataError, Splits, load
 from st3sweep.errors import UserError
-from st3sweep.run_folder import trial_folder
+from st3sweep.run_folder import lock, trial_folder
 from st3sweep.spec import TrialSpec
 from st3sweep.sweep.ledger import Ledger
 from st3sweep.sweep.run_tables import write_tables
@@ -25,6 +25,11 @@ def train_one(spec: TrialSpec, folder: Path, device: str, say: Callable[[str], N
     except DataError as error:
         raise UserError(f"{error.field}: {error.message}") from None
     folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        return _train(spec, folder, device, say, splits)
+
+
+def _train(spec: TrialSpec, folder: Path, device: str, say: Callable[[str], None], splits: Splits) -> str:
     ledger = Ledger(folder)
     if 0 not in ledger.trials:
         ledger.add_trial(0, {}, spec.model_dump(mode="json"), spec.digest(), 1)

@@ -366,6 +366,16 @@ def copied(run: Path, to: Path, *, change: Any = None) -> Path:
     return to / "copy"
 
 
+def test_a_trial_that_another_program_trains_is_left_to_it(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "trial.yaml").write_text(yaml.safe_dump(TINY))
+    folder = tmp_path / "one"
+    folder.mkdir()
+    with held(folder):
+        code, _, error = st3sweep(capsys, "train", "trial.yaml", "--out", "one", "--device", "cpu")
+    assert (code, error) == (2, "st3sweep: one: another program is running this sweep\n")
+    assert not (folder / "ledger.jsonl").exists()
+
+
 def test_a_trial_is_reproduced_to_the_last_digit(trained: Path, capsys: Capture) -> None:
     code, said, _ = st3sweep(capsys, "reproduce", trained, 0, "--device", "cpu")
     assert code == 0
