@@ -24,12 +24,13 @@ class ProcessState:
     warning_filters: list[Any]
     threads: int
     dtype: torch.dtype
+    device: torch.device
     matmul_precision: str
     deterministic: bool
     deterministic_warns: bool
     anomaly: bool
     flush_denormal: bool
-    cudnn: tuple[bool, bool, bool]
+    cudnn: tuple[bool, bool, bool, bool]
 
     @staticmethod
     def capture() -> ProcessState:
@@ -40,12 +41,13 @@ class ProcessState:
             warning_filters=list(warnings.filters),
             threads=torch.get_num_threads(),
             dtype=torch.get_default_dtype(),
+            device=torch.get_default_device(),
             matmul_precision=torch.get_float32_matmul_precision(),
             deterministic=torch.are_deterministic_algorithms_enabled(),
             deterministic_warns=torch.is_deterministic_algorithms_warn_only_enabled(),
             anomaly=torch.is_anomaly_enabled(),
             flush_denormal=_denormals_are_flushed(),
-            cudnn=(cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
+            cudnn=(cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
         )
 
     def restore(self) -> None:
@@ -58,13 +60,15 @@ class ProcessState:
         warnings.filters[:] = self.warning_filters  # type: ignore[index]
         torch.set_num_threads(self.threads)
         torch.set_default_dtype(self.dtype)
+        if torch.get_default_device() != self.device:  # none is the CPU too, and costs nothing at every call
+            torch.set_default_device(None if self.device.type == "cpu" else self.device)
         torch.set_float32_matmul_precision(self.matmul_precision)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=self.deterministic_warns)
         torch.autograd.set_detect_anomaly(self.anomaly)
         torch.set_grad_enabled(True)
         torch.set_flush_denormal(self.flush_denormal)
         cudnn = torch.backends.cudnn
-        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = self.cudnn
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = self.cudnn
         random.seed(0)
         np.random.seed(0)  # the global one is what a library may use
         torch.manual_seed(0)

@@ -35,14 +35,16 @@ def settings() -> dict[str, Any]:
         "folder": os.getcwd(),
         "threads": torch.get_num_threads(),
         "dtype": torch.get_default_dtype(),
+        "device": torch.empty(0).device,
         "precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "anomaly": torch.is_anomaly_enabled(),
         "grad": torch.is_grad_enabled(),
         "benchmark": torch.backends.cudnn.benchmark,
+        "tf32": torch.backends.cudnn.allow_tf32,
         "filters": list(warnings.filters),
-        "denormal": (torch.tensor([1e-39]) * 1.0).item(),
-        "draws": (random.random(), np.random.rand(), torch.rand(1).item()),
+        "denormal": (torch.tensor([1e-39], device="cpu") * 1.0).item(),
+        "draws": (random.random(), np.random.rand(), torch.rand(1, device="cpu").item()),
     }
 
 
@@ -58,8 +60,10 @@ def make_a_mess(folder: Path) -> None:
     torch.set_grad_enabled(False)
     torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
     warnings.simplefilter("error")
     random.seed(17), np.random.seed(17), torch.manual_seed(17)
+    torch.set_default_device("meta")
 
 
 def test_every_setting_comes_back(tmp_path: Path) -> None:
