@@ -270,7 +270,7 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, sa
         _load_best(state, spec, world, saver.folder)
     if spec.train.bn_recalibration:
         batches = islice(_train_batches(spec, world, splits, epoch=0), spec.train.bn_recalibration)
-        recalibrate(state.model, state.weights, state.method, batches, world)
+        recalibrate(state.model, state.weights, state.method, batches, world, precision=spec.train.precision)
         saver.save_best(state)
         val_loss, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
     if splits.test is not None:

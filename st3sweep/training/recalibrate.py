@@ -19,11 +19,13 @@ def recalibrate(
     method: Method,
     batches: Iterable[tuple[Tensor, Tensor]],
     world: World,
+    *,
+    precision: str = "fp32",
 ) -> None:
     """Running mean and variance of every batch norm, anew: plain averages over ``batches`` (x, y) of all ranks.
 
-    The network computes with θ̂. Everything else, dropout included, is as in evaluation; recalibrating twice on the
-    same batches is recalibrating once.
+    The network computes with θ̂, in the ``precision`` that it is evaluated in. Everything else, dropout included, is as
+    in evaluation; recalibrating twice on the same batches is recalibrating once.
     """
     was_training = model.training
     model.eval()
@@ -35,7 +37,8 @@ def recalibrate(
         norm.train()
     with sparse_weights(weights, method):
         for x, _ in batches:
-            model(x)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                model(x)
     world.mean_(buffer for buffer in model.buffers() if buffer.is_floating_point())
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
