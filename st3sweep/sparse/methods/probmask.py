@@ -19,7 +19,10 @@ expectation only, and fewer where the gradient takes Σ s below k.
 Source: Zhou, Zhang, Wang & Yin, CVPR 2021 (arXiv 2105.01571), and the authors' released constants. Differs from the
 paper: budget and temperature change at every step, not every epoch; while the budget leaves all weights, where their
 masks would be 1 to the last digit, a step takes one pass; m below ε is 0; logistic noise in place of the difference
-of two Gumbel variables, which has the same distribution. Projection, relaxed mask and gradients are met against the
+of two Gumbel variables, which has the same distribution. The authors' code lets Adam's learning rate fall along half a
+cosine, as that of the weights, and clips the gradients of weights and s together; here it is constant, which short
+trainings need, and s takes no part in clipping. Theirs chooses the last mask by accuracy, with each batch's own
+statistics; this by the loss, with the running ones. Projection, relaxed mask and gradients are met against the
 authors' code (``tests/data/parity``).
 """
 
