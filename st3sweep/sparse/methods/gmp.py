@@ -1,6 +1,7 @@
 """GMP, gradual magnitude pruning: every so often the smallest weights fall, for good.
 
-With p_t the sparsity that a cubic ramp asks for at update t, and K_l the whole number nearest (1 - p_t) n_l:
+With p_t the sparsity that a cubic ramp asks for at update t, and K_l whole numbers by (1 - p_t) n_l, of which the sum
+is the nearest to (1 - p_t) Σ n_l (``allocation.live_counts``):
 
     m_l <- the K_l largest |θ| among those that m_l still lets live        uniform: K_l for each layer
     m   <- the Σ K_l largest scores among those that m still lets live     global: one ranking of the whole network
