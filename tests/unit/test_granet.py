@@ -83,6 +83,15 @@ def test_regeneration_follows_every_update_to_the_end_and_fades() -> None:
     assert shares[-1] < 0.02 < shares[4] < shares[0]
 
 
+def test_nothing_moves_before_the_ramp_starts() -> None:
+    """It starts at 0.25 of training: the update after step 14 of 40 is the first, not one at the start itself."""
+    weights = parameters()
+    method = GraNet(weights, target=0.9, ramp_start=0.25, ramp_end=0.75, interval=0.1)
+    born = [sum(row["born"]) > 0 for row in trained(method, weights, 40)]
+    assert born.index(True) == 14
+    assert method.dense_gradients(40) == 7 / 40
+
+
 def test_one_ranking_of_the_whole_network_worked_out_by_hand() -> None:
     """Half of ten go. Regeneration drops half of what lives: one of two, and of three 1.5, which is two."""
     weights = [

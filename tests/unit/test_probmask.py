@@ -168,6 +168,25 @@ def test_a_step_is_that_of_the_mean_loss_of_its_masks() -> None:
     torch.testing.assert_close(method.scores, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_the_gradient_of_the_scores_is_that_of_one_step_alone() -> None:
+    """As in a method that goes on from the same state, and has no gradient of an earlier step."""
+    weights = two_layers()
+    method, resumed = halfway(weights), halfway(weights)
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    settings: dict[str, Any] = {"progress": 0.6, "clip_norm": None}
+    optimisation_step(nn.ParameterList(weights), weights, method, optimizer, lambda: loss_of([*weights]), **settings)
+    resumed.load_state_dict(method.state_dict())
+    gradients = []
+    for each in (method, resumed):
+        each.draw(0)
+        optimizer.zero_grad()
+        with sparse_weights(weights, each):
+            loss_of([*weights]).backward()
+        each.pull_back(0.7, weights, optimizer)
+        gradients.append(each.scores.grad)
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("probability", [0.02, 0.3, 0.9])
 def test_a_weight_is_there_with_its_probability(probability: float) -> None:
     """A drawn mask holds it; a relaxed one is above one half."""
