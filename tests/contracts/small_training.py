@@ -13,7 +13,7 @@ from st3sweep.cost import layer_costs, uses_per_weight
 from st3sweep.sparse.method import Method, prunable, sparse_weights
 from st3sweep.sparse.methods import build_method
 from st3sweep.spec import TrialSpec
-from st3sweep.training.optim import build_optimizer, optimisation_step
+from st3sweep.training.optim import build_optimizer, optimisation_step, weight_decay
 from st3sweep.training.world import World
 
 STEPS = 8
@@ -76,7 +76,9 @@ def start(spec: TrialSpec) -> Training:
     net = SmallNet()
     weights = list(prunable(net).values())
     method = build_method(spec, weights, uses_per_weight(layer_costs(net, (1, 6, 6))))
-    return Training(net, weights, method, build_optimizer(net, weights, spec), spec.optim.clip_norm)
+    optimizer = build_optimizer(net, weights, spec)
+    optimizer.param_groups[0]["weight_decay"] = weight_decay(spec, 0, STEPS, 0.0)
+    return Training(net, weights, method, optimizer, spec.optim.clip_norm)
 
 
 def trained(spec: TrialSpec, steps: int = STEPS, world: World | None = None) -> Training:

@@ -50,7 +50,7 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
         {"interval": 0.3},
     ],
     "dnw": [{}, {"target": 0.7}, *DENSE_LAYERS],
-    "str": [{}, {"s_init": -2.0}, {"s_lr_ratio": 2.0}],
+    "str": [{}, {"s_init": -2.0}, {"s_lr_ratio": 2.0}, {"s_decay_ratio": 2.0}],
     "probmask": [
         {},
         {"target": 0.7},
@@ -70,7 +70,8 @@ def test_every_setting_does_something(tiny_trial: TinyTrial, method: str) -> Non
     assert [[same(a, b) for b in found] for a in found] == torch.eye(len(found), dtype=torch.bool).tolist()
 
 
-def test_what_probmask_draws_depends_on_the_seed(tiny_trial: TinyTrial) -> None:
+@pytest.mark.parametrize("method", ["static", "rigl", "granet", "probmask"])
+def test_what_is_drawn_depends_on_the_seed(tiny_trial: TinyTrial, method: str) -> None:
     """The net of the small training is the same for every seed of a trial."""
-    sparsity = {"method": "probmask", "target": 0.8}
+    sparsity = {"method": method, "target": 0.8}
     assert not same(*(trained(tiny_trial(sparsity=sparsity, seed=seed)).weights for seed in (0, 1)))

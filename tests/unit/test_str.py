@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from st3sweep.sparse.method import harden, sparse_weights
+from st3sweep.sparse.methods import build_method
 from st3sweep.sparse.methods.str import STR
+from st3sweep.spec import TrialSpec
 from st3sweep.training.optim import optimisation_step
 
 
@@ -111,6 +114,20 @@ def test_learning_rate_and_decay_of_s_can_differ_from_those_of_the_weights() -> 
     method.s.grad = torch.tensor([0.5], dtype=torch.float64)
     method.step(lr=0.1, weight_decay=0.01)
     assert method.s.tolist() == pytest.approx([-1 - 0.2 * (0.5 - 0.03)])
+
+
+def test_what_a_trial_says_reaches_the_sgd_of_s(tiny_trial: Callable[..., TrialSpec]) -> None:
+    sparsity = {"method": "str", "s_init": -1.0, "s_lr_ratio": 2.0, "s_decay_ratio": 3.0}
+    spec = tiny_trial(sparsity=sparsity, optim={"momentum": 0.5})
+    method = build_method(spec, [torch.ones(3, dtype=torch.float64)], [1.0])
+    assert isinstance(method, STR)
+    s, velocity = -1.0, 0.0
+    for _ in range(2):
+        method.s.grad = torch.tensor([0.5], dtype=torch.float64)
+        method.step(lr=0.1, weight_decay=0.01)
+        velocity = 0.5 * velocity + 0.5 + 0.03 * s
+        s -= 0.2 * velocity
+        assert method.s.tolist() == pytest.approx([s])
 
 
 def test_weight_decay_alone_brings_thresholds_up() -> None:
