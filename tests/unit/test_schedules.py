@@ -61,6 +61,19 @@ def test_ramp_rises_from_0_to_1(start: float, length: float, power: float, a: fl
     assert ramp(end, start, end, power) == 1
 
 
+def test_a_ramp_does_not_start_by_rounding() -> None:
+    """A time in parts of an epoch, and the step that comes to it, differ in the last bit."""
+    start, progress = 68.1 / 191, 681 / 1910
+    assert progress > start
+    assert ramp(progress, start, start + 0.5) == 0
+    assert ramp(682 / 1910, start, start + 0.5) == pytest.approx(3 / 955, rel=2e-3)
+    weights = [torch.randn(8, 3, 3, 3), torch.randn(10, 8)]
+    for of_macs in (False, True):
+        method = ST3(weights, target=0.02, of_macs=of_macs, ramp_start=start, ramp_end=start + 0.5)
+        method.refresh(progress, weights)
+        assert method.sparsify(weights) is None
+
+
 def test_ramp_by_hand() -> None:
     assert ramp(0.25, 0, 0.5, 3) == pytest.approx(7 / 8)
     assert ramp(0.25, 0, 0.5, 1) == pytest.approx(1 / 2)
