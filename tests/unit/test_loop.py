@@ -141,6 +141,20 @@ def test_the_best_epoch_is_one_at_the_target(finished: Finished) -> None:
     assert best["val_top1"] == max(record["val_top1"] for record in at_target) == result["val_top1"]
 
 
+def test_weight_decay_falls_with_the_ratio_asked_for(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    """An epoch's is that of its last step, by the ratio before it: after 3, 7 and 11 steps of a ramp of nine."""
+    decay = {"kind": "with_sparsity", "value": 1e-3, "final_ratio": 0.1}
+    sparsity = {"method": "st3", "target": 0.8, "ramp": {"start": 0.0, "end": 0.75}}
+    spec = tiny_trial(sparsity=sparsity, optim={"weight_decay": decay}, train={"finetune_epochs": 1})
+    _, records = collect(spec, tmp_path, digits)
+    shares = [1 - (1 - 3 / 9) ** 3, 1 - (1 - 7 / 9) ** 3, 1, 1]
+    assert [record["weight_decay"] for record in records] == pytest.approx([1e-3 * (1 - 0.9 * s) for s in shares])
+    decays = [group["weight_decay"] for group in load(tmp_path / LAST)["optimizer"]["param_groups"]]
+    assert decays == [pytest.approx(1e-4), 0], "neither biases nor batch norm decay"
+
+
 def test_an_epoch_before_the_target_is_never_the_best(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
 ) -> None:
