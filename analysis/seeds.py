@@ -11,6 +11,8 @@ from analysis.frontier import finished, searched
 
 Floats = NDArray[np.float64]
 
+AVERAGED = ("val_top1", "test_top1", "sparsity", "gflops", "training_gflops", "wall_seconds")
+
 # Where a normal density is integrated: in standard deviations, with weights that sum to 1.
 _Z = np.linspace(-6.0, 6.0, 241)
 _WEIGHTS = np.exp(-0.5 * _Z**2) / np.exp(-0.5 * _Z**2).sum()
@@ -37,6 +39,16 @@ def over_seeds(trials: pd.DataFrame, metric: str = "val_top1") -> pd.DataFrame:
     if "replicate_of" in rows:
         rows = rows.assign(trial=rows["replicate_of"].fillna(rows["trial"]).astype("int64"))
     return searched(trials).merge(means(rows, keys, metric), on=keys)
+
+
+def average_seeds(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row for finished trials that are alike in all but their seed: the first of them, with means in ``AVERAGED``.
+
+    For a space that searches the seed. The rows are trials as far as fronts and figures are concerned.
+    """
+    rows = finished(trials)
+    how = {column: "mean" if column in AVERAGED else "first" for column in rows if column != "digest"}
+    return rows.groupby("digest", as_index=False, sort=False).agg(how)
 
 
 def front_probability(members: pd.DataFrame, table: pd.DataFrame) -> pd.Series:

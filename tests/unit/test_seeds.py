@@ -12,7 +12,7 @@ import pytest
 
 from analysis import plots, tables
 from analysis.frontier import front, front_hypervolume
-from analysis.seeds import front_probability, over_seeds
+from analysis.seeds import average_seeds, front_probability, over_seeds
 
 T_2, T_1 = 4.302653, 12.706205  # Student's t at 97.5 %, two degrees of freedom and one
 # trial, replicate_of, seed, val_top1, gflops. By hand: 0 is 91 ± T_1 · 1, 1 is 95 ± T_2 · 2 / √3, 2 has one seed.
@@ -114,3 +114,12 @@ def test_the_plot_has_a_bar_for_each_repeated_trial(trials: pd.DataFrame) -> Non
     np.testing.assert_allclose(own.get_offsets(), [(10, 90), (20, 95), (30, 94)])
     (plain,) = plots.plot_front(trials[trials["replicate_of"].isna()]).axes
     assert not plain.containers
+
+
+def test_trials_alike_in_all_but_the_seed_become_one_row(trials: pd.DataFrame) -> None:
+    """Trials 0 to 2 are alike, 3 to 5 too; 6 failed. A front of the two rows: the second costs less and is better."""
+    table = average_seeds(trials.assign(digest=["a", "a", "a", "b", "b", "b", "a"]))
+    assert table["trial"].tolist() == [0, 3]
+    assert table["val_top1"].tolist() == [93.0, 94.0]
+    assert table["gflops"].tolist() == [pytest.approx(0.020), pytest.approx(0.049 / 3)]
+    assert front(table.assign(replicate_of=None))["trial"].tolist() == [3]
