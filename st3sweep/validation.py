@@ -15,10 +15,14 @@ from st3sweep.yaml_file import Document, Path_
 
 def problems_of(error: ValidationError, document: Document, prefix: tuple[str, ...], root: Any) -> list[Problem]:
     """Pydantic's errors on model ``root``, which stands at ``prefix`` in the file: one problem for every field."""
+    items = error.errors()
+    wrong_inside = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
     messages: dict[Path_, list[str]] = {}  # several where a union refused each of its ways to read the value
     values: dict[Path_, str] = {}
     also: dict[Path_, tuple[str, ...]] = {}
-    for item in error.errors():
+    for item in items:
+        if item["type"] == "too_short" and item["loc"] in wrong_inside:
+            continue  # it counts only the elements that are right; what is wrong with the others is said
         if item["type"] == "rule":
             path: Path_ = tuple(int(key) if key.isdigit() else key for key in item["ctx"]["field"].split("."))
             message, also[path] = item["msg"], item["ctx"]["also"]

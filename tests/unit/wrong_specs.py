@@ -341,6 +341,8 @@ FIELDS = [
           "scheduler.rungs: must rise (got [0.5, 0.5])"),
     Wrong("rung past the end", {"searcher:": "scheduler: {name: residual, rungs: [0.5, ^1.5]}\nsearcher:"},
           "scheduler.rungs.1: must be at most 1 (got 1.5)"),
+    Wrong("no rung that can be", {"searcher:": "scheduler: {name: residual, rungs: [^1.5]}\nsearcher:"},
+          "scheduler.rungs.0: must be at most 1 (got 1.5)"),
     Wrong("no rungs", {"searcher:": "scheduler: {name: residual, ^rungs: []}\nsearcher:"},
           "scheduler.rungs: is empty: give at least one"),
     Wrong("reduction to everything", {"searcher:": "scheduler: {name: residual, ^reduction_factor: 1}\nsearcher:"},
