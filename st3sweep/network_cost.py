@@ -100,7 +100,7 @@ def _model(name: str, overrides: Mapping[str, str]) -> Any:
     known = settings()
     if name == "torchvision" or (name not in known and name not in NETWORKS):
         ours = ", ".join(arch for arch in known if arch != "torchvision")
-        near = near_match(name, [*known, *NETWORKS])
+        near = near_match(name, [*known, *NETWORKS]) if name != "torchvision" else ""
         raise UserError(f"{name}: is no network; there are {ours}, and torchvision's by name, e.g. resnet18{near}")
     fields: dict[str, Any] = {"arch": name} if name in known else {"arch": "torchvision", "network": name}
     own = known[fields["arch"]] if name in known else ""

@@ -32,7 +32,10 @@ def cost(
     ] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Pixels. Default: those of its data set.")] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Default: those of its data set.")] = None,
-    set_: Overrides = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the network, e.g. depth=56; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what a network costs, layer by layer, at the sparsities that a file gives its layers."""

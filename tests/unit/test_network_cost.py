@@ -118,6 +118,8 @@ def test_what_is_wrong_in_a_budget_is_said_with_its_line(content: str, said: str
     [
         (["resnet5"], "resnet5: is no network; there are cifar_resnet, mobilenet_v1, vgg11, vgg_small, wide_resnet, "
          "resnet50, and torchvision's by name, e.g. resnet18; did you mean resnet50?"),
+        (["torchvision"], "torchvision: is no network; there are cifar_resnet, mobilenet_v1, vgg11, vgg_small, "
+         "wide_resnet, resnet50, and torchvision's by name, e.g. resnet18\n"),
         (["vit_b_16"], "vit_b_16: is no network; "),
         (["cifar_resnet", "--set", "depth=9"], "--set depth=9: must be 6n+2: 8 or 14"),
         (["cifar_resnet", "--set", "dept=8"], "--set dept=8: is no setting of cifar_resnet, which has: depth 20, "),
