@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from st3sweep.cli.common import AsJson, Overrides, RunFolder, SpaceFile, err, out, overrides, short, show
-from st3sweep.errors import SpecError
+from st3sweep.errors import SpecError, UserError
 from st3sweep.text import json_line
 
 app = typer.Typer()
@@ -40,6 +40,8 @@ def run(
     from st3sweep.plan import check_data
     from st3sweep.run_folder import new_run
 
+    if dry_run and as_json:
+        raise UserError("--json: has no effect with --dry-run, whose plan is for people")
     space = load_space(space_file, overrides(set_))
     if dry_run:
         _print_plan(space)

@@ -334,6 +334,8 @@ def test_plan_says_what_would_be_done(tmp_path: Path, capsys: Capture) -> None:
     assert facts["budget"].strip() == f"{spend}; 40% of it is kept for replicates"
     assert "new processes after 20 trials; given up after 30m without a sign; 2 at a time" in " ".join(said.split())
     assert said == st3sweep(capsys, "run", "space.yaml", "--dry-run", "--set", "train.epochs=7")[1]
+    code, said, error = st3sweep(capsys, "run", "space.yaml", "--dry-run", "--json")
+    assert (code, said, error.count("\n")) == (2, "", 1), "a plan is no JSON"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "space.yaml"], "nothing is made"
 
 
