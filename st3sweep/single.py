@@ -24,7 +24,10 @@ def train_one(spec: TrialSpec, folder: Path, device: str, say: Callable[[str], N
         splits = load(spec.data)
     except DataError as error:
         raise UserError(f"{error.field}: {error.message}") from None
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be made ({error.strerror})") from None
     with lock(folder):
         return _train(spec, folder, device, say, splits)
 

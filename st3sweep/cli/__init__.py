@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
+from st3sweep import __version__
 from st3sweep.cli import other, sweeps, tables, trials
 from st3sweep.errors import SpecError, UserError
 
@@ -22,6 +24,21 @@ app = typer.Typer(
 )
 for _part in (sweeps, tables, trials, other):
     app.add_typer(_part.app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"st3sweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

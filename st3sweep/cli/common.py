@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 
 from st3sweep.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 _PIPED_WIDTH = 1000
@@ -55,6 +58,14 @@ def overrides(texts: list[str] | None) -> dict[str, str]:
             raise UserError(f"--set {text}: must be PATH=VALUE, e.g. --set train.epochs=10")
         pairs[path] = value
     return pairs
+
+
+def json_rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """The rows as JSON has them: all digits of every number, null for what is none."""
+    import numpy as np
+
+    known = table.notna() & ~table.isin([np.inf, -np.inf])
+    return table.astype(object).where(known, None).to_dict("records")
 
 
 def short(path: Path) -> str:

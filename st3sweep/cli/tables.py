@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from st3sweep.cli.common import AsJson, RunFolder, err, short
+from st3sweep.cli.common import AsJson, RunFolder, err, json_rows, short
 from st3sweep.errors import UserError
 
 app = typer.Typer()
@@ -40,7 +40,7 @@ def results(
     elif format_ is TableFormat.csv:
         print(rows.to_csv(index=False), end="")
     elif format_ is TableFormat.json:
-        print(rows.to_json(orient="records", force_ascii=False))
+        print(json.dumps(json_rows(rows), ensure_ascii=False))
     else:
         hidden = ["params", "spec", "digest"]
         print(
@@ -60,16 +60,16 @@ def pareto(
     from analysis import tables
     from analysis.frontier import front
 
+    _check_picture(plot)
     trials = tables.load_trials(*folders)
     if as_json:
-        print(front(trials).to_json(orient="records", force_ascii=False))
+        print(json.dumps(json_rows(front(trials)), ensure_ascii=False))
     else:
         print(tables.front_table(trials))
     if plot is not None:
         from analysis import plots
 
-        plots.save(plots.plot_run(trials), plot)
-        err.print(f"plot: {plot}", soft_wrap=True)
+        _save(plots.plot_run(trials), plot)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def pick(
     if chosen.empty:
         raise UserError(f"{folder}: no trial of the front is allowed; it holds\n{tables.front_table(front(trials))}")
     if as_json:
-        print(json.dumps(json.loads(chosen.to_json(orient="records", force_ascii=False))[0], ensure_ascii=False))
+        print(json.dumps(json_rows(chosen)[0], ensure_ascii=False))
     else:
         print(tables.front_table(chosen))
         print(f"\nnext    st3sweep export {short(folder)} {chosen['trial'].iloc[0]}")
@@ -130,6 +130,7 @@ def replay(
 
     if reduction_factor <= 1:
         raise UserError(f"--reduction-factor {reduction_factor:g}: must be above 1")
+    _check_picture(plot)
     names = scheduler or [SchedulerName.ramp_pareto, SchedulerName.residual, SchedulerName.asha]
     stopping = {"reduction_factor": reduction_factor}
     specs = [SchedulerSpec(name=name.value, **({} if name == "none" else stopping)) for name in names]
@@ -139,8 +140,27 @@ def replay(
     plain = [asdict(one) | {"scheduler": one.scheduler.model_dump()} for one in found]
     print(json.dumps(plain) if as_json else replay_table(found))
     if plot is not None:
-        from analysis import plots
         from analysis.replays import plot_replays
 
-        plots.save(plot_replays({folder.resolve().name: plain}), plot)
-        err.print(f"plot: {plot}", soft_wrap=True)
+        _save(plot_replays({folder.resolve().name: plain}), plot)
+
+
+def _check_picture(path: Path | None) -> None:
+    """Before the work whose result it shows. Without a suffix matplotlib would write to a file of another name."""
+    if path is None:
+        return
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    allowed = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in allowed:
+        raise UserError(f"--plot {path}: must end in one of .{', .'.join(allowed)}")
+
+
+def _save(figure: Any, path: Path) -> None:
+    from analysis import plots
+
+    try:
+        plots.save(figure, path)
+    except OSError as error:
+        raise UserError(f"--plot {path}: cannot be written ({error.strerror})") from None
+    err.print(f"plot: {path}", soft_wrap=True)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from st3sweep import cli
+from st3sweep import __version__, cli
 from st3sweep.loading import load_space
 from st3sweep.recipes import overlay
 from st3sweep.results import read_table, table_path, write_table
@@ -76,6 +76,38 @@ def test_pareto_prints_the_front_and_draws_it(
     assert text.splitlines()[1].split()[:2] == ["0", "ST-3"]
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
     assert [row["trial"] for row in json.loads(st3sweep(capsys, "pareto", trained, "--json")[1])] == [0]
+
+
+def test_json_has_every_digit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where ``to_json`` of pandas rounds to ten decimals, a weight decay of 1e-5 keeps five digits."""
+    row = {"trial": 0, "epoch": 1, "weight_decay": 2.251757813e-5, "sparsity": 0.8999882339098717}
+    write_table(table_path(tmp_path, "epochs"), "epochs", [{**row, "val_loss": float("inf")}])
+    (found,) = json.loads(st3sweep(capsys, "results", tmp_path, "--table", "epochs", "--format", "json")[1])
+    assert {name: found[name] for name in row} == row
+    assert (found["val_loss"], found["ramp_progress"]) == (None, None)
+
+
+@pytest.mark.parametrize("command", ["pareto", "replay"])
+def test_a_picture_that_cannot_be_drawn(
+    trained: Path, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("front.xyz", "front"):
+        code, text, error = st3sweep(capsys, command, trained, "--plot", tmp_path / name)
+        assert (code, text, error.count("\n")) == (2, "", 1)
+        assert error.startswith(f"st3sweep: --plot {tmp_path / name}: must end in one of .")
+
+
+def test_what_cannot_be_written_is_one_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = tmp_path / "file"
+    there.touch()
+    code, _, error = st3sweep(capsys, "pareto", trained, "--plot", there / "front.png")
+    assert (code, error) == (2, f"st3sweep: --plot {there / 'front.png'}: cannot be written (File exists)\n")
+    code, _, error = st3sweep(capsys, "train", trained.parent / "trial.yaml", "--out", there / "run")
+    assert (code, error) == (2, f"st3sweep: --out {there / 'run'}: cannot be made (Not a directory)\n")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert st3sweep(capsys, "--version") == (0, f"st3sweep {__version__}\n", "")
 
 
 def test_train_goes_on_where_it_was_and_refuses_another_trial(
