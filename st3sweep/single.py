@@ -24,15 +24,16 @@ def train_one(spec: TrialSpec, folder: Path, device: str, say: Callable[[str], N
         splits = load(spec.data)
     except DataError as error:
         raise UserError(f"{error.field}: {error.message}") from None
+    world = _world(device)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be made ({error.strerror})") from None
     with lock(folder):
-        return _train(spec, folder, device, say, splits)
+        return _train(spec, folder, world, say, splits)
 
 
-def _train(spec: TrialSpec, folder: Path, device: str, say: Callable[[str], None], splits: Splits) -> str:
+def _train(spec: TrialSpec, folder: Path, world: World, say: Callable[[str], None], splits: Splits) -> str:
     ledger = Ledger(folder)
     if 0 not in ledger.trials:
         ledger.add_trial(0, {}, spec.model_dump(mode="json"), spec.digest(), 1)
@@ -50,7 +51,7 @@ def _train(spec: TrialSpec, folder: Path, device: str, say: Callable[[str], None
 
     if trial.status == "running":
         try:
-            result = fit(spec, _world(device), report, trial_folder(folder, 0), splits)
+            result = fit(spec, world, report, trial_folder(folder, 0), splits)
             ledger.add_done(0, result.pop("status"), result)
         except Diverged as error:
             ledger.add_done(0, "failed", {}, str(error))

@@ -378,6 +378,14 @@ def test_a_trial_that_another_program_trains_is_left_to_it(tmp_path: Path, capsy
     assert not (folder / "ledger.jsonl").exists()
 
 
+def test_a_trial_on_a_device_that_is_none_leaves_nothing(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "trial.yaml").write_text(yaml.safe_dump(TINY))
+    code, _, error = st3sweep(capsys, "train", "trial.yaml", "--out", "one", "--device", "gpu")
+    assert code == 2
+    assert error.startswith("st3sweep: --device gpu: ")
+    assert not (tmp_path / "one").exists()
+
+
 def test_a_trial_is_reproduced_to_the_last_digit(trained: Path, capsys: Capture) -> None:
     code, said, _ = st3sweep(capsys, "reproduce", trained, 0, "--device", "cpu")
     assert code == 0
