@@ -80,7 +80,7 @@ class Sweep:
         """An unfinished trial, else a new one, else a replicate; None while there is nothing to do."""
         if self.draining or self.pausing:
             return None
-        trial = self.waiting.pop(0) if self.waiting else self._new_trial() or self._new_replicate()
+        trial = self._next_waiting() or self._new_trial() or self._new_replicate()
         if trial is not None:
             self.held.add(trial.number)
             now = self._devices()  # more of them, or another price, than those that it was chosen with
@@ -89,6 +89,15 @@ class Sweep:
             if self.tracking:
                 self.tracking.started(trial)
         return trial
+
+    def _next_waiting(self) -> Trial | None:
+        while self.waiting:
+            trial = self.waiting.pop(0)
+            if trial.digest:
+                return trial
+            # Its point is no trial, and a kill came between the ledger's two lines on that.
+            self._end(trial.number, "failed", {}, "its point is not a trial")
+        return None
 
     def _new_trial(self) -> Trial | None:
         while self.trials_left() > 0 and not self.budget_hit(for_search=True):

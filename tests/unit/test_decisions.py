@@ -45,6 +45,18 @@ def test_a_killed_program_is_taken_up_where_it_was_and_chooses_the_same_trials(
     assert len(read_table(run.folder, "epochs")) == 24
 
 
+def test_a_kill_before_the_failure_of_a_point_that_is_no_trial_is_made_up_for(run_of: Callable[[str], Run]) -> None:
+    run = run_of("budget: {trials: 3}")
+    first = run.program()
+    number, point = first.searcher.ask()
+    first.ledger.add_trial(number, point, {"sparsity": {"method": "none"}}, "", 0)  # and now it is killed
+
+    second = run.program()
+    assert finish(second) == [1, 2]
+    assert statuses(second) == ["failed", "finished", "finished"]
+    assert second.is_complete()
+
+
 def test_a_trial_that_is_stopped_early_is_kept_and_can_go_on(run_of: Callable[[str], Run]) -> None:
     run = run_of(
         "budget: {trials: 12}\nscheduler: {name: ramp_pareto, rungs: [0.5], min_trials: 4, reduction_factor: 4}"
