@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,17 +16,22 @@ _STYLES = {"ramp_pareto": ("#0072b2", "-"), "residual": ("#de8f05", "--"), "asha
 
 
 def plot_replays(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """A panel for each run: hypervolume of the finished trials over the compute spent, a line for each scheduler.
+    """Hypervolume of the finished trials over the compute spent: a panel for each run, a line for each scheduler.
 
     ``runs``: title → the objects of ``st3sweep replay RUN --json``. A sweep that stops trials has tried them all before
     its compute is spent; its line ends there. Grey: the same trials in the same orders, nobody stopped.
     """
-    figure, panels = new_figure(4.6 * len(runs), 4.2, columns=len(runs))
-    for axes, (title, replays) in zip(panels, runs.items(), strict=True):
+    columns = 2 if len(runs) == 4 else min(len(runs), 3)
+    rows = math.ceil(len(runs) / columns)
+    figure, panels = new_figure(4.6 * columns, 4.2 * rows, rows=rows, columns=columns)
+    for axes, (title, replays) in zip(panels, runs.items(), strict=False):
         _draw(axes, replays)
         axes.set(title=title, xlabel="compute, of that of all trials")
-    panels[0].set_ylabel("hypervolume, of that of all trials")
-    panels[-1].legend(loc="lower right")
+    for axes in panels[::columns]:
+        axes.set_ylabel("hypervolume, of that of all trials")
+    for axes in panels[len(runs) :]:
+        axes.set_axis_off()
+    panels[len(runs) - 1].legend(loc="lower right")
     return figure
 
 
