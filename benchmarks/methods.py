@@ -9,19 +9,14 @@ mask, of which a step has two. Told is the median over rounds, and between which
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
-import torch
-from step import ours, trial
-from torch import nn
+from step import arguments, batch, network, ours, trial
 from turns import facts, seconds_of
-
-from st3sweep.models import build_model
 
 STEPS = 160 * 351  # of the paper's CIFAR recipe
 
@@ -59,34 +54,17 @@ def per_step(measured: Measured, plain: Sequence[float], update: Sequence[float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--arch", default="cifar_resnet")
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-
-    def network() -> nn.Module:
-        torch.manual_seed(0)
-        return build_model(trial(chosen.arch, {"method": "dense"}).model, chosen.classes, 3).to(chosen.device)
-
-    torch.manual_seed(1)
-    x = torch.randn(chosen.batch, 3, chosen.size, chosen.size, device=chosen.device)
-    y = torch.randint(chosen.classes, (chosen.batch,), device=chosen.device)
+    chosen = arguments((__doc__ or "").splitlines()[0])
+    x, y = batch(chosen)
     steps: dict[str, Callable[[], None]] = {}
     for name, measured in METHODS.items():
         target = {} if measured.sparsity["method"] in ("dense", "str") else {"target": 0.9}
         spec = trial(chosen.arch, measured.sparsity | target)
-        steps[name] = ours(spec, network(), x, y)
+        steps[name] = ours(spec, network(chosen), x, y)
         if measured.interval:
             # From where the masks of all of them have begun to move.
             times = (0.05 + number * measured.interval for number in count())
-            steps[f"{name}, update"] = ours(spec, network(), x, y, lambda times=times: next(times))  # type: ignore[misc]
+            steps[f"{name}, update"] = ours(spec, network(chosen), x, y, lambda times=times: next(times))  # type: ignore[misc]
     found = seconds_of(steps, chosen.repeats, warm_up=3)
     if chosen.json:
         print(json.dumps({**facts(chosen.device), "benchmark": "step of each method", "seconds": found}))

@@ -68,8 +68,9 @@ def trial(arch: str, sparsity: dict[str, object]) -> TrialSpec:
     return resolve({"model": {"arch": arch}, "data": {"dataset": "cifar10", "root": "unused"}, "sparsity": sparsity})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def arguments(description: str) -> argparse.Namespace:
+    """What a benchmark of steps is told; sets the number of threads."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--arch", default="cifar_resnet")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--classes", type=int, default=10)
@@ -80,16 +81,27 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
+    return chosen
 
-    def network() -> nn.Module:
-        torch.manual_seed(0)
-        return build_model(trial(chosen.arch, {"method": "dense"}).model, chosen.classes, 3).to(chosen.device)
 
+def network(chosen: argparse.Namespace) -> nn.Module:
+    """The same at every call."""
+    torch.manual_seed(0)
+    return build_model(trial(chosen.arch, {"method": "dense"}).model, chosen.classes, 3).to(chosen.device)
+
+
+def batch(chosen: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Random images and labels, the same at every call."""
     torch.manual_seed(1)
     x = torch.randn(chosen.batch, 3, chosen.size, chosen.size, device=chosen.device)
-    y = torch.randint(chosen.classes, (chosen.batch,), device=chosen.device)
-    steps = {"plain eager loop": plain(network(), x, y)}
-    steps |= {name: ours(trial(chosen.arch, sparsity), network(), x, y) for name, sparsity in METHODS.items()}
+    return x, torch.randint(chosen.classes, (chosen.batch,), device=chosen.device)
+
+
+def main() -> None:
+    chosen = arguments((__doc__ or "").splitlines()[0])
+    x, y = batch(chosen)
+    steps = {"plain eager loop": plain(network(chosen), x, y)}
+    steps |= {name: ours(trial(chosen.arch, sparsity), network(chosen), x, y) for name, sparsity in METHODS.items()}
     found = seconds_of(steps, chosen.repeats, warm_up=2)
     title = f"step of {chosen.arch}, batch {chosen.batch} of {chosen.size} pixels"
     show(title, found, "plain eager loop", chosen.json, chosen.device)
