@@ -34,10 +34,15 @@ def _st3(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:
         soft=spec.soft,
         rescale=spec.rescale,
         straight_through=spec.backward == "straight_through",
-        ramp_start=fraction(spec.ramp.start, trial.train.epochs),
-        ramp_end=fraction(spec.ramp.end, trial.train.epochs),
-        ramp_power=spec.ramp.power,
+        **_ramp(trial),
     )
+
+
+def _ramp(trial: TrialSpec) -> dict[str, float]:
+    """The method's ramp, its times as fractions of training."""
+    shape: Any = trial.sparsity.ramp  # type: ignore[union-attr]
+    start, end = fraction(shape.start, trial.train.epochs), fraction(shape.end, trial.train.epochs)
+    return {"ramp_start": start, "ramp_end": end, "ramp_power": shape.power}
 
 
 def _macs_to_remove(gflops: float, weights: Weights, uses: Sequence[float]) -> float:
@@ -50,17 +55,14 @@ def _macs_to_remove(gflops: float, weights: Weights, uses: Sequence[float]) -> f
 
 def _gmp(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
     spec: Any = trial.sparsity
-    epochs = trial.train.epochs
     return GMP(
         weights,
         target=spec.target,
         allocation=spec.allocation,
         criterion=spec.criterion,
         keep_dense=spec.keep_dense,
-        ramp_start=fraction(spec.ramp.start, epochs),
-        ramp_end=fraction(spec.ramp.end, epochs),
-        ramp_power=spec.ramp.power,
-        interval=fraction(spec.interval, epochs),
+        **_ramp(trial),
+        interval=fraction(spec.interval, trial.train.epochs),
     )
 
 
@@ -85,17 +87,14 @@ def _rigl(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method: 
 
 def _granet(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Method:  # noqa: ARG001
     spec: Any = trial.sparsity
-    epochs = trial.train.epochs
     return GraNet(
         weights,
         target=spec.target,
         initial_density=spec.initial_density,
         keep_dense=spec.keep_dense,
         drop_fraction=spec.drop_fraction,
-        ramp_start=fraction(spec.ramp.start, epochs),
-        ramp_end=fraction(spec.ramp.end, epochs),
-        ramp_power=spec.ramp.power,
-        interval=fraction(spec.interval, epochs),
+        **_ramp(trial),
+        interval=fraction(spec.interval, trial.train.epochs),
         seed=trial.seed,
     )
 
@@ -127,9 +126,7 @@ def _probmask(trial: TrialSpec, weights: Weights, uses: Sequence[float]) -> Meth
     return ProbMask(
         weights,
         target=spec.target,
-        ramp_start=fraction(spec.ramp.start, trial.train.epochs),
-        ramp_end=fraction(spec.ramp.end, trial.train.epochs),
-        ramp_power=spec.ramp.power,
+        **_ramp(trial),
         masks_per_step=spec.masks_per_step,
         score_lr=spec.score_lr,
         final_masks=spec.final_masks,
