@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class EarlierRuns:
         self.space = space
         self.hints: list[tuple[str, Point]] = []
         self._finished: dict[str, tuple[str, Row]] = {}
+        self._layers = cache(_layers)  # a folder's are read once, when the first of its trials is taken over
         for folder in space.spec.warm_start.from_ if space.spec.warm_start else []:
             rows = _finished(folder)
             if not {"wall_seconds"} & set(space.spec.objective_names()):
@@ -58,7 +60,11 @@ class EarlierRuns:
         result = {name: value for name, value in row.items() if name not in _OF_THE_RUN and value is not None}
         if any(metric not in result for metric in self.space.spec.objective_names()):
             return None
-        return {**result, "layers": _layers(folder, row["trial"]), "reused_from": f"{folder}, trial {row['trial']}"}
+        return {
+            **result,
+            "layers": self._layers(folder).get(row["trial"], []),
+            "reused_from": f"{folder}, trial {row['trial']}",
+        }
 
 
 def front_points(space: Space, rows: list[Row]) -> list[tuple[Row, Point]]:
@@ -111,9 +117,12 @@ def _finished(folder: str) -> list[Row]:
     return rows
 
 
-def _layers(folder: str, trial: int) -> list[Row]:
-    rows = _rows(folder, "layers")
-    return [{name: row[name] for name in row if name != "trial"} for row in rows if row["trial"] == trial]
+def _layers(folder: str) -> dict[int, list[Row]]:
+    """Those of each trial."""
+    found: dict[int, list[Row]] = {}
+    for row in _rows(folder, "layers"):
+        found.setdefault(row["trial"], []).append({name: row[name] for name in row if name != "trial"})
+    return found
 
 
 def _rows(folder: str, name: str) -> list[Row]:
