@@ -24,7 +24,6 @@ import PIL
 import torch
 import torchvision
 from PIL import Image
-from pydantic import TypeAdapter
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10, ImageFolder
@@ -34,7 +33,7 @@ from st3sweep import data
 from st3sweep.data.batches import train_batches
 from st3sweep.data.images import ArrayImages
 from st3sweep.data.normalisation import KNOWN
-from st3sweep.spec import DataSpec
+from st3sweep.trial.data import DataConfig
 
 SMALL, PHOTOGRAPHS = 20_000, 512
 Competitor = Callable[[int], Iterable[Any]]  # epoch -> batches of x and y
@@ -81,8 +80,8 @@ def write_photographs(folder: Path) -> None:
         Image.blend(*layers, 0.25).save(path, quality=90)
 
 
-def spec(**fields: object) -> DataSpec:
-    return TypeAdapter(DataSpec).validate_python(fields)
+def spec(**fields: object) -> DataConfig:
+    return DataConfig.parse(fields)
 
 
 def transform(crop: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> transforms.Compose:
@@ -95,7 +94,7 @@ def loader(dataset: Any, batch_size: int, workers: int) -> Competitor:
     return lambda _: made
 
 
-def batches(splits: data.Splits, asked: DataSpec, batch_size: int) -> Competitor:
+def batches(splits: data.Splits, asked: DataConfig, batch_size: int) -> Competitor:
     fixed = {"seed": 0, "batch_size": batch_size, "rank": 0, "size": 1, "device": "cpu"}
     return lambda epoch: train_batches(splits, asked, epoch=epoch, **fixed)
 

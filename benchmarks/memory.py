@@ -17,7 +17,7 @@ import torch
 from step import ours, trial
 from turns import facts, wait
 
-from st3sweep.models import build_model
+from st3sweep.networks import build_model
 from st3sweep.sparse.method import prunable
 
 SPARSITY = {"dense": {"method": "dense"}, "ST-3": {"method": "st3", "target": 0.9}}

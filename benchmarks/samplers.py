@@ -26,10 +26,10 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from st3sweep.loading import load_space
-from st3sweep.space import Point, Space
-from st3sweep.sweep.journal import Journal
-from st3sweep.sweep.search import Searcher
+from st3sweep.search.journal import Journal
+from st3sweep.search.searcher import Searcher
+from st3sweep.space.loading import load_space
+from st3sweep.space.space import Point, Space
 
 SEARCH: dict[str, Any] = {
     "sparsity.target": {"float": [0.5, 0.99], "scale": "log1m"},

@@ -19,15 +19,16 @@ from typing import Any
 import ray
 
 import st3sweep.sweep  # noqa: F401 (sets Ray's environment before it is imported)
-from st3sweep.loading import load_space
-from st3sweep.resources import Resources
-from st3sweep.sweep import driver, run_tables
-from st3sweep.sweep.cluster import cluster
-from st3sweep.sweep.events import JsonEvents
-from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.slot import Slot
-from st3sweep.sweep.sweep import Sweep
-from st3sweep.text import aligned
+from st3sweep.execution import driver
+from st3sweep.execution.cluster import cluster
+from st3sweep.execution.slot import Slot
+from st3sweep.reporting.json_events import JsonEvents
+from st3sweep.runs import table_rows as run_tables
+from st3sweep.runs.ledger import Ledger
+from st3sweep.space.loading import load_space
+from st3sweep.space.resources import Resources
+from st3sweep.sweep.state import Sweep
+from st3sweep.util.text import aligned
 
 EPOCHS = 10
 SPACE = """\

@@ -24,14 +24,13 @@ from pathlib import Path
 import PIL
 import pyarrow
 import torch
-from pydantic import TypeAdapter
 from turns import facts, seconds_of
 
 from st3sweep import data
-from st3sweep.data import cifar
 from st3sweep.data.batches import train_batches
+from st3sweep.data.formats import cifar
 from st3sweep.data.images import ArrayImages
-from st3sweep.spec import DataSpec
+from st3sweep.trial.data import DataConfig
 
 
 def one(root: str, own: bool) -> None:
@@ -124,8 +123,8 @@ def epoch_seconds(root: str) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
-def cifar10(root: str) -> DataSpec:
-    spec: DataSpec = TypeAdapter(DataSpec).validate_python({"dataset": "cifar10", "root": root})
+def cifar10(root: str) -> DataConfig:
+    spec: DataConfig = DataConfig.parse({"dataset": "cifar10", "root": root})
     return spec
 
 

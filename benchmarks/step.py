@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from turns import seconds_of, show
 
-from st3sweep.cost import layer_costs, uses_per_weight
-from st3sweep.models import build_model
-from st3sweep.recipes import resolve
+from st3sweep.networks import build_model
+from st3sweep.networks.flops import layer_costs, macs_per_weight
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods import build_method
-from st3sweep.spec import TrialSpec
 from st3sweep.training.layout import fastest_layout
 from st3sweep.training.optim import build_optimizer, classification_loss, optimisation_step
+from st3sweep.trial.recipes import resolve
+from st3sweep.trial.settings import TrialSettings
 
 METHODS = {
     "st3sweep, dense": {"method": "dense"},
@@ -47,13 +47,13 @@ def plain(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
 
 
 def ours(
-    spec: TrialSpec, model: nn.Module, x: Tensor, y: Tensor, progress: Callable[[], float] = lambda: 1.0
+    spec: TrialSettings, model: nn.Module, x: Tensor, y: Tensor, progress: Callable[[], float] = lambda: 1.0
 ) -> Callable[[], None]:
     """Its step at ``progress``; by default at full sparsity, as in the larger part of training."""
     costs = layer_costs(model, (x.shape[1], x.shape[2], x.shape[3]))
     model.to(memory_format=fastest_layout(model, x.device))  # type: ignore[call-overload]
     weights = list(prunable(model).values())
-    method, optimizer = build_method(spec, weights, uses_per_weight(costs)), build_optimizer(model, weights, spec)
+    method, optimizer = build_method(spec, weights, macs_per_weight(costs)), build_optimizer(model, weights, spec)
     for group in optimizer.param_groups:
         group["lr"] = 0.01
     loss = classification_loss(model, x, y, label_smoothing=0.0, precision=spec.train.precision)
@@ -64,7 +64,7 @@ def ours(
     return step
 
 
-def trial(arch: str, sparsity: dict[str, object]) -> TrialSpec:
+def trial(arch: str, sparsity: dict[str, object]) -> TrialSettings:
     return resolve({"model": {"arch": arch}, "data": {"dataset": "cifar10", "root": "unused"}, "sparsity": sparsity})
 
 

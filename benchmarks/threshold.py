@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from turns import seconds_of, show
 
-from st3sweep.models.resnet50 import ResNet50
+from st3sweep.networks.resnet50 import ResNet50
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.threshold import global_threshold
 

@@ -49,7 +49,7 @@ def main() -> None:
     if options.pattern_in:
         _pattern(options.pattern_in, options.workers)
         return
-    from st3sweep.text import aligned
+    from st3sweep.util.text import aligned
 
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "space.yaml"
@@ -164,9 +164,9 @@ def _train_loop(config: dict[str, Any]) -> None:
     import torch
     from ray import train
 
-    from st3sweep.recipes import resolve
     from st3sweep.training.loop import fit
     from st3sweep.training.world import World
+    from st3sweep.trial.recipes import resolve
 
     torch.set_num_threads(1)
     context = train.get_context()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from st3sweep.provenance import processor
+from st3sweep.runs.provenance import processor
 
 Times = dict[str, list[float]]  # seconds of each repetition
 

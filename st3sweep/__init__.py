@@ -1,3 +1,5 @@
 """st3sweep: the best accuracy for every GFLOP that a convolutional network may spend."""
 
-__version__ = "0.1.0"
+from st3sweep.util.version import __version__
+
+__all__ = ["__version__"]

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from st3sweep import data
-from st3sweep.recipes import overlay, resolve
-from st3sweep.spec import TrialSpec
+from st3sweep.training.components import register_components
+from st3sweep.trial.recipes import overlay, resolve
+from st3sweep.trial.settings import TrialSettings
 
 torch.set_num_threads(1)
+register_components()
 hypothesis.settings.register_profile("st3sweep", deadline=None)
 hypothesis.settings.load_profile("st3sweep")
 
@@ -37,12 +39,12 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def tiny_trial() -> Callable[..., TrialSpec]:
+def tiny_trial() -> Callable[..., TrialSettings]:
     """``tiny_trial(train={"epochs": 4})``: a ResNet-8 of width 4 on 128 digits, with what is given laid over it."""
     return lambda **overrides: resolve(overlay(TINY, overrides))
 
 
 @pytest.fixture(scope="session")
-def digits(tiny_trial: Callable[..., TrialSpec]) -> data.Splits:
+def digits(tiny_trial: Callable[..., TrialSettings]) -> data.Splits:
     """The data of every tiny trial."""
     return data.load(tiny_trial().data)

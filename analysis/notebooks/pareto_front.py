@@ -21,9 +21,9 @@
 
 # %%
 # %matplotlib inline
-from analysis.frontier import front, front_hypervolume
-from analysis.plots import plot_layers, plot_ramp, plot_run
-from analysis.tables import front_table, load_epochs, load_layers, load_trials, run_folder
+from st3sweep.analysis.fronts import front, front_hypervolume
+from st3sweep.analysis.plots import plot_layers, plot_ramp, plot_run
+from st3sweep.analysis.tables import front_table, load_epochs, load_layers, load_trials, run_folder
 
 run = run_folder()
 trials, epochs, layers = load_trials(run), load_epochs(run), load_layers(run)

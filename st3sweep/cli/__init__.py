@@ -13,16 +13,16 @@ from typing import Annotated
 
 import typer
 
-from st3sweep import __version__
-from st3sweep.cli import other, sweeps, tables, trials
-from st3sweep.errors import SpecError, UserError
+from st3sweep.cli import sweeps, tables, tools, trials
+from st3sweep.util.errors import SpecError, UserError
+from st3sweep.util.version import __version__
 
 app = typer.Typer(
     help="Find the best accuracy for every GFLOP that a convolutional network may spend.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _part in (sweeps, tables, trials, other):
+for _part in (sweeps, tables, trials, tools):
     app.add_typer(_part.app)
 
 

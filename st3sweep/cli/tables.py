@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from st3sweep.cli.common import AsJson, RunFolder, err, json_rows, short
-from st3sweep.errors import UserError
+from st3sweep.cli.common import AsJson, RunFolder, json_rows
+from st3sweep.reporting.console import err, short
+from st3sweep.util.errors import UserError
 
 app = typer.Typer()
 
@@ -30,7 +31,7 @@ def results(
     table: Annotated[str, typer.Option(help="trials, epochs or layers.")] = "trials",
 ) -> None:
     """Print a table of a run; with --format parquet, the path of its file."""
-    from st3sweep.results import SCHEMAS, read_table, table_path
+    from st3sweep.runs.tables import SCHEMAS, read_table, table_path
 
     if table not in SCHEMAS:
         raise UserError(f"--table {table}: allowed: {', '.join(SCHEMAS)}")
@@ -57,8 +58,8 @@ def pareto(
     plot: Annotated[Path | None, typer.Option(help="Draw the front to this file.")] = None,
 ) -> None:
     """Print the Pareto front of accuracy versus cost, over one or several runs."""
-    from analysis import tables
-    from analysis.frontier import front
+    from st3sweep.analysis import tables
+    from st3sweep.analysis.fronts import front
 
     _check_picture(plot)
     trials = tables.load_trials(*folders)
@@ -67,7 +68,7 @@ def pareto(
     else:
         print(tables.front_table(trials))
     if plot is not None:
-        from analysis import plots
+        from st3sweep.analysis import plots
 
         _save(plots.plot_run(trials), plot)
 
@@ -80,9 +81,9 @@ def pick(
     as_json: AsJson = False,
 ) -> None:
     """Name the trial of the front that a budget or a wanted accuracy asks for."""
-    from analysis import tables
-    from analysis.frontier import front
-    from analysis.frontier import pick as pick_trial
+    from st3sweep.analysis import tables
+    from st3sweep.analysis.fronts import front
+    from st3sweep.analysis.fronts import pick as pick_trial
 
     trials = tables.load_trials(folder)
     chosen = pick_trial(trials, max_gflops, min_accuracy)
@@ -95,7 +96,7 @@ def pick(
         print(f"\nnext    st3sweep export {short(folder)} {chosen['trial'].iloc[0]}")
 
 
-class SchedulerName(StrEnum):
+class RuleName(StrEnum):
     none = "none"
     ramp_pareto = "ramp_pareto"
     residual = "residual"
@@ -110,10 +111,11 @@ class CostUnit(StrEnum):
 @app.command()
 def replay(
     folder: RunFolder,
-    scheduler: Annotated[
-        list[SchedulerName] | None, typer.Option(help="What to replay; repeatable. Default: all that stop trials.")
+    rule: Annotated[
+        list[RuleName] | None,
+        typer.Option("--rule", "--scheduler", help="What to replay; repeatable. Default: all that stop trials."),
     ] = None,
-    reduction_factor: Annotated[float, typer.Option(help="Of each scheduler.")] = 2.0,
+    reduction_factor: Annotated[float, typer.Option(help="Of each rule.")] = 2.0,
     orders: Annotated[int, typer.Option(min=2, help="Random orders of the trials.")] = 200,
     slots: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 4,
     overshoot: Annotated[int, typer.Option(min=0, help="Epochs that a stopped trial trains until it ends.")] = 1,
@@ -123,24 +125,24 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Tell what early stopping would have saved and lost in a finished run that stopped nobody."""
-    from st3sweep.results import read_table
-    from st3sweep.scheduling import SchedulerSpec
-    from st3sweep.sweep.replay import replay as replay_on
-    from st3sweep.sweep.replay import replay_table
+    from st3sweep.early_stopping.replay import replay as replay_on
+    from st3sweep.early_stopping.replay import replay_table
+    from st3sweep.runs.tables import read_table
+    from st3sweep.space.early_stopping import EarlyStoppingConfig
 
     if reduction_factor <= 1:
         raise UserError(f"--reduction-factor {reduction_factor:g}: must be above 1")
     _check_picture(plot)
-    names = scheduler or [SchedulerName.ramp_pareto, SchedulerName.residual, SchedulerName.asha]
+    names = rule or [RuleName.ramp_pareto, RuleName.residual, RuleName.asha]
     stopping = {"reduction_factor": reduction_factor}
-    specs = [SchedulerSpec(name=name.value, **({} if name == "none" else stopping)) for name in names]
+    specs = [EarlyStoppingConfig(name=name.value, **({} if name == "none" else stopping)) for name in names]
     trials, epochs = read_table(folder, "trials"), read_table(folder, "epochs")
     options: dict[str, Any] = {"slots": slots, "seed": seed, "orders": orders, "unit": cost.value}
     found = [replay_on(trials, epochs, spec, **options, overshoot=overshoot) for spec in specs]
-    plain = [asdict(one) | {"scheduler": one.scheduler.model_dump()} for one in found]
+    plain = [asdict(one) | {"early_stopping": one.early_stopping.model_dump()} for one in found]
     print(json.dumps(plain) if as_json else replay_table(found))
     if plot is not None:
-        from analysis.replays import plot_replays
+        from st3sweep.analysis.replay_plots import plot_replays
 
         _save(plot_replays({folder.resolve().name: plain}), plot)
 
@@ -157,7 +159,7 @@ def _check_picture(path: Path | None) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    from analysis import plots
+    from st3sweep.analysis import plots
 
     try:
         plots.save(figure, path)

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from st3sweep.cli.common import Overrides, RunFolder, out, overrides, short
-from st3sweep.errors import UserError
-from st3sweep.text import aligned
+from st3sweep.cli.common import Overrides, Plugins, RunFolder, overrides
+from st3sweep.reporting.console import say, short
+from st3sweep.util.errors import UserError
+from st3sweep.util.text import aligned, format_flops
 
 app = typer.Typer()
 
@@ -21,14 +22,15 @@ def train(
     set_: Overrides = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Folder for its results; resumed if it has any.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Train one trial in this process, without Ray."""
-    from st3sweep.loading import load_trial
-    from st3sweep.single import train_one
+    from st3sweep.commands.reading import read_trial
+    from st3sweep.commands.train import train_one
 
-    spec = load_trial(trial_file, overrides(set_))
-    folder = folder or Path("runs") / f"{trial_file.stem}-{spec.digest()}-{spec.seed}"
-    status = train_one(spec, folder, device, lambda line: out.print(line, soft_wrap=True))
+    settings = read_trial(trial_file, overrides(set_), plugin or [])
+    folder = folder or Path("runs") / f"{trial_file.stem}-{settings.digest()}-{settings.seed}"
+    status = train_one(settings, folder, device, say)
     raise typer.Exit(0 if status == "finished" else 4)
 
 
@@ -38,13 +40,16 @@ def reproduce(
     trial: Annotated[int, typer.Argument(min=0, help="The trial's number, as in the table of results.")],
     path: Annotated[Path | None, typer.Option("--out", help="Folder for it. Default: in the trial's folder.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Train a finished trial again from its settings, and compare with what was recorded."""
-    from st3sweep.reproduce import reproduce as train_again
-    from st3sweep.run_folder import free_folder, trial_folder
+    from st3sweep.commands.reproduce import reproduce as train_again
+    from st3sweep.runs.folder import free_folder, trial_folder
+    from st3sweep.training.components import register_components
 
+    register_components(plugin or [])
     path = path or free_folder(trial_folder(folder, trial) / "reproduced")
-    rows = train_again(folder, trial, path, device, lambda line: out.print(line, soft_wrap=True))
+    rows = train_again(folder, trial, path, device, say)
     same = all(before == now for _, before, now in rows)
     text = [(name, _digits(before), _digits(now), "" if before == now else "differs") for name, before, now in rows]
     print("\n" + aligned([("", "recorded", "now", ""), *text], left=[0, 3]))
@@ -71,24 +76,26 @@ def export(
         ModelFormat.safetensors
     ),
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Evaluate the file on the validation set too.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Write a finished trial's sparse network, zeros in place, to a file that plain torch loads."""
-    from st3sweep.run_folder import trial_folder
-    from st3sweep.training.export import export as export_trial
-    from st3sweep.training.export import validation_top1
-    from st3sweep.training.model_file import counted, save, totals
+    from st3sweep.export.from_run import export as export_trial
+    from st3sweep.export.from_run import validation_top1
+    from st3sweep.export.model_file import counted, save, totals
+    from st3sweep.runs.folder import trial_folder
+    from st3sweep.training.components import register_components
 
     path = path or trial_folder(folder, trial) / f"model.{format_}"
     if path.suffix != f".{format_}":
         raise UserError(f"--out {path}: must end in .{format_}; see --format")
+    register_components(plugin or [])
     state, metadata = export_trial(folder, trial)
     model = save(path, state, metadata, format_)
     costs, zeros = counted(model, metadata)
     _print_layers(costs, zeros)
     found = totals(costs, zeros)
     print(
-        f"sparsity {found['sparsity']:.4f}, {1000 * found['gflops']:.4g} of {1000 * metadata['gflops_dense']:.4g} "
-        f"MFLOPs, as recorded"
+        f"sparsity {found['sparsity']:.4f}, {format_flops(found['gflops'], of=metadata['gflops_dense'])}, as recorded"
     )
     if evaluate:
         top1 = validation_top1(model, metadata, folder, trial)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from st3sweep.data.draws import FLIP, SHIFT_DOWN, SHIFT_RIGHT, uniform
+from st3sweep.data.counter_rng import FLIP, SHIFT_DOWN, SHIFT_RIGHT, uniform
 
 __all__ = ["flip", "normalise", "shift_and_flip", "uniform"]
 

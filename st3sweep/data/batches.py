@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from st3sweep.data import augment
-from st3sweep.data.draws import permutation
+from st3sweep.data.counter_rng import permutation
 from st3sweep.data.images import ArrayImages, Images
 from st3sweep.data.records import DataError, Splits
-from st3sweep.spec import DataSpec, ResizedCropAndFlip
+from st3sweep.trial.data import DataConfig, ResizedCropAndFlip
 
 _AHEAD = 2  # batches that are prepared while one is in use
 
@@ -40,7 +40,7 @@ def steps_per_epoch(train_images: int, batch_size: int) -> int:
 
 def train_batches(
     splits: Splits,
-    spec: DataSpec,
+    spec: DataConfig,
     *,
     seed: int,
     epoch: int,
@@ -84,7 +84,7 @@ def eval_batches(
     return _finished(raws, splits, lambda raw: raw.pixels, torch.device(device))
 
 
-def _augmented(raw: _Raw, spec: DataSpec, seed: int, epoch: int) -> Tensor:
+def _augmented(raw: _Raw, spec: DataConfig, seed: int, epoch: int) -> Tensor:
     chosen = spec.augment
     if isinstance(chosen, ResizedCropAndFlip):  # the crop was made while decoding
         return augment.flip(raw.pixels, raw.ids, seed, epoch) if chosen.flip else raw.pixels

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from st3sweep.data import decode
-from st3sweep.data.draws import CROP, uniforms
+from st3sweep.data.counter_rng import CROP, uniforms
 from st3sweep.data.threads import fill
 
 _DEVICE_BYTES = 4 * 2**30  # of pixels that a GPU is given as a whole; the rest of its memory is for training

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # images.py imports torch; counting images must not
     from st3sweep.data.images import Images
@@ -52,3 +52,14 @@ class Splits:
         """(C, H, W) of every image, as fetched."""
         channels, height, width = self.validation.fetch(self.validation.labels.new_zeros(1), 0, 0, False).shape[1:]
         return channels, height, width
+
+    def input_facts(self) -> dict[str, Any]:
+        """What a model trained on them takes and gives: image shape, normalisation, number of classes. Plain values."""
+        channels, size, _ = self.image_shape()
+        return {
+            "num_classes": self.num_classes,
+            "channels": channels,
+            "image_size": size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }

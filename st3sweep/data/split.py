@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from st3sweep.data.records import DataError
-from st3sweep.spec import DataSpec
+from st3sweep.trial.data import DataConfig
 
 _SEED = 0
 
@@ -24,7 +24,7 @@ class Parts(NamedTuple):
     validation: NDArray[np.int64]
 
 
-def sizes(spec: DataSpec, images: int) -> tuple[int, int]:
+def sizes(spec: DataConfig, images: int) -> tuple[int, int]:
     """How many of ``images`` are trained on and validated on; DataError where the settings do not fit them."""
     asked = spec.validation
     validation = asked if isinstance(asked, int) else round(asked * images)
@@ -45,7 +45,7 @@ def sizes(spec: DataSpec, images: int) -> tuple[int, int]:
     return spec.train_limit or left, validation
 
 
-def parts(spec: DataSpec, order: NDArray[np.int64]) -> Parts:
+def parts(spec: DataConfig, order: NDArray[np.int64]) -> Parts:
     """The last of ``order`` for validation, the first of the rest (up to ``train_limit``) for training."""
     train, validation = sizes(spec, len(order))
     return Parts(order[:train], order[len(order) - validation :])

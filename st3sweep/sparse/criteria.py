@@ -1,7 +1,7 @@
 """How magnitudes of different layers are made comparable: the factor c_l by which a layer's |w| is multiplied.
 
-``shape`` is a weight's, ``(C_out, C_in / groups, kH, kW)`` or ``(out, in)``; ``uses`` is how often an image uses each
-weight of the layer, MAC_l / numel_l.
+``shape`` is a weight's, ``(C_out, C_in / groups, kH, kW)`` or ``(out, in)``; ``macs_per_weight`` is
+MAC_l / numel_l, how often an image uses each weight of the layer.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ import math
 from collections.abc import Sequence
 
 
-def l1(shape: Sequence[int], uses: float) -> float:  # noqa: ARG001 (one signature for all criteria)
+def l1(shape: Sequence[int], macs_per_weight: float) -> float:  # noqa: ARG001 (one signature for all criteria)
     """ST-3: magnitudes as they are."""
     return 1.0
 
 
-def sigma(shape: Sequence[int], uses: float) -> float:  # noqa: ARG001
+def sigma(shape: Sequence[int], macs_per_weight: float) -> float:  # noqa: ARG001
     """ST-3σ: ``sqrt(sum(shape))``, the inverse of the deviation of Glorot's initialisation, up to a factor."""
     return math.sqrt(sum(shape))
 
 
-def family(shape: Sequence[int], uses: float, shape_power: float, mac_power: float) -> float:
-    """``sum(shape)^(a/2) uses^(-b)``: (a, b) = (0, 0) is ST-3, (1, 0) ST-3σ; b > 0 spares what costs little.
+def family(shape: Sequence[int], macs_per_weight: float, shape_power: float, mac_power: float) -> float:
+    """``sum(shape)^(a/2) macs_per_weight^(-b)``: (a, b) = (0, 0) is ST-3, (1, 0) ST-3σ; b > 0 spares what costs little.
 
     A layer that does not run counts as used once.
     """
-    return math.sqrt(sum(shape)) ** shape_power * max(uses, 1.0) ** -mac_power
+    return math.sqrt(sum(shape)) ** shape_power * max(macs_per_weight, 1.0) ** -mac_power
 
 
 def layer_scales(
     criterion: str,
     shapes: Sequence[Sequence[int]],
-    uses: Sequence[float],
+    macs_per_weight: Sequence[float],
     shape_power: float = 0.0,
     mac_power: float = 0.0,
 ) -> list[float]:
     """c_l of every layer by the ``criterion`` l1, sigma or family."""
     if criterion == "family":
-        return [family(shape, use, shape_power, mac_power) for shape, use in zip(shapes, uses, strict=True)]
+        return [family(shape, use, shape_power, mac_power) for shape, use in zip(shapes, macs_per_weight, strict=True)]
     scale = {"l1": l1, "sigma": sigma}[criterion]
-    return [scale(shape, use) for shape, use in zip(shapes, uses, strict=True)]
+    return [scale(shape, use) for shape, use in zip(shapes, macs_per_weight, strict=True)]

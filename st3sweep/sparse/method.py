@@ -1,6 +1,6 @@
-"""What a sparse method is: three verbs around a plain model, and the scope in which the model is sparse.
+"""``Method``: three verbs around a plain model; ``sparse_weights``: the scope in which the model is sparse.
 
-Notation: θ the dense weights that are trained, θ̂ the sparse weights that the network computes with.
+Notation: θ the dense weights that are trained, θ̂ the sparse weights that the model computes with.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from st3sweep.trial.settings import TrialSettings
 
 Weights = Sequence[Tensor]
 
@@ -27,42 +29,83 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
 class Method:
     """Base of all methods, and the dense one: no verb does anything.
 
-    ``ratio`` is the sparsity that the method asks for now, ``target`` the one it ends at.
-    ``in_scope`` is true inside ``sparse_weights``, where θ̂ stands in the model.
+    The three verbs are ``refresh``, ``sparsify`` and ``transform_gradients``. ``scheduled_sparsity`` is what the method
+    asks for now, ``target_sparsity`` what it ends at (with a budget, ST-3 counts both in multiply-accumulates).
+    ``in_scope`` is true inside ``sparse_weights``, where θ̂ stands in the model. Methods with a random θ̂ have more hooks
+    (``stochastic.py``).
     """
 
-    target: float = 0.0
-    ratio: float = 0.0
+    target_sparsity: float = 0.0
+    scheduled_sparsity: float = 0.0
     in_scope: bool = False
 
-    @property
-    def samples(self) -> int:
-        """Forward and backward passes of the next step, each with θ̂ of its own."""
-        return 1
-
-    def draw(self, sample: int) -> None:
-        """Before each pass of a step, of number ``sample`` from 0: what is random in its θ̂. Until ``refresh``."""
+    # -- the three verbs ------------------------------------------------------------------------------------------
 
     def refresh(self, progress: float, weights: Weights) -> None:
-        """New threshold or mask from θ, after the step that brought training to ``progress`` (0 to 1)."""
+        """Take a new threshold or mask from θ, after the step that brought training to ``progress`` (0 to 1)."""
 
     def sparsify(self, weights: Weights) -> list[Tensor] | None:  # noqa: ARG002
         """θ → θ̂, one new tensor a weight, which the caller may write to; None where θ̂ is θ."""
         return None
 
-    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
+    def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
         """∂L/∂θ̂ → ∂L/∂θ, in place in ``.grad``. Default: identity, the straight-through estimator.
 
         ``optimizer`` is the one that steps next: a method that starts a weight anew resets its momentum there.
         """
 
+    # -- around training ------------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        trial: TrialSettings,  # noqa: ARG002
+        weights: Weights,  # noqa: ARG002
+        steps_per_epoch: int,  # noqa: ARG002
+        pilot: Callable[[TrialSettings], float],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Before the first step: find settings that depend on the data. Returns what was found, for the record.
+
+        ``pilot(settings)`` trains a short training and returns the sparsity at its end. Default: nothing is needed.
+        """
+        return {}
+
+    def step_own_parameters(self, lr: float, weight_decay: float) -> None:
+        """Step the method's own parameters, after the optimiser's step; both settings are those of the weights.
+
+        Parameters and their optimiser belong to the method: they are in its ``state_dict``, never in the model's.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold: tensors and plain values."""
+        return {"ratio": self.scheduled_sparsity}  # the key is that of older checkpoints
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` gave."""
+        self.scheduled_sparsity = state["ratio"]
+
+    # -- for the record -------------------------------------------------------------------------------------------
+
+    @property
+    def share_of_target(self) -> float:
+        """The part of the target that is asked for now, 0 to 1."""
+        return self.scheduled_sparsity / self.target_sparsity if self.target_sparsity else 0.0
+
+    @property
+    def at_target(self) -> bool:
+        """Whether the sparsity asked for is the final one."""
+        return self.scheduled_sparsity >= self.target_sparsity
+
     def projected_densities(self, weights: Weights) -> list[float] | None:  # noqa: ARG002
         """Density of each layer if the final sparsity were asked for of θ as it is; None where the present one is it.
 
-        A count, without a forward pass: what a ramp's end would leave of this network. Changes nothing, draws nothing;
-        may wait for the device.
+        A count, without a forward pass: what a ramp's end would leave of this model. Changes nothing, draws nothing;
+        may synchronise host and device.
         """
         return None
+
+    def thresholds(self) -> list[float | None]:
+        """Threshold of each layer; empty where the method has none."""
+        return []
 
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         """The fraction of a training's ``steps`` that need the gradient of pruned weights too. Default: all do."""
@@ -72,37 +115,6 @@ class Method:
     def dense_passes(self) -> bool:
         """Whether the passes of a step count as dense ones, whatever zeros θ̂ has between steps."""
         return False
-
-    def step(self, lr: float, weight_decay: float) -> None:
-        """Step of the method's own parameters, after the optimiser's; both settings are those of the weights.
-
-        Parameters and their optimiser belong to the method: they are in its ``state_dict``, never in the model's.
-        """
-
-    def finish(self, loss: Callable[[], float]) -> None:
-        """At the end of training, before its last evaluation; ``loss()`` is that of θ̂ on all training images."""
-
-    def thresholds(self) -> list[float | None]:
-        """Threshold of each layer, for the record; empty where the method has none."""
-        return []
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold: tensors and plain values."""
-        return {"ratio": self.ratio}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` gave."""
-        self.ratio = state["ratio"]
-
-    @property
-    def share_of_target(self) -> float:
-        """The part of the target that is asked for now, 0 to 1."""
-        return self.ratio / self.target if self.target else 0.0
-
-    @property
-    def at_target(self) -> bool:
-        """Whether the sparsity asked for is the final one."""
-        return self.ratio >= self.target
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from st3sweep.sparse.masked import momentum_of
+from st3sweep.sparse.masked_method import momentum_of
 from st3sweep.sparse.masks import among, largest
 from st3sweep.sparse.method import Weights
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from st3sweep.frontier import pareto_mask
-from st3sweep.resources import Replicates
-from st3sweep.spec.trial import SEEDS
-from st3sweep.sweep.ledger import Ledger, Trial
+from st3sweep.pareto import pareto_mask
+from st3sweep.runs.ledger import Ledger, Trial
+from st3sweep.space.resources import Replicates
+from st3sweep.trial.settings import SEEDS
 
 
 def next_replicate(ledger: Ledger, replicates: Replicates) -> tuple[Trial, int] | None:
@@ -28,14 +28,14 @@ def next_replicate(ledger: Ledger, replicates: Replicates) -> tuple[Trial, int] 
 
 def _next_seed(ledger: Ledger, trial: Trial) -> int:
     """The first after the trial's own that no trial alike has: where seeds are searched, others have them too."""
-    taken = {other.spec["seed"] for other in ledger.trials.values() if other.digest == trial.digest}
-    seeds = (seed % SEEDS for seed in itertools.count(trial.spec["seed"] + 1))
+    taken = {other.seed for other in ledger.trials.values() if other.digest == trial.digest}
+    seeds = (seed % SEEDS for seed in itertools.count(trial.seed + 1))
     return next(seed for seed in seeds if seed not in taken)
 
 
 def members(ledger: Ledger, near: float) -> list[Trial]:
     """Finished trials on the front of val_top1 and gflops, or at most ``near`` points below it; cheapest first."""
-    trials = [t for t in ledger.trials.values() if t.status == "finished" and t.replicate_of is None]
+    trials = [t for t in ledger.trials.values() if t.may_be_on_front]
     points = [(t.result["val_top1"], t.result["gflops"]) for t in trials]
     mask = pareto_mask(points, ("max", "min"))
     front = [point for point, on_front in zip(points, mask, strict=True) if on_front]

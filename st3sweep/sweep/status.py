@@ -10,13 +10,12 @@ from typing import Any
 
 from rich.console import Group
 
-from st3sweep.loading import load_space
-from st3sweep.plan import expected_trials
-from st3sweep.run_folder import RESOLVED, existing_run, holder
-from st3sweep.space import Space
-from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.limits import limit_in_the_way, nothing_left
-from st3sweep.sweep.progress import Progress
+from st3sweep.reporting.live_table import LiveTable
+from st3sweep.runs.folder import RESOLVED, existing_run, holder
+from st3sweep.runs.ledger import Ledger
+from st3sweep.space.loading import load_stored_space
+from st3sweep.space.space import Space
+from st3sweep.sweep.budget import blocking_limit, is_complete
 
 
 @dataclass(frozen=True)
@@ -35,20 +34,28 @@ class Status:
 
     @cached_property
     def total(self) -> int | None:
-        return expected_trials(self.space)
+        """Trials that the search will have; None where only its budget ends it."""
+        if self.space.config.searcher.sampler != "grid":
+            return self.space.expected_trials()
+        if self.ledger.knows_expected_trials:
+            return self.ledger.expected_trials
+        from st3sweep.training.components import register_components
+
+        register_components()  # a run from before 0.2, whose grid may ask for the default of any field
+        return self.space.expected_trials()
 
     @cached_property
     def state(self) -> str:
         """running, or how the last program's part ended as ``Outcome`` has it: complete, budget, interrupted."""
         if self.held_by:
             return "running"
-        if nothing_left(self.space, self.ledger, self.total or math.inf, self.spent):
+        if is_complete(self.space, self.ledger, self.total or math.inf, self.spent):
             return "complete"
         return "budget" if self._limit else "interrupted"
 
     @cached_property
     def _limit(self) -> str | None:
-        return limit_in_the_way(self.space, self.ledger, self.spent)
+        return blocking_limit(self.space, self.ledger, self.spent)
 
     def lines(self, name: str) -> list[str]:
         """What is to be said above the table; ``name`` is how to write the folder."""
@@ -58,24 +65,24 @@ class Status:
             return [f"{name}: complete"]
         limit = self._limit
         why, more = (f"the budget's {limit} is spent", f" --set budget.{limit}=... --extend") if limit else ("", "")
-        return [f"{name}: {why or 'nobody runs it'}", f"go on with: st3sweep resume {name}{more}"]
+        return [f"{name}: {why or 'nobody runs it'}", f"continue with: st3sweep resume {name}{more}"]
 
     def table(self) -> Group:
         """That of ``run``, without its clock."""
         return self._progress().table(clock=False)
 
-    def _progress(self) -> Progress:
-        progress = Progress(self.total)
+    def _progress(self) -> LiveTable:
+        progress = LiveTable(self.total)
         progress.resumed([trial for trial in self.ledger.trials.values() if trial.status != "running"])
         for trial in self.ledger.unfinished():
             progress.started(trial)
-        limits = self.space.spec.budget.limits()
+        limits = self.space.config.budget.limits()
         progress.budget({name: (used, limits.get(name)) for name, used in self.spent.items()})
         return progress
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data. ``trials`` is how many the search will have, ``counts`` are without replicates."""
-        limits = self.space.spec.budget.limits()
+        limits = self.space.config.budget.limits()
         ended = self._progress()
         return {
             "folder": str(self.folder),
@@ -102,9 +109,7 @@ class Status:
         }
 
 
-def look(folder: Path) -> Status:
+def read_status(folder: Path) -> Status:
     """The state of the run in ``folder`` now. Raises UserError where that is none."""
     folder = existing_run(folder)
-    return Status(
-        folder, holder(folder), load_space(folder / RESOLVED, earlier_runs=False), Ledger(folder, read_only=True)
-    )
+    return Status(folder, holder(folder), load_stored_space(folder / RESOLVED), Ledger(folder, read_only=True))

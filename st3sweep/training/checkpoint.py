@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from st3sweep.sparse.method import Method
-from st3sweep.whole_file import written
+from st3sweep.util.storage.atomic import atomic_write
 
 _MAGIC = b"st3sweep"
 _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
@@ -33,7 +33,7 @@ def save(path: Path, state: dict[str, Any], method: Method, *, keep_previous: bo
     torch.save(state, buffer)
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path, keep=previous(path) if keep_previous else None) as file:
+    with atomic_write(path, keep=previous(path) if keep_previous else None) as file:
         file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
 
 

@@ -14,23 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from st3sweep import cost, data
+from st3sweep import data
 from st3sweep.data.batches import eval_batches, train_batches
 from st3sweep.data.images import Images
+from st3sweep.networks import flops
+from st3sweep.sparse.layer_stats import LayerStats, layer_stats, total
 from st3sweep.sparse.method import harden
 from st3sweep.sparse.methods import restore_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
-from st3sweep.sparse.methods.str import STR
-from st3sweep.sparse.telemetry import LayerState, measure, whole
-from st3sweep.spec import TrialSpec
+from st3sweep.sparse.stochastic import StochasticMethod, passes_of
 from st3sweep.training import checkpoint
-from st3sweep.training.calibration import calibrate
 from st3sweep.training.evaluate import evaluate
-from st3sweep.training.model_file import input_of
-from st3sweep.training.optim import classification_loss, learning_rate, optimisation_step, weight_decay
+from st3sweep.training.optim import classification_loss, optimisation_step
+from st3sweep.training.pilots import Pilots
 from st3sweep.training.recalibrate import recalibrate
 from st3sweep.training.state import EpochRecord, State, start
 from st3sweep.training.world import World
+from st3sweep.trial.rates import learning_rate, weight_decay
+from st3sweep.trial.settings import TrialSettings
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 _ASK_EVERY = 16  # steps between two questions to rank 0 whether to save: each costs a message
@@ -41,7 +42,7 @@ class Diverged(Exception):
 
 
 def fit(
-    spec: TrialSpec,
+    spec: TrialSettings,
     world: World,
     report: Callable[[EpochRecord], bool],
     folder: Path,
@@ -67,17 +68,15 @@ def fit(
         state.restore(saved, spec, world.rank)
         for record in state.history:
             report(record)
-    elif isinstance(state.method, STR) and spec.sparsity.target is not None:
-        again = partial(fit, checkpoint_seconds=checkpoint_seconds)
-        found = calibrate(spec, state.weights, state.steps_per_epoch, world, folder, splits, again)
-        state.method.s.fill_(found.s_init)
-        state.seconds, state.training_gflops = found.seconds, found.training_gflops
-    if saved is None:
-        layers, _ = measure(state.weights, state.method, None)
-        state.gflops = cost.gflops(state.costs, [layer.density for layer in layers])
+    else:
+        pilots = Pilots(partial(fit, checkpoint_seconds=checkpoint_seconds), world, folder, splits)
+        pilots.close(state.method.prepare(spec, state.weights, state.steps_per_epoch, pilots))
+        state.seconds, state.training_gflops = pilots.seconds, pilots.training_gflops
+        layers, _ = layer_stats(state.weights, state.method, None)
+        state.gflops = flops.gflops(state.costs, [layer.density for layer in layers])
     # A refused file is overwritten: kept, it would take the place of the whole one before it.
-    saver = _Saver(folder, world, checkpoint_seconds, input_of(splits), keep_previous=not refused)
-    total_epochs = spec.train.epochs + spec.train.finetune_epochs
+    saver = _Saver(folder, world, checkpoint_seconds, splits.input_facts(), keep_previous=not refused)
+    total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)
         if record["at_target"] and (state.best is None or record["val_top1"] > state.best["record"]["val_top1"]):
@@ -85,7 +84,7 @@ def fit(
             # Before the last one: a crash in between repeats the end of the epoch and comes to the same two files.
             saver.save_best(state)
         saver.save(state)
-        if world.from_main(report(record)) and state.epoch < total_epochs:
+        if world.broadcast(report(record)) and state.epoch < total_epochs:
             spent = {"training_gflops": state.training_gflops, "wall_seconds": state.seconds}
             return {"status": "stopped", "epochs": state.epoch, **spent}
     return _result(state, spec, world, splits, saver)
@@ -93,10 +92,10 @@ def fit(
 
 def _load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str]]:
     """As ``checkpoint.load_latest``, the same on all ranks. Raises RuntimeError where they do not share the folder."""
-    world.from_main(None)  # rank 0 may still be writing for an earlier call
+    world.broadcast(None)  # rank 0 may still be writing for an earlier call
     saved, refused = checkpoint.load_latest(folder / LAST, world.device)
     place = None if saved is None else [saved["epoch"], saved["step"]]
-    if world.from_main(place) != place:
+    if world.broadcast(place) != place:
         raise RuntimeError(f"{folder / LAST}: rank {world.rank} sees another checkpoint than rank 0; is it shared?")
     return saved, refused
 
@@ -115,7 +114,7 @@ class _Saver:
         """Within an epoch. Rank 0's clock decides for all."""
         if self.world.size > 1 and state.step % _ASK_EVERY and self.interval_seconds:
             return
-        if self.world.from_main(time.perf_counter() - self.saved >= self.interval_seconds):
+        if self.world.broadcast(time.perf_counter() - self.saved >= self.interval_seconds):
             self.save(state)
 
     def save(self, state: State) -> None:
@@ -132,29 +131,29 @@ class _Saver:
 
 
 def _epoch(
-    state: State, spec: TrialSpec, world: World, splits: data.Splits, saver: _Saver
-) -> tuple[EpochRecord, list[LayerState]]:
+    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver
+) -> tuple[EpochRecord, list[LayerStats]]:
     """The rest of an epoch of training, and its validation; record and layers are the same on all ranks."""
     state.ticked = time.perf_counter()
     if state.step == 0:
         if state.epoch == spec.train.epochs:  # the first of fine-tuning: the mask is fixed from here on
             harden(state.weights, state.method)
-            state.method = FixedMask(state.weights, state.method.ratio)
+            state.method = FixedMask(state.weights, state.method.scheduled_sparsity)
         # What is drawn in an epoch (dropout) is a function of its number: no generator outlives it.
         torch.manual_seed((spec.seed * 1_000_003 + state.epoch) * 1_009 + world.rank)
         state.loss_sum.zero_()
     lr, decay = _train_epoch(state, spec, world, splits, saver)
-    world.mean_([state.loss_sum])
+    world.all_reduce_mean_([state.loss_sum])
     # Running statistics are linear in the batches': averaging them once an epoch is averaging them at every step.
-    world.mean_(buffer for buffer in state.model.buffers() if buffer.is_floating_point())
+    world.all_reduce_mean_(buffer for buffer in state.model.buffers() if buffer.is_floating_point())
     train_loss = float(state.loss_sum) / state.steps_per_epoch
     if not math.isfinite(train_loss):
         raise Diverged(f"the training loss is {train_loss} in epoch {state.epoch + 1}")
-    if state.epoch + 1 == spec.train.epochs:
-        state.method.finish(lambda: _evaluate(state, spec, world, splits, splits.train)[0])
+    if state.epoch + 1 == spec.train.epochs and isinstance(state.method, StochasticMethod):
+        state.method.choose_mask(lambda: _evaluate(state, spec, world, splits, splits.train)[0])
     val_loss, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
-    layers, state.masks = measure(state.weights, state.method, state.masks)
-    network, densities = whole(layers), [layer.density for layer in layers]
+    layers, state.masks = layer_stats(state.weights, state.method, state.masks)
+    network, densities = total(layers), [layer.density for layer in layers]
     state.epoch, state.step = state.epoch + 1, 0
     state.tick()
     progress = min(1.0, state.epoch / spec.train.epochs)
@@ -162,10 +161,10 @@ def _epoch(
         "epoch": state.epoch,
         "progress": progress,
         "ramp_progress": spec.ramp_progress(progress),
-        "ratio": state.method.ratio,
+        "ratio": state.method.scheduled_sparsity,
         "sparsity": 1.0 - network.density,
-        "gflops": cost.gflops(state.costs, densities),
-        "gflops_final": cost.gflops(state.costs, state.method.projected_densities(state.weights) or densities),
+        "gflops": flops.gflops(state.costs, densities),
+        "gflops_final": flops.gflops(state.costs, state.method.projected_densities(state.weights) or densities),
         "lr": lr,
         "weight_decay": decay,
         "train_loss": train_loss,
@@ -184,7 +183,7 @@ def _epoch(
 
 
 def _train_epoch(
-    state: State, spec: TrialSpec, world: World, splits: data.Splits, saver: _Saver
+    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver
 ) -> tuple[float, float]:
     """The steps of the epoch that are left; returns the last one's learning rate and weight decay."""
     total_steps = spec.train.epochs * state.steps_per_epoch
@@ -197,7 +196,7 @@ def _train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.optimizer.param_groups[0]["weight_decay"] = decay
-        state.passes += state.method.samples
+        state.passes += passes_of(state.method)
         loss, _norm = optimisation_step(
             state.model,
             state.weights,
@@ -218,7 +217,7 @@ def _train_epoch(
 
 
 def _train_batches(
-    spec: TrialSpec, world: World, splits: data.Splits, epoch: int, first_step: int = 0
+    spec: TrialSettings, world: World, splits: data.Splits, epoch: int, first_step: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     return train_batches(
         splits,
@@ -233,12 +232,14 @@ def _train_batches(
     )
 
 
-def _evaluate(state: State, spec: TrialSpec, world: World, splits: data.Splits, images: Images) -> tuple[float, float]:
+def _evaluate(
+    state: State, spec: TrialSettings, world: World, splits: data.Splits, images: Images
+) -> tuple[float, float]:
     batches = eval_batches(images, splits, batch_size=512, rank=world.rank, size=world.size, device=world.device)
     return evaluate(state.model, state.weights, state.method, batches, precision=spec.train.precision, world=world)
 
 
-def _layer_rows(state: State, layers: Sequence[LayerState]) -> list[dict[str, Any]]:
+def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, Any]]:
     """The columns of ``results.LAYERS``."""
     thresholds = state.method.thresholds() or [None] * len(layers)
     return [
@@ -259,14 +260,14 @@ def _layer_rows(state: State, layers: Sequence[LayerState]) -> list[dict[str, An
     ]
 
 
-def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, saver: _Saver) -> dict[str, Any]:
+def _result(state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver) -> dict[str, Any]:
     """The trial's result, with the test accuracy of the best epoch's weights."""
     assert state.best is not None, "every trial ends at its target sparsity"
     started = time.perf_counter()
     record, test_top1 = state.best["record"], None
     val_loss, val_top1 = record["val_loss"], record["val_top1"]
     if splits.test is not None or spec.train.bn_recalibration:
-        world.from_main(None)  # rank 0 has written the file by now
+        world.broadcast(None)  # rank 0 has written the file by now
         _load_best(state, spec, world, saver.folder)
     if spec.train.bn_recalibration:
         batches = islice(_train_batches(spec, world, splits, epoch=0), spec.train.bn_recalibration)
@@ -282,7 +283,7 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, sa
         "val_top1": val_top1,
         "test_top1": test_top1,
         "gflops": record["gflops"],
-        "gflops_dense": cost.gflops(state.costs),
+        "gflops_dense": flops.gflops(state.costs),
         "best_epoch": record["epoch"],
         "epochs": state.epoch,
         "training_gflops": state.training_gflops,
@@ -291,7 +292,7 @@ def _result(state: State, spec: TrialSpec, world: World, splits: data.Splits, sa
     }
 
 
-def _load_best(state: State, spec: TrialSpec, world: World, folder: Path) -> None:
+def _load_best(state: State, spec: TrialSettings, world: World, folder: Path) -> None:
     best = checkpoint.load(folder / BEST, world.device)
     state.model.load_state_dict(best["model"])
-    state.method = restore_method(spec, state.weights, cost.uses_per_weight(state.costs), best["method"])
+    state.method = restore_method(spec, state.weights, flops.macs_per_weight(state.costs), best["method"])

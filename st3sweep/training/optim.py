@@ -9,51 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from st3sweep.schedules import (
-    cosine,
-    step_decay,
-    warm_up,
-    weight_decay_by_target,
-    weight_decay_with_sparsity,
-)
 from st3sweep.sparse.method import Method, sparse_weights
-from st3sweep.spec import StepSchedule, TrialSpec, fraction
+from st3sweep.sparse.stochastic import StochasticMethod, passes_of
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
 
-def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSpec) -> torch.optim.SGD:
+def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSettings) -> torch.optim.SGD:
     """SGD in two groups: the prunable ``weights`` with weight decay, everything else without."""
     decayed = {id(weight) for weight in weights}
     rest = [p for p in model.parameters() if id(p) not in decayed]
     groups: list[dict[str, Any]] = [{"params": list(weights)}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=spec.optim.lr, momentum=spec.optim.momentum)
-
-
-def learning_rate(spec: TrialSpec, step: int, total_steps: int) -> float:
-    """Learning rate of ``step``, counted from 0, of ``total_steps``; past the end, that of fine-tuning."""
-    if step >= total_steps:
-        return spec.train.finetune_lr or spec.optim.lr / 100
-    schedule, epochs = spec.optim.schedule, spec.train.epochs
-    progress = step / total_steps
-    warmup = fraction(schedule.warmup, epochs)
-    if isinstance(schedule, StepSchedule):
-        milestones = [fraction(time, epochs) for time in schedule.milestones]
-        factor = step_decay(progress, milestones, schedule.gamma)
-    else:
-        factor = cosine(progress, start=warmup, final=schedule.final_ratio)
-    return spec.optim.lr * factor * warm_up((step + 1) / total_steps, warmup)
-
-
-def weight_decay(spec: TrialSpec, step: int, total_steps: int, share_of_target: float) -> float:
-    """Weight decay of ``step``; ``share_of_target`` is the part of the target asked for at that step, 0 to 1."""
-    decay = spec.optim.weight_decay
-    if decay.kind == "by_target":
-        return weight_decay_by_target(spec.model.name, spec.sparsity.target or 0.0)
-    if decay.kind == "with_sparsity":
-        return weight_decay_with_sparsity(decay.value, decay.final_ratio, share_of_target)
-    if decay.kind == "cosine":
-        return decay.value * cosine(min(1.0, step / total_steps), final=decay.final_ratio)
-    return decay.value
 
 
 def optimisation_step(
@@ -69,18 +36,19 @@ def optimisation_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of training; ``progress`` is the fraction of training that is done after it.
 
-    Order: forward and backward on θ̂ → gradients averaged over ranks → θ is back → ``pull_back`` → clip → optimiser →
-    the method's own step → ``refresh``. Up to ``pull_back`` once for each of the method's samples, of which gradient
-    and loss are the mean. Returns the loss and the gradient's norm before clipping, 0-d tensors: nothing waits for the
-    device.
+    Order: forward and backward on θ̂ → gradients averaged over ranks → θ is back → ``transform_gradients`` → clip →
+    optimiser → the method's own step → ``refresh``. Up to ``transform_gradients`` once for each pass of a stochastic
+    method, of which gradient and loss are the mean. Returns the loss and the gradient's norm before clipping, 0-d
+    tensors: no host-device synchronisation.
     """
     optimizer.zero_grad(set_to_none=True)
-    samples, earlier = method.samples, []
-    for sample in range(samples):
-        method.draw(sample)
-        loss = _backward(model, weights, method, loss_of, 1.0 / samples, world)
-        method.pull_back(progress, weights, optimizer)
-        if sample + 1 < samples:
+    passes, earlier = passes_of(method), []
+    for number in range(passes):
+        if isinstance(method, StochasticMethod):
+            method.begin_pass(number)
+        loss = _backward(model, weights, method, loss_of, 1.0 / passes, world)
+        method.transform_gradients(progress, weights, optimizer)
+        if number + 1 < passes:
             earlier.append((loss, _taken(weights)))
     for its_loss, gradients in earlier:
         loss += its_loss
@@ -92,7 +60,7 @@ def optimisation_step(
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
     optimizer.step()
     of_weights = optimizer.param_groups[0]
-    method.step(of_weights["lr"], of_weights["weight_decay"])
+    method.step_own_parameters(of_weights["lr"], of_weights["weight_decay"])
     method.refresh(progress, weights)
     return loss, norm
 
@@ -113,7 +81,7 @@ def _backward(
         loss = loss_of() if share == 1.0 else loss_of() * share
         loss.backward()
         if world is not None:
-            world.mean_(p.grad for p in model.parameters() if p.grad is not None)
+            world.all_reduce_mean_(p.grad for p in model.parameters() if p.grad is not None)
     return loss.detach()
 
 

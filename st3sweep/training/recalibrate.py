@@ -39,7 +39,7 @@ def recalibrate(
         for x, _ in batches:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 model(x)
-    world.mean_(buffer for buffer in model.buffers() if buffer.is_floating_point())
+    world.all_reduce_mean_(buffer for buffer in model.buffers() if buffer.is_floating_point())
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.train(was_training)

@@ -11,17 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from st3sweep import cost
 from st3sweep.data import Splits
 from st3sweep.data.batches import steps_per_epoch
-from st3sweep.errors import UserError
-from st3sweep.models import build_model
+from st3sweep.networks import build_model, flops
 from st3sweep.sparse.method import Method, prunable
 from st3sweep.sparse.methods import build_method, restore_method
-from st3sweep.spec import TrialSpec
 from st3sweep.training.layout import fastest_layout
 from st3sweep.training.optim import build_optimizer
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
 
 EpochRecord = dict[str, Any]  # the columns of results.EPOCHS, the trial's number apart
 
@@ -35,7 +34,7 @@ class State:
     weights: list[nn.Parameter]
     method: Method
     optimizer: torch.optim.Optimizer
-    costs: list[cost.LayerCost]
+    costs: list[flops.LayerCost]
     steps_per_epoch: int
     loss_sum: Tensor  # 0-d: of the steps of the epoch that are done
     step: int = 0  # steps of the epoch that are done
@@ -61,9 +60,9 @@ class State:
 
         ``epochs`` are those of the training, fine-tuning apart.
         """
-        dense, share = cost.gflops(self.costs), self.method.dense_gradients(epochs * self.steps_per_epoch)
+        dense, share = flops.gflops(self.costs), self.method.dense_gradients(epochs * self.steps_per_epoch)
         of_image = dense if self.method.dense_passes else (self.gflops + gflops) / 2
-        self.training_gflops += cost.training_gflops([of_image], dense, self.passes * batch_size, share)
+        self.training_gflops += flops.training_gflops([of_image], dense, self.passes * batch_size, share)
         self.gflops, self.passes = gflops, 0
 
     def to_checkpoint(self, world: World) -> dict[str, Any]:
@@ -95,11 +94,11 @@ class State:
             "cuda_generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
-    def restore(self, saved: dict[str, Any], spec: TrialSpec, rank: int) -> None:
+    def restore(self, saved: dict[str, Any], spec: TrialSettings, rank: int) -> None:
         """Bit by bit if there are as many ranks as before; else, within an epoch, new ones take over from others."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.method = restore_method(spec, self.weights, cost.uses_per_weight(self.costs), saved["method"])
+        self.method = restore_method(spec, self.weights, flops.macs_per_weight(self.costs), saved["method"])
         self.step, self.passes, self.epoch = saved["step"], saved["passes"], saved["epoch"]
         self.seconds, self.epoch_seconds = saved["seconds"], saved["epoch_seconds"]
         self.gflops, self.training_gflops = saved["gflops"], saved["training_gflops"]
@@ -118,12 +117,12 @@ class State:
             torch.cuda.set_rng_state(saved["cuda_generator"].cpu(), self.loss_sum.device)
 
 
-def start(spec: TrialSpec, world: World, splits: Splits) -> State:
+def start(spec: TrialSettings, world: World, splits: Splits) -> State:
     """The trial before its first step. Raises UserError where ``spec`` and the network do not go together."""
     torch.manual_seed(spec.seed)
     channels, size, _ = splits.image_shape()
     model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
-    costs = cost.layer_costs(model, (channels, size, size))
+    costs = flops.layer_costs(model, (channels, size, size))
     model.to(world.device)
     model.to(memory_format=fastest_layout(model, world.device))  # type: ignore[call-overload]
     weights = list(prunable(model).values())
@@ -131,7 +130,7 @@ def start(spec: TrialSpec, world: World, splits: Splits) -> State:
         model=model,
         forward=_forward(model, spec, world.device),
         weights=weights,
-        method=build_method(spec, weights, cost.uses_per_weight(costs)),
+        method=build_method(spec, weights, flops.macs_per_weight(costs)),
         optimizer=build_optimizer(model, weights, spec),
         costs=costs,
         steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
@@ -139,7 +138,7 @@ def start(spec: TrialSpec, world: World, splits: Splits) -> State:
     )
 
 
-def _forward(model: nn.Module, spec: TrialSpec, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _forward(model: nn.Module, spec: TrialSettings, device: torch.device) -> Callable[[Tensor], Tensor]:
     """``model``, compiled where the spec asks for it. Only training runs it: its batches all have one shape.
 
     Compiled code has channels last whatever the network has: UserError where ``fastest_layout`` says that is unsafe.

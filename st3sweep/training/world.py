@@ -23,7 +23,7 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def mean_(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce_mean_(self, tensors: Iterable[Tensor]) -> None:
         """Replace each floating-point tensor by its mean over ranks, in one message a dtype."""
         if self.size == 1:
             return
@@ -51,7 +51,7 @@ class World:
         dist.gather_object(value, box, dst=0)
         return box or []
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What rank 0 passed, on every rank: decisions are made once, so that no rank waits for another for ever."""
         if self.size == 1:
             return value

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from st3sweep import data
 from st3sweep.data.images import ArrayImages
-from st3sweep.spec import TrialSpec
 from st3sweep.training.loop import fit
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
 
 class Interrupted(Exception):
@@ -35,7 +35,7 @@ class Unreliable(ArrayImages):
 
 
 def fit_in_pieces(
-    spec: TrialSpec, world: World, folder: Path, splits: data.Splits, batches: int
+    spec: TrialSettings, world: World, folder: Path, splits: data.Splits, batches: int
 ) -> tuple[dict[str, Any], int]:
     """The result of ``fit``, and how often it was interrupted: after every ``batches`` batches."""
     interruptions = 0

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from st3sweep.cost import layer_costs, uses_per_weight
+from st3sweep.networks.flops import layer_costs, macs_per_weight
 from st3sweep.sparse.method import Method, prunable, sparse_weights
 from st3sweep.sparse.methods import build_method
-from st3sweep.spec import TrialSpec
-from st3sweep.training.optim import build_optimizer, optimisation_step, weight_decay
+from st3sweep.training.optim import build_optimizer, optimisation_step
 from st3sweep.training.world import World
+from st3sweep.trial.rates import weight_decay
+from st3sweep.trial.settings import TrialSettings
 
 STEPS = 8
 
@@ -70,18 +71,18 @@ class Training:
         )
 
 
-def start(spec: TrialSpec) -> Training:
+def start(spec: TrialSettings) -> Training:
     """The net as it is before training, with the method and the optimiser of ``spec``."""
     torch.manual_seed(0)
     net = SmallNet()
     weights = list(prunable(net).values())
-    method = build_method(spec, weights, uses_per_weight(layer_costs(net, (1, 6, 6))))
+    method = build_method(spec, weights, macs_per_weight(layer_costs(net, (1, 6, 6))))
     optimizer = build_optimizer(net, weights, spec)
     optimizer.param_groups[0]["weight_decay"] = weight_decay(spec, 0, STEPS, 0.0)
     return Training(net, weights, method, optimizer, spec.optim.clip_norm)
 
 
-def trained(spec: TrialSpec, steps: int = STEPS, world: World | None = None) -> Training:
+def trained(spec: TrialSettings, steps: int = STEPS, world: World | None = None) -> Training:
     """The same after ``steps`` of ``STEPS`` steps."""
     training = start(spec)
     for step in range(steps):

@@ -12,19 +12,20 @@ import pytest
 import torch
 from compare import timeless
 from interruptions import fit_in_pieces
+from make_methods import str_
 from small_training import start
 
 from st3sweep import data
-from st3sweep.sparse.methods.str import STR
+from st3sweep.sparse.methods.str import calibrate, first_guess, next_start, pilot_settings
 from st3sweep.sparse.threshold import global_threshold
-from st3sweep.spec import TrialSpec
-from st3sweep.training.calibration import FILE, first_guess, next_start, pilot, search
 from st3sweep.training.checkpoint import previous
 from st3sweep.training.loop import LAST, fit
-from st3sweep.training.optim import learning_rate, weight_decay
+from st3sweep.training.pilots import FILE
 from st3sweep.training.world import World
+from st3sweep.trial.rates import learning_rate, weight_decay
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 TOLERANCE = 0.05
 
 
@@ -32,7 +33,7 @@ def logistic(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x))
 
 
-def wanted(tiny_trial: TinyTrial, target: float = 0.7, **overrides: Any) -> TrialSpec:
+def wanted(tiny_trial: TinyTrial, target: float = 0.7, **overrides: Any) -> TrialSettings:
     return tiny_trial(sparsity={"method": "str", "target": target}, **overrides)
 
 
@@ -57,11 +58,12 @@ def test_the_search_ends_where_the_sparsity_is_right(tiny_trial: TinyTrial) -> N
     )
     calls: list[tuple[float, int]] = []
 
-    def sparsity_of(s_init: float, epochs: int) -> float:
-        calls.append((s_init, epochs))
+    def sparsity_of(short: TrialSettings) -> float:
+        s_init = short.sparsity.s_init
+        calls.append((s_init, short.train.epochs))
         return logistic(4.0 - 1.7 * math.log(-s_init))
 
-    found = search(spec, -30.0, sparsity_of)
+    found = calibrate(spec, -30.0, sparsity_of)
     assert logistic(4.0 - 1.7 * math.log(-found)) == pytest.approx(0.9, abs=0.0025)
     assert 2 < len(calls) <= 6
     assert {epochs for _, epochs in calls} == {10}
@@ -71,7 +73,7 @@ def test_the_search_ends_where_the_sparsity_is_right(tiny_trial: TinyTrial) -> N
 @pytest.mark.parametrize(("whole", "epochs"), [(160, 16), (30, 4), (3, 3)])
 def test_a_pilot_is_a_tenth_but_no_shorter_than_four_epochs(tiny_trial: TinyTrial, whole: int, epochs: int) -> None:
     lengths: set[int] = set()
-    search(wanted(tiny_trial, train={"epochs": whole}), -5.0, lambda _, length: lengths.add(length) or 0.0)  # type: ignore[func-returns-value]
+    calibrate(wanted(tiny_trial, train={"epochs": whole}), -5.0, lambda short: lengths.add(short.train.epochs) or 0.0)
     assert lengths == {epochs}
 
 
@@ -82,9 +84,9 @@ def test_a_pilot_shrinks_weights_and_s_as_the_whole_training_does(tiny_trial: Ti
     schedule = {"kind": "step", "milestones": [{"epochs": 20}, 0.75], "warmup": {"epochs": 4}}
     settings = {"train": {"epochs": 40, "finetune_epochs": 2, "bn_recalibration": 1}}
     spec = wanted(tiny_trial, optim={"weight_decay": decay, "schedule": schedule}, **settings)
-    short = pilot(spec, 4, -12.5)
+    short = pilot_settings(spec, 4, -12.5)
 
-    def total(spec: TrialSpec, decayed: bool) -> float:
+    def total(spec: TrialSettings, decayed: bool) -> float:
         steps = spec.train.epochs * 1000
         return sum(
             learning_rate(spec, step, steps) * (weight_decay(spec, step, steps, 0.0) if decayed else 1.0)
@@ -97,7 +99,7 @@ def test_a_pilot_shrinks_weights_and_s_as_the_whole_training_does(tiny_trial: Ti
     assert total(short, True) * ratios.s_lr_ratio * ratios.s_decay_ratio == pytest.approx(total(spec, True), rel=1e-3)
     assert (short.train.epochs, short.train.finetune_epochs, short.train.bn_recalibration) == (4, 0, 0)
     assert (ratios.s_init, ratios.target) == (-12.5, None)
-    assert TrialSpec.model_validate(short.model_dump()) == short
+    assert TrialSettings.model_validate(short.model_dump()) == short
 
 
 def test_a_pilot_of_a_table_of_decays_takes_its_row(tiny_trial: TinyTrial) -> None:
@@ -109,7 +111,7 @@ def test_a_pilot_of_a_table_of_decays_takes_its_row(tiny_trial: TinyTrial) -> No
         train={"epochs": 40},
         optim={"weight_decay": {"kind": "by_target"}},
     )
-    assert pilot(spec, 10, -1.0).optim.weight_decay.model_dump() == {"kind": "constant", "value": 4e-5}
+    assert pilot_settings(spec, 10, -1.0).optim.weight_decay.model_dump() == {"kind": "constant", "value": 4e-5}
 
 
 def test_the_first_guess_brings_s_to_the_threshold_that_the_weights_need(tiny_trial: TinyTrial) -> None:
@@ -117,10 +119,10 @@ def test_the_first_guess_brings_s_to_the_threshold_that_the_weights_need(tiny_tr
     spec = wanted(tiny_trial, optim={"weight_decay": decay}, train={"epochs": 10})
     weights = start(spec).weights
     guess = first_guess(spec, weights, 100)
-    method = STR(weights, s_init=guess, momentum=0.9)
+    method = str_(weights, s_init=guess, momentum=0.9)
     for step in range(1000):
         method.s.grad = torch.zeros_like(method.s)
-        method.step(learning_rate(spec, step, 1000), 1e-3)
+        method.step_own_parameters(learning_rate(spec, step, 1000), 1e-3)
     needed = torch.logit(global_threshold(weights, 0.7))
     torch.testing.assert_close(method.s, needed.expand(4), rtol=0.02, atol=0)
     assert guess < 1.5 * needed
@@ -147,11 +149,13 @@ def test_the_outcome_is_within_the_tolerance(
     assert not (tmp_path / "pilots").exists()
     for checkpoint in (tmp_path / LAST, previous(tmp_path / LAST)):
         checkpoint.unlink()
-    (tmp_path / FILE).write_text(json.dumps({"s_init": found["s_init"], "pilots": []}))
+    for pilot in found["pilots"]:
+        pilot["training_gflops"] = 0.0
+    (tmp_path / FILE).write_text(json.dumps(found))
     again = fit(spec, World(), lambda _: False, tmp_path, digits)
     assert again["training_gflops"] == pytest.approx(result["training_gflops"] - spent), "pilots are charged for"
     again["training_gflops"] = result["training_gflops"]
-    assert timeless(again) == timeless(result), "what was found is taken at its word"
+    assert timeless(again) == timeless(result), "no pilot trains twice"
 
 
 def test_a_calibration_that_is_interrupted_goes_on(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:

@@ -18,17 +18,18 @@ from settings import DRAWN, INTERRUPTIONS, METHODS, OUTCOME, RAMPED, UNPRUNED, Z
 from small_training import STEPS, Training, batch, copies, same, sparse_of, start, trained
 
 from st3sweep import data
-from st3sweep.cost import layer_costs
-from st3sweep.errors import UserError
+from st3sweep.networks.flops import layer_costs
 from st3sweep.sparse.masks import nonzeros
 from st3sweep.sparse.method import harden, sparse_weights
 from st3sweep.sparse.methods.fixed_mask import FixedMask
-from st3sweep.spec import TrialSpec
+from st3sweep.sparse.stochastic import StochasticMethod
 from st3sweep.training import checkpoint
 from st3sweep.training.loop import BEST, LAST, fit
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 every_method = pytest.mark.parametrize("sparsity", [sparsity for _, sparsity in METHODS], ids=[n for n, _ in METHODS])
 every_method_with_a_target = pytest.mark.parametrize(
     "sparsity", [pytest.param(s, id=name) for name, s in METHODS if s["method"] not in OUTCOME]
@@ -61,7 +62,8 @@ def test_density_hits_the_target(tiny_trial: TinyTrial, sparsity: dict[str, Any]
     spec = tiny_trial(sparsity=at(sparsity, target))
     training = start(spec)
     training.method.refresh(1.0, training.weights)
-    training.method.finish(lambda: 0.0)
+    if isinstance(training.method, StochasticMethod):
+        training.method.choose_mask(lambda: 0.0)
     # The target is that of the layers which are not left dense: the first, or that and the depthwise one after it.
     first = {"first": 1, "first_and_depthwise": 2}.get(sparsity.get("keep_dense", "none"), 0)
     numels = [weight.numel() for weight in training.weights]
@@ -70,7 +72,7 @@ def test_density_hits_the_target(tiny_trial: TinyTrial, sparsity: dict[str, Any]
     total = sum(numels[first:])
     zeros = total - sum(alive[first:])
     assert training.method.at_target
-    if spec.sparsity.target == 0:
+    if spec.sparsity.final_sparsity == 0:
         assert zeros == 0
     else:
         assert abs(zeros - (math.floor((total - 1) * target) + 1)) <= ZEROS_OFF.get(sparsity["method"], 1)
@@ -154,7 +156,7 @@ def test_a_budget_beyond_the_dense_network_is_an_error(tiny_trial: TinyTrial) ->
 # -- what the end of the ramp would leave -----------------------------------------------------------------------
 
 
-def projected_step_by_step(spec: TrialSpec) -> Training:
+def projected_step_by_step(spec: TrialSettings) -> Training:
     """Trained as ``trained`` does, with a projection before the first step and after each."""
     training = start(spec)
     for step in range(STEPS):
@@ -194,13 +196,13 @@ def test_projected_densities_are_those_at_the_end_of_the_ramp(
 def test_the_ramp_asks_for_its_part_of_the_way(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
     spec = tiny_trial(sparsity=ramped(sparsity))
     training = start(spec)
-    first, target = training.method.ratio, training.method.target
+    first, target = training.method.scheduled_sparsity, training.method.target_sparsity
     for step in range(STEPS):
         training.step(step)
         part = spec.ramp_progress((step + 1) / STEPS)
         assert (part is not None) == (sparsity["method"] in RAMPED)
-        assert training.method.ratio == pytest.approx(first + (part or 0.0) * (target - first))
-    assert training.method.ratio == target
+        assert training.method.scheduled_sparsity == pytest.approx(first + (part or 0.0) * (target - first))
+    assert training.method.scheduled_sparsity == target
 
 
 def test_granet_has_no_ramp_where_it_starts_at_its_target(tiny_trial: TinyTrial) -> None:
@@ -298,7 +300,7 @@ def test_hardening_twice_is_hardening_once(tiny_trial: TinyTrial, sparsity: dict
     sparse = sparse_of(training)
     harden(training.weights, training.method)
     assert same(training.weights, sparse)
-    fixed = FixedMask(training.weights, training.method.ratio)
+    fixed = FixedMask(training.weights, training.method.scheduled_sparsity)
     harden(training.weights, fixed)
     assert same(training.weights, sparse)
 
@@ -313,7 +315,7 @@ def test_the_hardened_model_is_the_evaluated_one(tiny_trial: TinyTrial, sparsity
     assert nonzeros(training.weights) == reported
     with torch.no_grad():
         assert torch.equal(training.net(x), logits)
-        with sparse_weights(training.weights, FixedMask(training.weights, training.method.ratio)):
+        with sparse_weights(training.weights, FixedMask(training.weights, training.method.scheduled_sparsity)):
             assert torch.equal(training.net(x), logits)
             assert nonzeros(training.weights) == reported
 
@@ -322,7 +324,7 @@ def test_the_hardened_model_is_the_evaluated_one(tiny_trial: TinyTrial, sparsity
 def test_fine_tuning_keeps_the_mask(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
     training = trained(tiny_trial(sparsity=sparsity))
     harden(training.weights, training.method)
-    training.method = FixedMask(training.weights, training.method.ratio)
+    training.method = FixedMask(training.weights, training.method.scheduled_sparsity)
     before, alive = copies(training.weights), [weight != 0 for weight in training.weights]
     for step in range(STEPS):  # with the momentum that the pruned weights have from before
         training.step(step)
@@ -348,7 +350,7 @@ def test_the_state_of_a_method_passes_through_a_checkpoint(
     training, other = trained(tiny_trial(sparsity=sparsity)), start(tiny_trial(sparsity=sparsity))
     if fixed:
         harden(training.weights, training.method)
-        training.method = FixedMask(training.weights, training.method.ratio)
+        training.method = FixedMask(training.weights, training.method.scheduled_sparsity)
         other.method = FixedMask(other.weights, 0.0)
     checkpoint.save(tmp_path / "a.ckpt", training.method.state_dict(), training.method)
     other.method.load_state_dict(checkpoint.load(tmp_path / "a.ckpt"))
@@ -356,7 +358,10 @@ def test_the_state_of_a_method_passes_through_a_checkpoint(
     for weight in training.weights:
         weight.data.add_(0.01)
     assert same(sparse_of(other), sparse_of(training))
-    assert (other.method.ratio, other.method.target) == (training.method.ratio, training.method.target)
+    assert (other.method.scheduled_sparsity, other.method.target_sparsity) == (
+        training.method.scheduled_sparsity,
+        training.method.target_sparsity,
+    )
     assert other.method.thresholds() == training.method.thresholds()
 
 

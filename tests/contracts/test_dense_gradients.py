@@ -12,9 +12,9 @@ from settings import METHODS
 from small_training import STEPS, Training, start
 
 from st3sweep.sparse.method import sparse_weights
-from st3sweep.spec import TrialSpec
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 # ST-3 is pruned before the first step; RigL and GraNet move connections at every update.
 SETTINGS: dict[str, dict[str, Any]] = {
     "st3": {"ramp": {"start": 0.0, "end": 0.01}},
@@ -38,7 +38,7 @@ def disturbed(training: Training) -> Training:
 
 def pulled_back(training: Training, progress: float) -> list[Any]:
     """∂L/∂θ of each weight."""
-    training.method.pull_back(progress, training.weights, training.optimizer)
+    training.method.transform_gradients(progress, training.weights, training.optimizer)
     return [weight.grad for weight in training.weights]
 
 

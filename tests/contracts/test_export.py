@@ -13,27 +13,27 @@ from settings import METHODS
 from torch import Tensor, nn
 
 from st3sweep import data
-from st3sweep.cost import layer_costs, uses_per_weight
+from st3sweep.commands.train import train_one
 from st3sweep.data.batches import eval_batches
-from st3sweep.models import build_model
-from st3sweep.results import read_table
-from st3sweep.single import train_one
+from st3sweep.export.from_run import export
+from st3sweep.export.model_file import load_exported, save
+from st3sweep.networks import build_model
+from st3sweep.networks.flops import layer_costs, macs_per_weight
+from st3sweep.runs.tables import read_table
 from st3sweep.sparse.method import Method, harden, prunable, sparse_weights
 from st3sweep.sparse.methods import build_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
-from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.evaluate import evaluate
-from st3sweep.training.export import export
-from st3sweep.training.model_file import load_exported, save
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 
 
 class Run(NamedTuple):
     """A trial that has finished, and the file of its network."""
 
-    spec: TrialSpec
+    spec: TrialSettings
     folder: Path
     file: Path
 
@@ -59,7 +59,7 @@ def dense_network(run: Run) -> tuple[nn.Module, list[Tensor], Method]:
     model = build_model(run.spec.model, 10, 1)
     model.load_state_dict(saved["model"])
     weights: list[Tensor] = list(prunable(model).values())
-    method = build_method(run.spec, weights, uses_per_weight(layer_costs(model, (1, 8, 8))))
+    method = build_method(run.spec, weights, macs_per_weight(layer_costs(model, (1, 8, 8))))
     method.load_state_dict(saved["method"])
     return model.eval(), weights, method
 
@@ -114,9 +114,8 @@ def test_a_network_that_was_hardened_before_is_exported_as_it_is(run: Run, tmp_p
     model, weights, method = dense_network(run)
     harden(weights, method)
     (tmp_path / "trials" / "0000").mkdir(parents=True)
-    for name in ("trials.parquet", "layers.parquet"):
-        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
-    fixed = {"model": model.state_dict(), "method": FixedMask(weights, method.ratio).state_dict()}
+    (tmp_path / "ledger.jsonl").write_bytes((run.folder / "ledger.jsonl").read_bytes())
+    fixed = {"model": model.state_dict(), "method": FixedMask(weights, method.scheduled_sparsity).state_dict()}
     hardened = {**checkpoint.load(run.best), **fixed}
     checkpoint.save(tmp_path / "trials" / "0000" / "best.ckpt", hardened, method)
     save(tmp_path / "model.safetensors", *export(tmp_path, 0))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from small_training import same, trained
 
-from st3sweep.spec import TrialSpec
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 
 DENSE_LAYERS = [{"keep_dense": "first"}, {"keep_dense": "first_and_depthwise"}]
 BASES: dict[str, dict[str, Any]] = {"str": {"s_init": -2.5}}  # where it is not a target

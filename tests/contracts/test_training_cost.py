@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from st3sweep import data
-from st3sweep.spec import TrialSpec
 from st3sweep.training.loop import fit
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 RAMP = {"start": 0.0, "end": 0.75}
 IMAGES, BATCH = 128, 32
 Charge = Callable[[float, list[float]], float]

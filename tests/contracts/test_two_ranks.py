@@ -18,15 +18,16 @@ from torch.func import functional_call
 
 from st3sweep import data
 from st3sweep.data.batches import train_batches
-from st3sweep.models import build_model
+from st3sweep.networks import build_model
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods import build_method
-from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.loop import BEST, LAST
-from st3sweep.training.optim import build_optimizer, learning_rate, optimisation_step
+from st3sweep.training.optim import build_optimizer, optimisation_step
+from st3sweep.trial.rates import learning_rate
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,11 @@ def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
     return two_ranks.run(small, whole, with_dropout(tiny_trial), folder)
 
 
-def one_epoch(tiny_trial: TinyTrial) -> TrialSpec:
+def one_epoch(tiny_trial: TinyTrial) -> TrialSettings:
     return tiny_trial(train={"epochs": 1}, sparsity={"ramp": {"start": 0.0, "end": 0.8}})
 
 
-def with_dropout(tiny_trial: TinyTrial) -> TrialSpec:
+def with_dropout(tiny_trial: TinyTrial) -> TrialSettings:
     return tiny_trial(model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3}, train={"epochs": 2})
 
 

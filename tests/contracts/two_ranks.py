@@ -15,13 +15,13 @@ from small_training import trained
 from torch import multiprocessing
 
 from st3sweep import data
-from st3sweep.spec import TrialSpec
 from st3sweep.training.loop import fit
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
 
 def run(
-    small: dict[str, TrialSpec], whole: dict[str, TrialSpec], dropout: TrialSpec, folder: Path
+    small: dict[str, TrialSettings], whole: dict[str, TrialSettings], dropout: TrialSettings, folder: Path
 ) -> list[dict[str, Any]]:
     """What either rank came to: for each of ``small`` its weights, for each of ``whole`` what ``fit`` had to say.
 
@@ -36,7 +36,12 @@ def run(
 
 
 def _rank(
-    rank: int, port: int, small: dict[str, TrialSpec], whole: dict[str, TrialSpec], dropout: TrialSpec, folder: Path
+    rank: int,
+    port: int,
+    small: dict[str, TrialSettings],
+    whole: dict[str, TrialSettings],
+    dropout: TrialSettings,
+    folder: Path,
 ) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

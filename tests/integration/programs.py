@@ -88,7 +88,7 @@ UNDISTURBED = """\
 import json, sys
 from pathlib import Path
 import torch
-from st3sweep.recipes import resolve
+from st3sweep.trial.recipes import resolve
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.world import World
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from st3sweep.loading import load_space
-from st3sweep.sweep.events import JsonEvents
-from st3sweep.sweep.sweep import Sweep
+from st3sweep.reporting.json_events import JsonEvents
+from st3sweep.space.loading import load_space
+from st3sweep.sweep.state import Sweep
 
 pytest.importorskip("optuna_dashboard")
 

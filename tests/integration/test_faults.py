@@ -28,7 +28,7 @@ from programs import (
 )
 from ray.cluster_utils import Cluster
 
-from st3sweep.results import read_table
+from st3sweep.runs.tables import read_table
 
 EPOCHS = 30
 SPACE = """\

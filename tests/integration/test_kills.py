@@ -16,22 +16,22 @@ import pytest
 from compare import flat, timeless
 
 from st3sweep import data
-from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.loop import BEST, LAST, fit
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
 TRAIN = """\
 import json, sys
 from pathlib import Path
 import torch
-from st3sweep.spec import TrialSpec
+from st3sweep.trial.settings import TrialSettings
 from st3sweep.training.loop import fit
 from st3sweep.training.world import World
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
-spec = TrialSpec.model_validate_json((folder / "spec.json").read_text())
+spec = TrialSettings.model_validate_json((folder / "spec.json").read_text())
 result = fit(spec, World(), lambda record: print(record["epoch"], flush=True), folder, checkpoint_seconds=0)
 (folder / "result.json").write_text(json.dumps(result))
 """
@@ -39,7 +39,7 @@ result = fit(spec, World(), lambda record: print(record["epoch"], flush=True), f
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(
-    kills: int, tiny_trial: Callable[..., TrialSpec], digits: data.Splits, tmp_path: Path
+    kills: int, tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:
     """With dropout, so that the generator's state counts, and with fine-tuning, so that the fixed mask does."""
     spec = tiny_trial(

@@ -10,7 +10,7 @@ import nbclient
 import nbformat
 import pytest
 
-from st3sweep.results import table_path, write_table
+from st3sweep.runs.tables import table_path, write_table
 
 NOTEBOOKS = Path(str(resources.files("analysis"))) / "notebooks"
 

@@ -11,7 +11,7 @@ from PIL import Image
 from programs import ended, program
 from ray.cluster_utils import Cluster
 
-from st3sweep.results import read_table
+from st3sweep.runs.tables import read_table
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-from st3sweep.loading import load_space
-from st3sweep.space import Space
-from st3sweep.sweep.events import JsonEvents
-from st3sweep.sweep.ledger import Trial
-from st3sweep.sweep.sweep import Sweep
+from st3sweep.reporting.json_events import JsonEvents
+from st3sweep.runs.ledger import Trial
+from st3sweep.space.loading import load_space
+from st3sweep.space.space import Space
+from st3sweep.sweep.state import Sweep
 
 SPACE = """\
 schema: st3sweep/v1

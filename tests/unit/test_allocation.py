@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st3sweep.cost import LayerCost, layer_costs
-from st3sweep.models.resnet50 import ResNet50
+from st3sweep.networks.flops import LayerCost, layer_costs
+from st3sweep.networks.resnet50 import ResNet50
 from st3sweep.sparse.allocation import allocate, erdos_renyi_kernel, kept_dense, live_counts, uniform
 
 SIZES = st.lists(st.integers(1, 3_000), min_size=1, max_size=12)

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from analysis import frontier, plots, tables
-from analysis.axes import METHODS, style_of
-from st3sweep.results import ResultsError, table_path, write_table
+from st3sweep.analysis import fronts, plots, tables
+from st3sweep.analysis.axes import METHODS, style_of
+from st3sweep.runs.tables import ResultsError, table_path, write_table
 
 DENSE = 0.0032
 # trial, method, sparsity, val_top1, test_top1, gflops. Front by hand: 3, 2, 1, 0. Trial 5 has collapsed, 6 failed.
@@ -70,7 +70,7 @@ def trials(run: Path) -> pd.DataFrame:
 
 
 def test_front_rows(trials: pd.DataFrame) -> None:
-    rows = frontier.front(trials)
+    rows = fronts.front(trials)
     assert rows["trial"].tolist() == FRONT
     assert rows["gflops"].is_monotonic_increasing
 
@@ -85,18 +85,18 @@ def test_a_trial_that_did_not_finish_neither_dominates_nor_counts(trials: pd.Dat
         )
     ]
     both = pd.concat([trials, *ghosts])  # index 0 twice: rows must be told apart by position
-    marked = frontier.mark_front(both)
+    marked = fronts.mark_front(both)
     assert marked["on_front"].dtype == bool
     assert sorted(marked.loc[marked["on_front"].to_numpy(), "trial"]) == sorted(FRONT)
     assert "on_front" not in both
-    assert frontier.front_hypervolume(both) == frontier.front_hypervolume(trials)
+    assert fronts.front_hypervolume(both) == fronts.front_hypervolume(trials)
 
 
 def test_front_of_other_objectives(trials: pd.DataFrame) -> None:
-    by_test = frontier.front(trials, (("test_top1", "max"), ("gflops", "min")))
+    by_test = fronts.front(trials, (("test_top1", "max"), ("gflops", "min")))
     assert by_test["trial"].tolist() == [3, 2, 1]
     with pytest.raises(ValueError, match=r"no column \['latency'\]"):
-        frontier.front(trials, (("latency", "min"), ("gflops", "min")))
+        fronts.front(trials, (("latency", "min"), ("gflops", "min")))
 
 
 @pytest.mark.parametrize(
@@ -114,21 +114,21 @@ def test_front_of_other_objectives(trials: pd.DataFrame) -> None:
     ],
 )
 def test_pick(trials: pd.DataFrame, asked: dict[str, float], picked: list[int]) -> None:
-    assert frontier.pick(trials, **asked)["trial"].tolist() == picked
+    assert fronts.pick(trials, **asked)["trial"].tolist() == picked
 
 
 def test_hypervolume_of_the_front(trials: pd.DataFrame) -> None:
     # Strips between the costs of the front (in 1e-4 gflops: 1, 4, 8, 16, up to the dense 32) times their accuracy.
     area = (3 * 92 + 4 * 96 + 8 * 98 + 16 * 99) * 1e-4
-    assert frontier.front_hypervolume(trials) == pytest.approx(area)
-    assert frontier.front_hypervolume(trials, (90.0, 0.0004)) == pytest.approx(3e-4 * 2)
-    assert frontier.front_hypervolume(trials[trials["status"] == "failed"]) == 0.0
+    assert fronts.front_hypervolume(trials) == pytest.approx(area)
+    assert fronts.front_hypervolume(trials, (90.0, 0.0004)) == pytest.approx(3e-4 * 2)
+    assert fronts.front_hypervolume(trials[trials["status"] == "failed"]) == 0.0
 
 
 def test_one_reference_for_one_model(tmp_path: Path, run: Path) -> None:
     mixed = tables.load_trials(run, fabricate(tmp_path / "other", "resnet20", "cifar10", 0.041))
     with pytest.raises(ValueError, match=r"0\.0032.*0\.041"):
-        frontier.front_hypervolume(mixed)
+        fronts.front_hypervolume(mixed)
 
 
 # Tables
@@ -340,7 +340,7 @@ def test_stopped_trials_are_counted_and_crossed_out(run: Path, trials: pd.DataFr
 
 def test_layers_figure(tmp_path: Path, run: Path) -> None:
     runs = (run, fabricate(tmp_path / "other"))
-    chosen = frontier.front(tables.load_trials(run))
+    chosen = fronts.front(tables.load_trials(run))
     (axes,) = plots.plot_layers(tables.load_layers(*runs), chosen).axes
     assert len(axes.lines) == len(FRONT), "trials of the other run are not among the chosen"
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [2, 1, 4])
@@ -373,9 +373,9 @@ def test_a_method_looks_the_same_everywhere() -> None:
 
 
 def test_layers_of_imports() -> None:
-    code = "import sys, analysis.{0}; print(*{{{1}}} & set(sys.modules))"
+    code = "import sys, st3sweep.analysis.{0}; print(*{{{1}}} & set(sys.modules))"
     pyplot = "'torch', 'ray', 'matplotlib.pyplot'"
-    for module, forbidden in (("tables", pyplot), ("frontier", pyplot), ("seeds", pyplot), ("plots", "'torch', 'ray'")):
+    for module, forbidden in (("tables", pyplot), ("fronts", pyplot), ("seeds", pyplot), ("plots", "'torch', 'ray'")):
         line = [sys.executable, "-c", code.format(module, forbidden)]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "", module

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st3sweep.data.augment import flip, normalise, shift_and_flip, uniform
+from st3sweep.data.counter_rng import FLIP, SHIFT_DOWN, SHIFT_RIGHT, permutation, stream
 from st3sweep.data.decode import CROP_DRAWS, crop_box
-from st3sweep.data.draws import FLIP, SHIFT_DOWN, SHIFT_RIGHT, permutation, stream
 
 MASK = 2**64 - 1
 

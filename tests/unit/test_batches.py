@@ -9,18 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter
 from small_datasets import write_folder, write_parquet
 
 from st3sweep import data
 from st3sweep.data import DataError, batches
 from st3sweep.data.augment import normalise, shift_and_flip
 from st3sweep.data.batches import eval_batches, steps_per_epoch, train_batches
-from st3sweep.data.draws import permutation
+from st3sweep.data.counter_rng import permutation
 from st3sweep.data.images import ArrayImages, FileImages, Images
-from st3sweep.spec import DataSpec
-
-SPEC = TypeAdapter(DataSpec)
+from st3sweep.trial.data import DataConfig
 
 
 def numbered(count: int) -> data.Splits:
@@ -31,25 +28,25 @@ def numbered(count: int) -> data.Splits:
 
 
 @pytest.fixture
-def cifar_spec() -> DataSpec:
-    return SPEC.validate_python({"dataset": "cifar10", "root": "unused"})
+def cifar_spec() -> DataConfig:
+    return DataConfig.parse({"dataset": "cifar10", "root": "unused"})
 
 
 @pytest.fixture
-def photographs(tmp_path: Path) -> tuple[data.Splits, DataSpec]:
+def photographs(tmp_path: Path) -> tuple[data.Splits, DataConfig]:
     """20 training images from files, 4 to validate."""
     write_folder(tmp_path, per_class=12, size=(60, 50))
     fields = {"dataset": "image_folder", "root": str(tmp_path), "image_size": 32, "validation": 4}
-    spec = SPEC.validate_python(fields)
+    spec = DataConfig.parse(fields)
     return data.load(spec), spec
 
 
-def epoch_of(splits: data.Splits, spec: DataSpec, **changes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def epoch_of(splits: data.Splits, spec: DataConfig, **changes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     settings = {"seed": 0, "epoch": 0, "batch_size": 8, "rank": 0, "size": 1, **changes}
     return list(train_batches(splits, spec, device="cpu", **settings))
 
 
-def assert_same_over_ranks(splits: data.Splits, spec: DataSpec, size: int) -> None:
+def assert_same_over_ranks(splits: data.Splits, spec: DataConfig, size: int) -> None:
     alone = epoch_of(splits, spec, seed=3, epoch=5)
     ranks = [epoch_of(splits, spec, seed=3, epoch=5, rank=rank, size=size) for rank in range(size)]
     assert all(len(rank) == len(alone) > 1 for rank in ranks)
@@ -60,26 +57,26 @@ def assert_same_over_ranks(splits: data.Splits, spec: DataSpec, size: int) -> No
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_ranks_together_equal_one_rank(cifar_spec: DataSpec, size: int) -> None:
+def test_ranks_together_equal_one_rank(cifar_spec: DataConfig, size: int) -> None:
     assert_same_over_ranks(numbered(53), cifar_spec, size)
 
 
-def test_ranks_together_equal_one_rank_with_files(photographs: tuple[data.Splits, DataSpec]) -> None:
+def test_ranks_together_equal_one_rank_with_files(photographs: tuple[data.Splits, DataConfig]) -> None:
     assert_same_over_ranks(*photographs, 2)
 
 
 def test_digits_ranks_together_equal_one_rank() -> None:
-    spec = SPEC.validate_python({"dataset": "digits", "train_limit": 50})
+    spec = DataConfig.parse({"dataset": "digits", "train_limit": 50})
     assert_same_over_ranks(data.load(spec), spec, 2)
 
 
-def test_an_image_is_augmented_the_same_in_batches_of_any_size(cifar_spec: DataSpec) -> None:
+def test_an_image_is_augmented_the_same_in_batches_of_any_size(cifar_spec: DataConfig) -> None:
     splits = numbered(48)
     small, large = epoch_of(splits, cifar_spec, batch_size=4), epoch_of(splits, cifar_spec, batch_size=24)
     assert torch.equal(torch.cat([x for x, _ in small]), torch.cat([x for x, _ in large]))
 
 
-def test_a_batch_is_the_permutation_augmented_and_normalised(cifar_spec: DataSpec) -> None:
+def test_a_batch_is_the_permutation_augmented_and_normalised(cifar_spec: DataConfig) -> None:
     splits = numbered(21)
     order = permutation(7, 2, 21)
     found = epoch_of(splits, cifar_spec, seed=7, epoch=2)
@@ -91,13 +88,13 @@ def test_a_batch_is_the_permutation_augmented_and_normalised(cifar_spec: DataSpe
     assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
 
 
-def test_each_image_comes_once_but_for_the_dropped_tail(cifar_spec: DataSpec) -> None:
+def test_each_image_comes_once_but_for_the_dropped_tail(cifar_spec: DataConfig) -> None:
     seen = [y for _, y in epoch_of(numbered(53), cifar_spec)]
     assert [len(y) for y in seen] == [8] * 6
     assert len(set(torch.cat(seen).tolist())) == 48
 
 
-def test_order_differs_by_epoch_and_seed(cifar_spec: DataSpec) -> None:
+def test_order_differs_by_epoch_and_seed(cifar_spec: DataConfig) -> None:
     splits = numbered(64)
 
     def order(**changes: int) -> list[int]:
@@ -108,21 +105,21 @@ def test_order_differs_by_epoch_and_seed(cifar_spec: DataSpec) -> None:
     assert len({tuple(order()), tuple(order(epoch=1)), tuple(order(seed=1))}) == 3
 
 
-def test_settings_of_the_augmentation_take_effect(photographs: tuple[data.Splits, DataSpec]) -> None:
+def test_settings_of_the_augmentation_take_effect(photographs: tuple[data.Splits, DataConfig]) -> None:
     splits, spec = photographs
-    plain = SPEC.validate_python({**spec.model_dump(), "augment": {"flip": False}})
+    plain = DataConfig.parse({**spec.model_dump(), "augment": {"flip": False}})
     for (x, _), (unflipped, _) in zip(epoch_of(splits, spec), epoch_of(splits, plain), strict=True):
         mirrored = torch.tensor([torch.equal(a, b.flip(2)) for a, b in zip(x, unflipped, strict=True)])
         same = torch.tensor([torch.equal(a, b) for a, b in zip(x, unflipped, strict=True)])
         assert bool((mirrored | same).all())
         assert 0 < mirrored.sum() < 8
-    still = SPEC.validate_python({"dataset": "cifar10", "root": "x", "augment": {"padding": 0, "flip": False}})
+    still = DataConfig.parse({"dataset": "cifar10", "root": "x", "augment": {"padding": 0, "flip": False}})
     small = numbered(16)
     for x, y in epoch_of(small, still):
         assert torch.equal(x, normalise(small.train.fetch(y, 0, 0, False), small.mean, small.std))
 
 
-def test_batch_sizes_that_cannot_be(cifar_spec: DataSpec) -> None:
+def test_batch_sizes_that_cannot_be(cifar_spec: DataConfig) -> None:
     with pytest.raises(ValueError, match="batch_size 8 cannot be shared equally by 3 workers"):
         train_batches(numbered(20), cifar_spec, seed=0, epoch=0, batch_size=8, rank=0, size=3, device="cpu")
     with pytest.raises(DataError, match=r"^train\.batch_size: 21 is more than the 20 training images"):
@@ -145,7 +142,7 @@ def test_evaluation_sees_each_image_once_over_all_ranks(count: int, size: int) -
         assert torch.equal(x, normalise(splits.validation.fetch(y, 0, 0, False), splits.mean, splits.std))
 
 
-def test_evaluation_of_files_is_in_order_and_not_augmented(photographs: tuple[data.Splits, DataSpec]) -> None:
+def test_evaluation_of_files_is_in_order_and_not_augmented(photographs: tuple[data.Splits, DataConfig]) -> None:
     splits, _ = photographs
     found = list(eval_batches(splits.train, splits, batch_size=8, rank=0, size=1, device="cpu"))
     assert torch.equal(torch.cat([y for _, y in found]), splits.train.labels)
@@ -237,7 +234,7 @@ def test_an_error_in_the_thread_reaches_the_consumer_in_its_turn() -> None:
     assert alive() == before
 
 
-def test_a_broken_file_is_named_while_training(photographs: tuple[data.Splits, DataSpec]) -> None:
+def test_a_broken_file_is_named_while_training(photographs: tuple[data.Splits, DataConfig]) -> None:
     splits, spec = photographs
     assert isinstance(splits.train, FileImages)
     before, path = alive(), Path(splits.train.paths[11])
@@ -249,7 +246,7 @@ def test_a_broken_file_is_named_while_training(photographs: tuple[data.Splits, D
     assert alive() == before
 
 
-def test_images_in_memory_need_no_thread(cifar_spec: DataSpec) -> None:
+def test_images_in_memory_need_no_thread(cifar_spec: DataConfig) -> None:
     before = alive()
     iterator = train_batches(numbered(40), cifar_spec, seed=0, epoch=0, batch_size=8, rank=0, size=1, device="cpu")
     next(iterator)
@@ -261,7 +258,7 @@ def test_images_in_memory_need_no_thread(cifar_spec: DataSpec) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_same_batches_without_waiting_for_it(
-    cifar_spec: DataSpec, photographs: tuple[data.Splits, DataSpec]
+    cifar_spec: DataConfig, photographs: tuple[data.Splits, DataConfig]
 ) -> None:
     for splits, spec in ((numbered(53), cifar_spec), photographs):
         expected = epoch_of(splits, spec)
@@ -281,7 +278,7 @@ def test_parquet_images_travel_from_disk_to_batches(tmp_path: Path) -> None:
     from small_datasets import cut, encoded
 
     write_parquet(tmp_path / "train.parquet", [encoded(cut(i)) for i in range(20)], [i % 3 for i in range(20)])
-    spec = SPEC.validate_python({"dataset": "image_parquet", "root": str(tmp_path), "validation": 4})
+    spec = DataConfig.parse({"dataset": "image_parquet", "root": str(tmp_path), "validation": 4})
     splits = data.load(spec)
     found = epoch_of(splits, spec)
     assert [x.shape for x, _ in found] == [(8, 3, 32, 32)] * 2

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from st3sweep import cli
-from st3sweep.changes import check_unchanged, differences
-from st3sweep.errors import UserError
-from st3sweep.sweep.ledger import Ledger
+from st3sweep.runs.ledger import Ledger
+from st3sweep.space.changes import check_unchanged, differences
+from st3sweep.space.space import Space
+from st3sweep.util.errors import UserError
 
 BEGUN: dict[str, Any] = {
     "trial": {"model": {"arch": "cifar_resnet", "depth": 8}, "train": {"epochs": 4}},
@@ -72,7 +73,12 @@ def test_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     ledger.add_session(yaml.safe_load(SPACE))
     ledger.close()
     gone_on_with: list[Any] = []
-    monkeypatch.setattr(cli.sweeps, "_sweep", lambda space, *_, **__: gone_on_with.append(space.spec.budget.trials))
+
+    def instead(space: Space, *_: Any, **__: Any) -> int:
+        gone_on_with.append(space.config.budget.trials)
+        return 0
+
+    monkeypatch.setattr("st3sweep.commands.resume.run_to_the_end", instead)
     resume: Callable[..., tuple[Any, str]] = lambda *words: said(monkeypatch, capsys, "resume", str(tmp_path), *words)  # noqa: E731
     assert resume() == (0, "")
     assert resume("--set", "budget.trials=9")[0] == 2

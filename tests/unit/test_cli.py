@@ -6,20 +6,20 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from st3sweep import __version__, cli
-from st3sweep.loading import load_space
-from st3sweep.recipes import overlay
-from st3sweep.results import read_table, table_path, write_table
-from st3sweep.run_folder import new_run
+from st3sweep.runs.folder import new_run
+from st3sweep.runs.tables import read_table, table_path, write_table
+from st3sweep.space.loading import load_space
 from st3sweep.sparse.method import Method
-from st3sweep.spec import TrialSpec
+from st3sweep.trial.settings import TrialSettings
 from tests.conftest import TINY
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -127,7 +127,7 @@ def test_train_goes_on_where_it_was_and_refuses_another_trial(
 def test_export_writes_the_network_and_says_what_is_in_it(
     trained: Path, capsys: pytest.CaptureFixture[str], format_: str
 ) -> None:
-    from st3sweep.training.model_file import load_exported
+    from st3sweep.export.model_file import load_exported
 
     code, text, _ = st3sweep(capsys, "export", trained, 0, "--format", format_, "--evaluate")
     assert code == 0
@@ -152,8 +152,8 @@ def test_export_writes_the_network_and_says_what_is_in_it(
 
 def test_export_does_not_need_the_data(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for checkpoints that do not say what their network takes."""
+    from st3sweep.export.from_run import export
     from st3sweep.training import checkpoint
-    from st3sweep.training.export import export
 
     run = copied(trained, tmp_path)
     file = run / "trials" / "0000" / "best.ckpt"
@@ -171,10 +171,12 @@ def copied(run: Path, to: Path) -> Path:
     return Path(shutil.copytree(run, to / "copy", ignore=shutil.ignore_patterns("model.*")))
 
 
-def damaged_table(run: Path, name: str, column: str, value: object) -> None:
-    rows = pq.read_table(table_path(run, name)).to_pylist()
-    rows[0][column] = value
-    write_table(table_path(run, name), name, rows)
+def damaged_ledger(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Each event of the run's ledger after ``change``."""
+    events = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    for event in events:
+        change(event)
+    (run / "ledger.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
 
 
 def test_export_says_why_not(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,7 +189,7 @@ def test_export_says_why_not(trained: Path, tmp_path: Path, capsys: pytest.Captu
         return error
 
     assert f"{run}: no trial 7; its last is 0" in refused(run, 7)
-    assert f"is {tmp_path} the folder of a run?" in refused(tmp_path, 0)
+    assert f"{tmp_path}: not the folder of a run" in refused(tmp_path, 0)
     assert "--out a.pt: must end in .safetensors" in refused(run, 0, "--out", "a.pt")
     assert "cannot be written (No such file" in refused(run, 0, "--out", run / "absent" / "a.safetensors")
     whole = best.read_bytes()
@@ -196,12 +198,25 @@ def test_export_says_why_not(trained: Path, tmp_path: Path, capsys: pytest.Captu
     best.unlink()
     assert f"{best}: not found" in refused(run, 0)
     best.write_bytes(whole)
-    damaged_table(run, "layers", "density", 0.5)
+
+    def wrong_density(event: dict[str, Any]) -> None:
+        if event["event"] == "done":
+            event["result"]["layers"][0]["density"] = 0.5
+
+    def old_settings(event: dict[str, Any]) -> None:
+        if event["event"] == "trial":
+            event["spec"] = {"sparsity": {"method": "st3"}}
+
+    def not_done(event: dict[str, Any]) -> None:
+        if event["event"] == "done":
+            event["event"] = "put_back"
+
+    damaged_ledger(run, wrong_density)
     assert "zeros in layer conv1, but 18 are recorded" in refused(run, 0)
-    damaged_table(run, "trials", "spec", "{}")
+    damaged_ledger(run, old_settings)
     assert "of another version" in refused(run, 0)
-    damaged_table(run, "trials", "status", "running")
-    assert f"{run}: trial 0 is running; only a finished one can be exported" in refused(run, 0)
+    damaged_ledger(run, not_done)
+    assert f"{run}: trial 0 is running; this needs a finished one" in refused(run, 0)
     assert not list(run.glob("trials/*/*model*"))
 
 
@@ -209,8 +224,12 @@ def test_export_refuses_the_checkpoint_of_another_trial(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copied(trained, tmp_path)
-    spec = json.loads(read_table(run, "trials").loc[0, "spec"])
-    damaged_table(run, "trials", "spec", json.dumps(overlay(spec, {"model": {"width": 5}})))
+
+    def wider(event: dict[str, Any]) -> None:
+        if event["event"] == "trial":
+            event["spec"]["model"]["width"] = 5
+
+    damaged_ledger(run, wider)
     code, _, error = st3sweep(capsys, "export", run, 0)
     assert code == 2
     assert "not the checkpoint of this trial (its tensors do not fit resnet8_w5)" in error
@@ -219,13 +238,13 @@ def test_export_refuses_the_checkpoint_of_another_trial(
 def test_runs_of_one_name_are_numbered_and_resolved_spaces_read_back(tmp_path: Path) -> None:
     source = SPACES / "quickstart.yaml"
     space = load_space(source, {"train.epochs": "7", "sparsity.criterion": "l1"})
-    folders = [new_run(space, source, tmp_path, None) for _ in range(2)]
+    folders = [new_run(space.config.name, space.document.data, source, tmp_path, None) for _ in range(2)]
     assert [folder.name for folder in folders] == ["quickstart", "quickstart-2"]
     assert (folders[1] / "space.yaml").read_text() == source.read_text()
     again = load_space(folders[1] / "resolved.yaml")
-    assert again.spec == space.spec
+    assert again.config == space.config
     trial = again.trial_for(next(again.grid()))
-    assert isinstance(trial, TrialSpec)
+    assert isinstance(trial, TrialSettings)
     assert (trial.train.epochs, trial.sparsity.label) == (7, "ST-3")
     facts = json.loads((folders[1] / "provenance.json").read_text())
     assert facts["packages"]["torch"]

@@ -17,17 +17,17 @@ import yaml
 from driven_sweep import SPACE, Run, epoch, finish, result
 from test_cli import st3sweep
 
-from st3sweep.run_folder import take_stop_request
-from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.status import look
-from st3sweep.sweep.sweep import Outcome
+from st3sweep.runs.folder import take_stop_request
+from st3sweep.runs.ledger import Ledger
+from st3sweep.sweep.state import Outcome
+from st3sweep.sweep.status import read_status
 from tests.conftest import TINY
 
 Capture = pytest.CaptureFixture[str]
 HOLD = """\
 import sys, time
 from pathlib import Path
-from st3sweep.run_folder import lock
+from st3sweep.runs.folder import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -110,7 +110,7 @@ def test_status_of_a_run_that_somebody_runs(tmp_path: Path, capsys: Capture) -> 
 def test_status_of_an_interrupted_and_of_a_complete_run(tmp_path: Path, capsys: Capture) -> None:
     run = half_done(tmp_path)
     assert st3sweep(capsys, "status", run.folder)[1].splitlines()[:2] == [
-        "run: nobody runs it", "go on with: st3sweep resume run",
+        "run: nobody runs it", "continue with: st3sweep resume run",
     ]  # fmt: skip
     seen = status(capsys, run.folder)
     assert (seen["state"], seen["held_by"]) == ("interrupted", None)
@@ -174,8 +174,8 @@ def test_a_search_that_has_spent_its_share_ends_with_the_budget(
     sweep.close()
     assert status(capsys, run.folder)["state"] == "budget"
     said = st3sweep(capsys, "status", run.folder)[1].splitlines()
-    assert said[1] == "go on with: st3sweep resume run --set budget.wall=... --extend"
-    assert run.program().limit_in_the_way() == "wall", "nothing is started for what it may not do"
+    assert said[1] == "continue with: st3sweep resume run --set budget.wall=... --extend"
+    assert run.program().blocking_limit() == "wall", "nothing is started for what it may not do"
 
 
 def test_a_run_is_not_complete_before_its_replicates_are(tmp_path: Path, capsys: Capture) -> None:
@@ -208,7 +208,7 @@ def test_status_follows_the_budget(tmp_path: Path, capsys: Capture, monkeypatch:
     sweep.close()
     said = st3sweep(capsys, "status", run.folder)[1].splitlines()
     assert said[:2] == [
-        "run: the budget's wall is spent", "go on with: st3sweep resume run --set budget.wall=... --extend",
+        "run: the budget's wall is spent", "continue with: st3sweep resume run --set budget.wall=... --extend",
     ]  # fmt: skip
     assert "1:00:00 of 1:00:00 wall time" in said[2]
     seen = status(capsys, run.folder)
@@ -240,13 +240,13 @@ def test_status_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
 
 def test_watching_ends_with_the_run(tmp_path: Path, capsys: Capture) -> None:
     run = half_done(tmp_path)
-    looks = [look(run.folder)]
+    looks = [read_status(run.folder)]
     with held(run.folder):
-        looks.insert(0, look(run.folder))
-        looks.insert(0, look(run.folder))
+        looks.insert(0, read_status(run.folder))
+        looks.insert(0, read_status(run.folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.sleep", lambda _: None)
-        patch.setattr("st3sweep.sweep.status.look", lambda _: looks.pop(0))
+        patch.setattr("st3sweep.commands.status.read_status", lambda _: looks.pop(0))
         code, said, _ = st3sweep(capsys, "status", run.folder, "--watch", "--json")
     assert (code, looks) == (0, [])
     assert [json.loads(line)["state"] for line in said.splitlines()] == ["running", "interrupted"]
@@ -295,7 +295,7 @@ def test_how_run_ends(
     """Its exit code, its last words and, for programs, nothing but JSON; a run in which nothing finished too."""
 
     def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Outcome:
-        from st3sweep.sweep.sweep import Sweep
+        from st3sweep.sweep.state import Sweep
 
         if as_json:
             print("(pid=7) what a library has to say")
@@ -305,7 +305,7 @@ def test_how_run_ends(
         sweep.close()
         return outcome
 
-    monkeypatch.setattr("st3sweep.sweep.runner.sweep", instead)
+    monkeypatch.setattr("st3sweep.execution.runner.sweep", instead)
     a_run(tmp_path, "budget: {trials: 2}")
     found, said, error = st3sweep(capsys, "run", "space.yaml", *(["--json"] if as_json else []))
     assert found == code
@@ -319,7 +319,7 @@ def test_how_run_ends(
     assert ("no trial finished" in said) == fails
     assert ("2 of 2 trials failed" in said) == fails
     assert ("\nnext    st3sweep results runs/decisions\n" in said) != fails
-    last_words = f"{outcome.why}; go on with: st3sweep resume runs/decisions{hint}\n"
+    last_words = f"{outcome.why}; continue with: st3sweep resume runs/decisions{hint}\n"
     assert error == ("" if outcome.end == "complete" else last_words)
 
 
@@ -350,8 +350,8 @@ def test_plan_without_the_data_says_what_is_missing(tmp_path: Path, capsys: Capt
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from st3sweep.recipes import resolve
-    from st3sweep.single import train_one
+    from st3sweep.commands.train import train_one
+    from st3sweep.trial.recipes import resolve
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     assert train_one(resolve(TINY), folder, "cpu", lambda _: None) == "finished"
@@ -417,7 +417,7 @@ def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -
 @pytest.mark.parametrize(
     ("event", "field", "value", "why"),
     [
-        ("done", "status", "stopped", "trial 0 is stopped; only a finished one counts"),
+        ("done", "status", "stopped", "trial 0 is stopped; this needs a finished one"),
         ("trial", "workers", 2, "trial 0 was trained by 2 workers; this would train it by one"),
         ("trial", "spec", {"model": {"arch": "none"}}, "trial 0 is of another version of st3sweep"),
     ],
@@ -430,7 +430,7 @@ def test_what_cannot_be_reproduced_is_refused(
     assert (code, said, error.count("\n")) == (2, "", 1)
     assert why in error
     assert not (run / "trials").exists()
-    assert "trial 7 is not there" in st3sweep(capsys, "reproduce", run, 7)[2]
+    assert "no trial 7; its last is 0" in st3sweep(capsys, "reproduce", run, 7)[2]
     assert "it has no ledger.jsonl" in st3sweep(capsys, "reproduce", tmp_path, 0)[2]
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from st3sweep import data
-from st3sweep.errors import UserError
-from st3sweep.spec import TrialSpec
 from st3sweep.training import checkpoint
 from st3sweep.training.loop import LAST, fit
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
 
 
 def test_a_network_that_would_overrun_memory(
-    tiny_trial: Callable[..., TrialSpec], digits: data.Splits, tmp_path: Path
+    tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"train.compile: not on a CPU for this network"):
         fit(tiny_trial(train={"compile": True}), World(), lambda _: False, tmp_path, digits)
@@ -27,7 +27,7 @@ def test_a_network_that_would_overrun_memory(
 
 @pytest.mark.slow  # a minute of compiling
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_training(tiny_trial: Callable[..., TrialSpec], digits: data.Splits, tmp_path: Path) -> None:
+def test_compiled_training(tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path) -> None:
     def run(name: str, stop_after: int | None = None, **train: Any) -> list[float]:
         records: list[dict[str, Any]] = []
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from st3sweep.cost import gflops, layer_costs, training_gflops
-from st3sweep.models.cifar_resnet import CifarResNet
-from st3sweep.models.mobilenet_v1 import MobileNetV1
-from st3sweep.models.resnet50 import ResNet50
-from st3sweep.models.vgg import VGG, VGG11, VGG_SMALL
-from st3sweep.models.wide_resnet import WideResNet
+from st3sweep.networks.cifar_resnet import CifarResNet
+from st3sweep.networks.flops import gflops, layer_costs, training_gflops
+from st3sweep.networks.mobilenet_v1 import MobileNetV1
+from st3sweep.networks.resnet50 import ResNet50
+from st3sweep.networks.vgg import VGG, VGG11, VGG_SMALL
+from st3sweep.networks.wide_resnet import WideResNet
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,8 @@ def test_the_model_is_not_touched() -> None:
 def test_counting_does_not_import_what_takes_seconds() -> None:
     """The meta device brings sympy and the compiler with it; a dry run and every worker would wait for them."""
     code = (
-        "import sys; from st3sweep.cost import layer_costs; from st3sweep.models.cifar_resnet import CifarResNet; "
+        "import sys; from st3sweep.networks.flops import layer_costs; "
+        "from st3sweep.networks.cifar_resnet import CifarResNet; "
         "layer_costs(CifarResNet(8, 4, 10), (3, 32, 32)); print(*sorted({'sympy', 'torch._dynamo'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,20 +14,19 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter
 from small_datasets import cut, encoded, write_cifar100_batches, write_cifar_batches, write_folder, write_parquet
 
 from st3sweep import data
 from st3sweep.data import DataError, DataInfo
 from st3sweep.data.images import ArrayImages, FileImages
-from st3sweep.spec import DataSpec
+from st3sweep.trial.data import DataConfig
 
 REPOSITORY = Path(__file__).parents[2]
 REAL_CIFAR10 = Path(os.environ.get("ST3SWEEP_CIFAR10", REPOSITORY.parent / "shared" / "data"))
 
 
-def spec(**fields) -> DataSpec:
-    return TypeAdapter(DataSpec).validate_python({k: str(v) if k == "root" else v for k, v in fields.items()})
+def spec(**fields) -> DataConfig:
+    return DataConfig.parse({k: str(v) if k == "root" else v for k, v in fields.items()})
 
 
 def counts(splits: data.Splits) -> tuple[int, int, int]:
@@ -424,8 +423,8 @@ def test_training_crop_shows_the_part_that_was_drawn(tmp_path: Path) -> None:
     from PIL import Image
 
     from st3sweep.data.augment import uniform
+    from st3sweep.data.counter_rng import CROP
     from st3sweep.data.decode import CROP_DRAWS, crop_box
-    from st3sweep.data.draws import CROP
 
     across, down = np.meshgrid(np.linspace(0, 255, 800), np.linspace(0, 255, 600))
     ramp = np.stack([across, down, np.zeros_like(across)], axis=2).round().astype(np.uint8)
@@ -513,9 +512,8 @@ def test_inspect_does_not_import_torch(tmp_path: Path) -> None:
     write_parquet(tmp_path / "parquet" / "train.parquet", [encoded(cut(i)) for i in range(4)], [0, 1, 0, 1])
     program = """
 import sys
-from pydantic import TypeAdapter
 from st3sweep import data
-from st3sweep.spec import DataSpec
+from st3sweep.trial.data import DataConfig
 root = sys.argv[1]
 for fields in (
     {"dataset": "digits"},
@@ -524,7 +522,7 @@ for fields in (
     {"dataset": "image_parquet", "root": root + "/parquet", "validation": 1},
     {"dataset": "image_folder", "root": root + "/folder", "validation": 1},
 ):
-    data.inspect(TypeAdapter(DataSpec).validate_python(fields))
+    data.inspect(DataConfig.parse(fields))
 print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "torchvision", "sklearn", "ray", "optuna"}))
 """
     done = subprocess.run(

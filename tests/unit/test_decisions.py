@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from driven_sweep import SPACE, Run, epoch, finish, result, statuses, top1, train
 
-from st3sweep.errors import UserError
-from st3sweep.loading import load_space
-from st3sweep.results import read_table
-from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.sweep import MAX_LOSSES
+from st3sweep.runs.ledger import Ledger
+from st3sweep.runs.tables import read_table
+from st3sweep.space.loading import load_space
+from st3sweep.sweep.state import MAX_LOSSES
+from st3sweep.util.errors import UserError
 
 
 def test_a_killed_program_is_taken_up_where_it_was_and_chooses_the_same_trials(
@@ -84,7 +84,7 @@ def test_a_trial_that_is_stopped_early_is_kept_and_can_go_on(run_of: Callable[[s
     second.promote(stopped[:1] * 2)  # named twice: no two slots have it
     assert not second.is_complete()
     assert second.slots_needed() == 1
-    assert finish(second) == stopped[:1], "it goes to its end, whatever the scheduler thinks"
+    assert finish(second) == stopped[:1], "it goes to its end, whatever the early_stopping thinks"
     trial = second.ledger.trials[stopped[0]]
     assert (trial.status, sorted(trial.epochs)) == ("finished", [1, 2, 3, 4])
     assert run.program().is_complete()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from make_methods import dnw
 from torch import nn
 
 from st3sweep.sparse.method import sparse_weights
@@ -27,9 +28,9 @@ def sparse(method: DNW, weights: list[nn.Parameter]) -> list[list[list[float]]]:
 def test_half_of_each_layer_falls_before_the_first_step() -> None:
     """Of the whole network the second layer would lose all."""
     weights = two_layers()
-    method = DNW(weights, target=0.5)
+    method = dnw(weights, target=0.5)
     assert method.at_target
-    assert method.ratio == 0.5
+    assert method.scheduled_sparsity == 0.5
     assert sparse(method, weights) == [
         [[1.0, 0.0, 3.0], [0.0, -4.0, 0.0]],
         [[torch.tensor(-0.03).item(), 0.0, 0.0, torch.tensor(0.05).item()]],
@@ -39,14 +40,14 @@ def test_half_of_each_layer_falls_before_the_first_step() -> None:
 
 def test_the_first_layer_can_stay_dense() -> None:
     weights = two_layers()
-    method = DNW(weights, target=0.75, keep_dense="first")
+    method = dnw(weights, target=0.75, keep_dense="first")
     assert sparse(method, weights) == [weights[0].tolist(), [[0.0, 0.0, 0.0, torch.tensor(0.05).item()]]]
 
 
 @given(count=st.integers(1, 40), target=st.floats(0, 1, exclude_max=True))
 def test_the_number_that_falls_is_rounded_down(count: int, target: float) -> None:
     weights = [torch.arange(1.0, count + 1)]
-    fallen = (DNW(weights, target=target).sparsify(weights) or weights)[0] == 0
+    fallen = (dnw(weights, target=target).sparsify(weights) or weights)[0] == 0
     assert fallen.sum() == int(target * count)
     assert fallen[: int(target * count)].all(), "the smallest"
 
@@ -56,7 +57,7 @@ def test_all_weights_have_the_gradient_of_the_hard_masked_forward_pass() -> None
     torch.manual_seed(0)
     weights = [nn.Parameter(torch.randn(5, 4, dtype=torch.float64))]
     x, y = torch.randn(6, 4, dtype=torch.float64), torch.randint(5, (6,))
-    method = DNW(weights, target=0.6)
+    method = dnw(weights, target=0.6)
     hard = (weights[0] * (weights[0].abs() > weights[0].abs().flatten().sort().values[11])).detach().requires_grad_()
     F.cross_entropy(x @ hard.T, y).backward()
     before = weights[0].detach().clone()
@@ -78,7 +79,7 @@ def test_all_weights_have_the_gradient_of_the_hard_masked_forward_pass() -> None
 
 def test_a_masked_weight_that_grows_comes_back() -> None:
     weights = two_layers()
-    method = DNW(weights, target=0.5)
+    method = dnw(weights, target=0.5)
     with torch.no_grad():
         weights[1][0, 2] = -0.04
     method.refresh(0.1, weights)

@@ -12,7 +12,7 @@ import pytest
 from driven_sweep import SPACE
 from test_cli import st3sweep
 
-from st3sweep.doctor import DASHBOARD_PORT
+from st3sweep.commands.doctor import DASHBOARD_PORT
 
 Capture = pytest.CaptureFixture[str]
 

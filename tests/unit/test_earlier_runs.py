@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from st3sweep.earlier_runs import EarlierRuns, front_points
-from st3sweep.errors import SpecError
-from st3sweep.loading import load_space
-from st3sweep.plan import plan_text
-from st3sweep.results import table_path, write_table
-from st3sweep.space import Point, Space
+from st3sweep.commands.plan import plan_text
+from st3sweep.commands.reading import read_space
+from st3sweep.runs.tables import table_path, write_table
+from st3sweep.space.space import Point, Space
+from st3sweep.sweep.warm_start import EarlierRuns, front_points
+from st3sweep.util.errors import SpecError
 
 SPACE: dict[str, Any] = {
     "schema": "st3sweep/v1",
@@ -41,7 +41,7 @@ MakeSpace = Callable[..., Space]
 def make_space(tmp_path: Path) -> MakeSpace:
     def make(**changes: Any) -> Space:
         (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE | changes, sort_keys=False))
-        return load_space(tmp_path / "space.yaml")
+        return read_space(tmp_path / "space.yaml")
 
     return make
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from st3sweep.frontier import Goal, hypervolume, pareto_layers, pareto_mask
+from st3sweep.pareto import Goal, hypervolume, pareto_layers, pareto_mask
 
 Points = NDArray[np.float64]
 ACCURACY_COST: tuple[Goal, Goal] = ("max", "min")
@@ -206,6 +206,6 @@ def test_parity_with_moocore(m: int, levels: int) -> None:
 
 
 def test_it_needs_numpy_only() -> None:
-    code = "import sys, st3sweep.frontier; print(*{'torch', 'ray', 'pandas'} & set(sys.modules))"
+    code = "import sys, st3sweep.pareto; print(*{'torch', 'ray', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

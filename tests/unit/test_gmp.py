@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from make_methods import gmp
 from torch import Tensor
 
 from st3sweep.sparse.masks import nonzeros
 from st3sweep.sparse.method import sparse_weights
-from st3sweep.sparse.methods.gmp import GMP
 
 
 def layers() -> list[Tensor]:
@@ -29,12 +29,12 @@ def ints(masks: list[Tensor]) -> list[Any]:
 
 def test_uniform_and_global_masks_worked_out_by_hand() -> None:
     weights = layers()
-    uniform = GMP(weights, target=0.5)
+    uniform = gmp(weights, target=0.5)
     uniform.refresh(1.0, weights)
     assert ints(uniform.masks) == [[[0, 1], [0, 1]], [[1, 0, 0], [1, 1, 0]]]
     assert weights[0].tolist() == [[0.0, pytest.approx(-0.4)], [0.0, pytest.approx(0.3)]]  # θ itself is pruned
     weights = layers()
-    whole = GMP(weights, target=0.5, allocation="global")
+    whole = gmp(weights, target=0.5, allocation="global")
     whole.refresh(1.0, weights)
     assert ints(whole.masks) == [[[0, 0], [0, 0]], [[1, 0, 1], [1, 1, 1]]]
 
@@ -42,7 +42,7 @@ def test_uniform_and_global_masks_worked_out_by_hand() -> None:
 def test_a_layer_left_dense_is_outside_the_target() -> None:
     for allocation in ("uniform", "global"):
         weights = layers()
-        method = GMP(weights, target=0.5, allocation=allocation, keep_dense="first")
+        method = gmp(weights, target=0.5, allocation=allocation, keep_dense="first")
         method.refresh(1.0, weights)
         assert ints(method.masks) == [[[1, 1], [1, 1]], [[1, 0, 0], [1, 1, 0]]]
 
@@ -57,7 +57,7 @@ def test_the_published_rows_of_mobilenet_prune_89_03_percent_in_all() -> None:
     weights = [torch.rand(shape) for shape in shapes]
     total = sum(weight.numel() for weight in weights)
     assert total == 4_209_088
-    method = GMP(weights, target=0.9, keep_dense="first_and_depthwise")
+    method = gmp(weights, target=0.9, keep_dense="first_and_depthwise")
     method.refresh(1.0, weights)
     assert 1 - sum(nonzeros(weights)) / total == pytest.approx(0.8903, abs=5e-5)
 
@@ -65,11 +65,11 @@ def test_the_published_rows_of_mobilenet_prune_89_03_percent_in_all() -> None:
 def test_the_ramp_climbs_by_updates() -> None:
     """From 0.2 to 0.6 of training, every 0.2: at 0.4 sparsity is 0.8 (1 - 0.5^3) = 0.7; between updates nothing."""
     weights = [torch.arange(1.0, 101.0).reshape(10, 10)]
-    method = GMP(weights, target=0.8, ramp_start=0.2, ramp_end=0.6, interval=0.2)
+    method = gmp(weights, target=0.8, ramp_start=0.2, ramp_end=0.6, interval=0.2)
     found = []
     for tenth in range(11):
         method.refresh(tenth / 10, weights)
-        found.append((round(method.ratio, 9), int(method.masks[0].sum())))
+        found.append((round(method.scheduled_sparsity, 9), int(method.masks[0].sum())))
     assert found == [(0.0, 100)] * 4 + [(0.7, 30)] * 2 + [(0.8, 20)] * 5
     assert method.at_target
 
@@ -77,7 +77,7 @@ def test_the_ramp_climbs_by_updates() -> None:
 def test_what_fell_does_not_return() -> None:
     """Not even where it has grown meanwhile, and what lives has become smaller."""
     weights = [torch.tensor([[4.0, 3.0, 2.0, 1.0]])]
-    method = GMP(weights, target=0.5, ramp_end=1.0, ramp_power=1.0, interval=0.5)
+    method = gmp(weights, target=0.5, ramp_end=1.0, ramp_power=1.0, interval=0.5)
     method.refresh(0.5, weights)
     assert ints(method.masks) == [[[1, 1, 1, 0]]]
     weights[0].copy_(torch.tensor([[0.0, 0.0, 0.1, 9.0]]))
@@ -91,12 +91,14 @@ def test_masks_only_shrink_and_their_total_is_exact(times: list[float], allocati
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(shape, generator=generator) for shape in ((7, 5), (3, 3, 3, 3), (11, 1))]
     total = sum(weight.numel() for weight in weights)
-    method = GMP(weights, target=0.93, ramp_end=1.0, interval=0.01, allocation=allocation)
+    method = gmp(weights, target=0.93, ramp_end=1.0, interval=0.01, allocation=allocation)
     for time in times:
         before = method.masks
         method.refresh(time, weights)
         assert all(bool((old >= new).all()) for old, new in zip(before, method.masks, strict=True))
-        assert abs(sum(int(mask.sum()) for mask in method.masks) - (1 - method.ratio) * total) <= 0.5 + 1e-6
+        assert (
+            abs(sum(int(mask.sum()) for mask in method.masks) - (1 - method.scheduled_sparsity) * total) <= 0.5 + 1e-6
+        )
         for weight in weights:
             weight.add_(torch.randn(weight.shape, generator=generator))
 
@@ -104,12 +106,12 @@ def test_masks_only_shrink_and_their_total_is_exact(times: list[float], allocati
 def test_pruned_weights_get_no_gradient_and_neither_momentum_nor_decay_moves_them() -> None:
     weights = layers()
     optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=0.1)
-    method = GMP(weights, target=0.5, ramp_end=0.5, interval=0.5)
+    method = gmp(weights, target=0.5, ramp_end=0.5, interval=0.5)
     for step in range(4):
         optimizer.zero_grad()
         with sparse_weights(weights, method):
             sum(weight.square().sum() + weight.sum() for weight in weights).backward()  # type: ignore[union-attr]
-        method.pull_back(step / 4, weights, optimizer)
+        method.transform_gradients(step / 4, weights, optimizer)
         assert all(
             torch.equal(weight.grad != 0, mask)  # type: ignore[arg-type]
             for weight, mask in zip(weights, method.masks, strict=True)

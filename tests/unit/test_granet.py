@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from make_methods import granet
 from torch import nn
 
 from st3sweep.sparse.allocation import allocate
@@ -34,7 +35,7 @@ def trained(method: GraNet, weights: list[nn.Parameter], steps: int) -> list[dic
         with sparse_weights(weights, method):
             for weight in weights:
                 weight.grad = weight.detach() - torch.randn(weight.shape, generator=generator)
-        method.pull_back((step + 1) / steps, weights, optimizer)
+        method.transform_gradients((step + 1) / steps, weights, optimizer)
         born = [mask & ~old for mask, old in zip(method.masks, before, strict=True)]
         counts = [(int(old.sum()), int(mask.sum())) for old, mask in zip(before, method.masks, strict=True)]
         for weight, new, mask in zip(weights, born, method.masks, strict=True):
@@ -49,7 +50,7 @@ def trained(method: GraNet, weights: list[nn.Parameter], steps: int) -> list[dic
                 "regeneration kept the counts": all(old == new for old, new in counts),
                 "born": [int(new.sum()) for new in born],
                 "alive": nonzeros(weights),
-                "ratio": method.ratio,
+                "ratio": method.scheduled_sparsity,
             }
         )
     return found
@@ -58,7 +59,7 @@ def trained(method: GraNet, weights: list[nn.Parameter], steps: int) -> list[dic
 def test_total_density_follows_the_cubic() -> None:
     """From 0.5 at 0.1 of training to 0.1 at 0.6, by updates every 0.1; t_k = (k - 1) / 5 of the ramp is done."""
     weights = parameters()
-    method = GraNet(weights, target=0.9, ramp_start=0.1, ramp_end=0.6, interval=0.1)
+    method = granet(weights, target=0.9, ramp_start=0.1, ramp_end=0.6, interval=0.1)
     start = allocate("erk", SHAPES, 0.5)
     assert [int(mask.sum()) for mask in method.masks] == start
     history = trained(method, weights, 40)
@@ -74,7 +75,7 @@ def test_total_density_follows_the_cubic() -> None:
 def test_regeneration_follows_every_update_to_the_end_and_fades() -> None:
     """After the steps 4, 8, … 36 of 40 comes an update: in the step after each, connections are born."""
     weights = parameters()
-    history = trained(GraNet(weights, target=0.9, ramp_end=0.5, interval=0.1), weights, 40)
+    history = trained(granet(weights, target=0.9, ramp_end=0.5, interval=0.1), weights, 40)
     born = {step: sum(row["born"]) for step, row in enumerate(history, 1) if any(row["born"])}
     assert list(born) == [5, 9, 13, 17, 21, 25, 29, 33, 37]
     alive = {step: sum(history[step - 2]["alive"]) for step in born}
@@ -86,7 +87,7 @@ def test_regeneration_follows_every_update_to_the_end_and_fades() -> None:
 def test_nothing_moves_before_the_ramp_starts() -> None:
     """It starts at 0.25 of training: the update after step 14 of 40 is the first, not one at the start itself."""
     weights = parameters()
-    method = GraNet(weights, target=0.9, ramp_start=0.25, ramp_end=0.75, interval=0.1)
+    method = granet(weights, target=0.9, ramp_start=0.25, ramp_end=0.75, interval=0.1)
     born = [sum(row["born"]) > 0 for row in trained(method, weights, 40)]
     assert born.index(True) == 14
     assert method.dense_gradients(40) == 7 / 40
@@ -98,13 +99,13 @@ def test_one_ranking_of_the_whole_network_worked_out_by_hand() -> None:
         nn.Parameter(torch.tensor([[0.1, -0.4], [2.5, 3.5]])),
         nn.Parameter(torch.tensor([[5.0, -1.0, 2.0], [-6.0, 4.0, 0.3]])),
     ]
-    method = GraNet(weights, target=0.5, initial_density=1.0, ramp_end=0.01, interval=0.01)
+    method = granet(weights, target=0.5, initial_density=1.0, ramp_end=0.01, interval=0.01)
     assert all(mask.all() for mask in method.masks)
     method.refresh(0.01, weights)
     assert [mask.int().tolist() for mask in method.masks] == [[[0, 0], [1, 1]], [[1, 0, 0], [1, 1, 0]]]
     weights[0].grad = torch.tensor([[3.0, -4.0], [1.0, 9.0]])
     weights[1].grad = torch.tensor([[1.0, 5.0, -7.0], [8.0, 6.0, 2.0]])
-    method.pull_back(0.0, weights, torch.optim.SGD(weights, lr=0.1))
+    method.transform_gradients(0.0, weights, torch.optim.SGD(weights, lr=0.1))
     # 2.5 falls and -0.4 grows; 5 and 4 fall, 2 grows and 4 grows again.
     assert [mask.int().tolist() for mask in method.masks] == [[[0, 1], [0, 1]], [[0, 0, 1], [1, 1, 0]]]
     assert weights[0].tolist() == [[0.0, 0.0], [2.5, 3.5]]
@@ -117,7 +118,7 @@ def test_one_ranking_of_the_whole_network_worked_out_by_hand() -> None:
 def test_pruning_brings_nothing_back() -> None:
     """The first weight is dead, the second lives at 0; three of four may live."""
     weights = [torch.tensor([[0.0, 0.0, 3.0, 4.0]])]
-    method = GraNet(weights, target=0.25, initial_density=1.0)
+    method = granet(weights, target=0.25, initial_density=1.0)
     method.masks = [torch.tensor([[False, True, True, True]])]
     method.refresh(1.0, weights)
     assert method.masks[0].tolist() == [[False, True, True, True]]
@@ -126,8 +127,8 @@ def test_pruning_brings_nothing_back() -> None:
 @pytest.mark.parametrize(("target", "initial"), [(0.3, 0.3), (0.5, 0.5), (0.9, 0.5)])
 def test_it_starts_no_sparser_than_it_ends(target: float, initial: float) -> None:
     weights = parameters()
-    method = GraNet(weights, target=target)
-    assert method.ratio == initial
+    method = granet(weights, target=target)
+    assert method.scheduled_sparsity == initial
     assert sum(int(mask.sum()) for mask in method.masks) == round((1 - initial) * TOTAL)
     assert all(sum(row["alive"]) >= round((1 - target) * TOTAL) for row in trained(method, weights, 20))
     assert sum(nonzeros(weights)) == round((1 - target) * TOTAL)
@@ -136,13 +137,13 @@ def test_it_starts_no_sparser_than_it_ends(target: float, initial: float) -> Non
 @given(st.floats(0, 0.999), st.floats(0.001, 1))
 def test_it_ends_at_its_target_to_the_bit(target: float, initial_density: float) -> None:
     weights = [torch.ones(2, 2)]
-    method = GraNet(weights, target=target, initial_density=initial_density)
+    method = granet(weights, target=target, initial_density=initial_density)
     method.refresh(1.0, weights)
     assert method.at_target
 
 
 def test_layers_that_are_left_dense_stay_so() -> None:
     weights = parameters()
-    history = trained(GraNet(weights, target=0.8, keep_dense="first", interval=0.05), weights, 20)
+    history = trained(granet(weights, target=0.8, keep_dense="first", interval=0.05), weights, 20)
     assert all(row["alive"][0] == 216 for row in history)
     assert sum(history[-1]["alive"][1:]) == round(0.2 * (1152 + 160))

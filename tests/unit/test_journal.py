@@ -12,8 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from st3sweep.sweep.journal import Journal
-from st3sweep.sweep.ledger import LedgerError
+from st3sweep.runs.ledger import LedgerError
+from st3sweep.search.journal import Journal
 
 
 def study_in(backend: Any) -> optuna.Study:

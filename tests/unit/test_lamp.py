@@ -8,12 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from make_methods import gmp, st3
 from torch import Tensor
 
 from st3sweep.sparse.lamp import lamp_scores, lamp_thresholds
 from st3sweep.sparse.masks import nonzeros
-from st3sweep.sparse.methods.gmp import GMP
-from st3sweep.sparse.methods.st3 import ST3
 
 values = st.floats(-1e3, 1e3, width=32).filter(lambda value: value == 0 or abs(value) > 1e-3)
 layer = st.lists(values, min_size=1, max_size=30)
@@ -74,7 +73,7 @@ def test_no_layer_vanishes(sizes: list[int], scales: list[float], ratio: float) 
     assert sum(alive) == left
     assert left < len(sizes) or min(alive) >= 1
     pruned = weights()
-    method = GMP(pruned, target=ratio, allocation="global", criterion="lamp")
+    method = gmp(pruned, target=ratio, allocation="global", criterion="lamp")
     method.refresh(1.0, pruned)
     assert sum(nonzeros(pruned)) < len(sizes) or min(nonzeros(pruned)) >= 1
 
@@ -83,18 +82,18 @@ def test_plain_magnitude_would_have_lost_a_layer() -> None:
     """The guard of the test above: on the same weights l1 does empty the layer of small ones."""
     weights = [torch.rand(1, 50) + 1, (torch.rand(1, 50) + 1) / 100]
     for criterion, survives in (("l1", False), ("lamp", True)):
-        st3 = ST3(weights, target=0.8, criterion=criterion)
-        st3.refresh(1.0, weights)
-        assert bool(st3.sparsify(weights)[1].any()) == survives  # type: ignore[index]
+        method = st3(weights, target=0.8, criterion=criterion)
+        method.refresh(1.0, weights)
+        assert bool(method.sparsify(weights)[1].any()) == survives  # type: ignore[index]
         pruned = [weight.clone() for weight in weights]
-        GMP(pruned, target=0.8, allocation="global", criterion=criterion).refresh(1.0, pruned)
+        gmp(pruned, target=0.8, allocation="global", criterion=criterion).refresh(1.0, pruned)
         assert bool(pruned[1].any()) == survives
 
 
 def test_with_st3_the_rest_of_the_method_is_unchanged() -> None:
     """The scores of 4, 2, 1 are 1, 0.2, 0.048, those of 3, 2, 2.5 are 1, 0.208, 0.41; three of six fall."""
     weights = [torch.tensor([[4.0, -2.0, 1.0]]), torch.tensor([[3.0, 2.0, 2.5]])]
-    method = ST3(weights, target=0.5, criterion="lamp", rescale=False)
+    method = st3(weights, target=0.5, criterion="lamp", rescale=False)
     method.refresh(1.0, weights)
     assert method.thresholds() == [2.0, 2.0]
     found = method.sparsify(weights)

@@ -1,39 +1,36 @@
-"""Imports point downwards only: each layer in a fresh interpreter, which then tells what it has loaded."""
+"""What each part of the package may load of the heavy packages, in a fresh interpreter."""
 
 from __future__ import annotations
 
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-import analysis
 import st3sweep
 
 HEAVY = {"torch", "ray", "optuna"}
-# What each layer may load of these. Packages stand for all modules that they have, now and later.
-LAYERS: dict[str, tuple[list[str], set[str]]] = {
-    "numpy only": (
+# What each part may load of these. ``package.*`` stands for all modules that a package has, now and later.
+PARTS: dict[str, tuple[list[str], set[str]]] = {
+    "reading runs": (
         [
-            "st3sweep",
-            *(f"st3sweep.{name}" for name in ("spec", "space", "loading", "results", "frontier", "schedules")),
-            *("st3sweep.recipes", "st3sweep.plan", "st3sweep.data", "st3sweep.cli", "st3sweep.networks"),
-            *("st3sweep.sweep", "st3sweep.sweep.ledger", "st3sweep.sweep.mailbox"),
-            *("st3sweep.sweep.schedulers", "st3sweep.sweep.replay", "st3sweep.scheduling"),
+            *("st3sweep", "st3sweep.pareto", "st3sweep.cli", "st3sweep.commands.status", "st3sweep.sweep.status"),
+            *("st3sweep.util.*", "st3sweep.trial.*", "st3sweep.space.*", "st3sweep.runs.*", "st3sweep.reporting.*"),
+            *("st3sweep.early_stopping.*", "st3sweep.data", "st3sweep.execution.mailbox"),
         ],
         set(),
     ),
-    "analysis": (["analysis.*"], set()),
+    "analysis": (["st3sweep.analysis.*"], set()),
     "training without Ray": (
         [
-            *(f"st3sweep.{name}.*" for name in ("training", "sparse", "models", "data")),
-            "st3sweep.cost",
-            "st3sweep.single",
+            *(f"st3sweep.{name}.*" for name in ("training", "sparse", "networks", "data", "export")),
+            "st3sweep.commands.train",
         ],
         {"torch"},
     ),
-    "search": (["st3sweep.sweep.search"], {"optuna"}),
+    "search": (["st3sweep.search.searcher"], {"optuna"}),
 }
 
 
@@ -41,10 +38,8 @@ def modules(name: str) -> list[str]:
     """``name``, or for ``package.*`` the package with all modules below it."""
     if not name.endswith(".*"):
         return [name]
-    *above, package = name.removesuffix(".*").split(".")
-    root = {"st3sweep": st3sweep, "analysis": analysis}[above[0] if above else package]
-    found = [info.name for info in pkgutil.walk_packages(root.__path__, f"{root.__name__}.")]
-    prefix = ".".join([*above, package])
+    prefix = name.removesuffix(".*")
+    found = [info.name for info in pkgutil.walk_packages(st3sweep.__path__, "st3sweep.")]
     return [prefix, *(module for module in found if module.startswith(f"{prefix}."))]
 
 
@@ -56,9 +51,9 @@ def loaded_by(imports: list[str]) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_layer_loads_only_what_it_may(layer: str) -> None:
-    names, allowed = LAYERS[layer]
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_loads_only_what_it_may(part: str) -> None:
+    names, allowed = PARTS[part]
     imports = [module for name in names for module in modules(name)]
     if surplus := loaded_by(imports) - allowed:
         culprits = [module for module in imports if loaded_by([module]) & surplus]
@@ -70,12 +65,24 @@ def test_new_modules_are_found() -> None:
         modules("st3sweep.sparse.*")
     )
     assert "st3sweep.space" not in modules("st3sweep.sparse.*")
-    assert "analysis.tables" in modules("analysis.*")
+
+
+@pytest.mark.parametrize(("heavy", "folder"), [("ray", "execution"), ("optuna", "search")])
+def test_one_folder_imports_it(heavy: str, folder: str) -> None:
+    root = Path(st3sweep.__file__).parent
+    importers = {
+        path.relative_to(root).parts[0]
+        for path in root.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith((f"import {heavy}", f"from {heavy}"))
+    }
+    assert importers == {folder}
 
 
 def test_ray_is_told_what_to_do_before_it_is_imported() -> None:
     """Ray reads its environment when it is imported: importing the package sets it, and a user's own setting wins."""
-    code = "import os, st3sweep.sweep; print(os.environ['RAY_USAGE_STATS_ENABLED'], os.environ['RAY_AIR_NEW_OUTPUT'])"
+    names = ("RAY_USAGE_STATS_ENABLED", "RAY_AIR_NEW_OUTPUT")
+    code = f"import os, st3sweep.execution; print(*(os.environ[name] for name in {names}))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"RAY_AIR_NEW_OUTPUT": "1"}
     )

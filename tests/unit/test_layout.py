@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from st3sweep.models.cifar_resnet import CifarResNet
-from st3sweep.models.mobilenet_v1 import MobileNetV1
-from st3sweep.models.vgg import VGG, VGG11, VGG_SMALL
+from st3sweep.networks.cifar_resnet import CifarResNet
+from st3sweep.networks.mobilenet_v1 import MobileNetV1
+from st3sweep.networks.vgg import VGG, VGG11, VGG_SMALL
 from st3sweep.training.layout import fastest_layout
 
 CPU = torch.device("cpu")

@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from st3sweep.errors import UserError
-from st3sweep.results import SCHEMAS, read_table
-from st3sweep.spec import TrialSpec
-from st3sweep.sweep.ledger import LEDGER, Ledger, LedgerError, finite_values, objective_values
-from st3sweep.sweep.run_tables import RunTables, trial_row, write_tables
+from st3sweep.runs.ledger import LEDGER, Ledger, LedgerError, finite_values, objective_values
+from st3sweep.runs.table_rows import RunTables, trial_row, write_tables
+from st3sweep.runs.tables import SCHEMAS, read_table
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 LAYER = {
     "layer": "conv1",
     "position": 0,
@@ -163,7 +163,7 @@ def test_an_altered_last_line_is_refused_if_it_is_whole(run: Path) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the time that events are written with."""
     now = [0.0]
-    monkeypatch.setattr("st3sweep.sweep.ledger.time.time", lambda: now[0])
+    monkeypatch.setattr("st3sweep.runs.ledger.time.time", lambda: now[0])
 
     def set_to(seconds: float) -> None:
         now[0] = seconds

@@ -10,25 +10,25 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pytest
 import torch
+from make_methods import st3
 from torch import Tensor, nn
 
 from st3sweep import data
 from st3sweep.data.batches import eval_batches
 from st3sweep.data.images import ArrayImages
-from st3sweep.models import build_model
-from st3sweep.results import EPOCHS, LAYERS, TRIALS
-from st3sweep.space import Objective
+from st3sweep.networks import build_model
+from st3sweep.runs.ledger import finite_values
+from st3sweep.runs.tables import EPOCHS, LAYERS, TRIALS
+from st3sweep.space.space import Objective
 from st3sweep.sparse.method import prunable
-from st3sweep.sparse.methods.st3 import ST3
-from st3sweep.spec import TrialSpec
-from st3sweep.sweep.ledger import finite_values
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import load, previous
 from st3sweep.training.evaluate import evaluate
 from st3sweep.training.loop import BEST, LAST, Diverged, fit
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 Record = dict[str, Any]
 
 
@@ -55,12 +55,12 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def spec(tiny_trial: TinyTrial) -> TrialSpec:
+def spec(tiny_trial: TinyTrial) -> TrialSettings:
     return tiny_trial(train={"epochs": 5, "finetune_epochs": 1})
 
 
 @pytest.fixture(scope="module")
-def finished(spec: TrialSpec, digits: data.Splits, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(spec: TrialSettings, digits: data.Splits, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     records: list[Record] = []
     test = Watched(digits.test, records)  # type: ignore[arg-type]
     splits = data.Splits(digits.train, digits.validation, test, digits.num_classes, digits.mean, digits.std)
@@ -70,7 +70,7 @@ def finished(spec: TrialSpec, digits: data.Splits, tmp_path_factory: pytest.Temp
 
 
 def collect(
-    spec: TrialSpec, folder: Path, splits: data.Splits, until: int | None = None
+    spec: TrialSettings, folder: Path, splits: data.Splits, until: int | None = None
 ) -> tuple[Record, list[Record]]:
     """Result and records of ``fit``, told to stop after epoch ``until``."""
     records: list[Record] = []
@@ -222,7 +222,7 @@ def test_fine_tuning_fixes_the_zeros(finished: Finished) -> None:
 
 
 def test_a_trial_resumed_after_its_end_only_reports_again(
-    spec: TrialSpec, digits: data.Splits, finished: Finished
+    spec: TrialSettings, digits: data.Splits, finished: Finished
 ) -> None:
     result, records, _, folder = finished
     before = (folder / LAST).read_bytes()
@@ -234,7 +234,7 @@ def test_a_trial_resumed_after_its_end_only_reports_again(
 
 @pytest.mark.parametrize(("kept_bytes", "until"), [(0, 3), (1000, 4)])
 def test_a_damaged_checkpoint_costs_one_epoch(
-    spec: TrialSpec,
+    spec: TrialSettings,
     digits: data.Splits,
     finished: Finished,
     tmp_path: Path,
@@ -255,7 +255,7 @@ def test_a_damaged_checkpoint_costs_one_epoch(
 
 
 def test_a_trial_whose_checkpoints_are_all_damaged_starts_anew(
-    spec: TrialSpec, digits: data.Splits, tmp_path: Path
+    spec: TrialSettings, digits: data.Splits, tmp_path: Path
 ) -> None:
     _, first = collect(spec, tmp_path, digits, until=2)
     for file in (tmp_path / LAST, previous(tmp_path / LAST)):
@@ -293,7 +293,7 @@ def test_evaluation_by_hand() -> None:
     weights = [model[1].weight]
     with torch.no_grad():
         weights[0].copy_(torch.tensor([[3.0, 0.1], [-0.1, 1.0]]))
-    method = ST3(weights, target=0.5, soft=False, rescale=False)
+    method = st3(weights, target=0.5, soft=False, rescale=False)
     method.refresh(1.0, weights)  # leaves [[3, 0], [0, 1]]
     x, y = torch.tensor([[[1.0, 1.0]], [[0.0, 1.0]], [[1.0, 4.0]]]), torch.tensor([0, 1, 0])
     losses = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))]
@@ -336,7 +336,7 @@ def test_recalibrated_statistics_are_those_of_the_result(
     model = build_model(spec.model, digits.num_classes, 1)
     model.load_state_dict(new["model"])
     weights = list(prunable(model).values())
-    method = ST3(weights, target=0.8)
+    method = st3(weights, target=0.8)
     method.load_state_dict(new["method"])
     for name, images in (("val_top1", digits.validation), ("test_top1", digits.test)):
         batches = eval_batches(images, digits, batch_size=512, rank=0, size=1, device="cpu")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from st3sweep.sweep.mailbox import Mailbox
+from st3sweep.execution.mailbox import Mailbox
 
 FIRST, SECOND = {"trial": 0}, {"trial": 1}
 NOTHING = 0.01  # seconds to wait for what must not come

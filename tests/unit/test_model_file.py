@@ -12,12 +12,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from st3sweep import cost
-from st3sweep.models import build_model
+from st3sweep.export import model_file
+from st3sweep.export.model_file import FORMATS, ModelFileError, load_exported, save
+from st3sweep.networks import build_model, flops
 from st3sweep.sparse.method import prunable
-from st3sweep.spec import TrialSpec
-from st3sweep.training import model_file
-from st3sweep.training.model_file import FORMATS, ModelFileError, load_exported, save
+from st3sweep.trial.settings import TrialSettings
 
 
 @pytest.fixture
@@ -32,8 +31,8 @@ def model(tiny_trial: Any) -> nn.Module:
 
 @pytest.fixture
 def metadata(model: nn.Module, tiny_trial: Any) -> dict[str, Any]:
-    spec: TrialSpec = tiny_trial()
-    costs = cost.layer_costs(model, (1, 8, 8))
+    spec: TrialSettings = tiny_trial()
+    costs = flops.layer_costs(model, (1, 8, 8))
     numel = sum(layer.numel for layer in costs)
     return {
         "model": spec.model.model_dump(mode="json"),

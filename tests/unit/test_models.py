@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 
-from st3sweep.cost import layer_costs
-from st3sweep.models import MODELS, build_model
-from st3sweep.models.cifar_resnet import Block, CifarResNet
-from st3sweep.models.wide_resnet import Block as WideBlock
-from st3sweep.models.wide_resnet import WideResNet
-from st3sweep.spec import ModelSpec
-from st3sweep.spec.torchvision import NETWORKS, known_network, smallest_image
+from st3sweep.networks import build_model
+from st3sweep.networks.cifar_resnet import Block, CifarResNet
+from st3sweep.networks.flops import layer_costs
+from st3sweep.networks.mobilenet_v1 import MobileNetV1Config
+from st3sweep.networks.torchvision_names import NETWORKS, known_network, smallest_image
+from st3sweep.networks.wide_resnet import Block as WideBlock
+from st3sweep.networks.wide_resnet import WideResNet
+from st3sweep.trial.model import ModelConfig
 
 SMALL: list[dict[str, Any]] = [
     {"arch": "cifar_resnet", "depth": 14, "width": 5},
@@ -33,7 +33,7 @@ TORCHVISION: list[dict[str, Any]] = [
 
 def build(fields: dict[str, Any], classes: int = 7, channels: int = 3, **settings: float) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(TypeAdapter(ModelSpec).validate_python(fields), classes, channels, **settings)
+    return build_model(ModelConfig.parse(fields), classes, channels, **settings)
 
 
 @pytest.mark.parametrize("fields", SMALL, ids=str)
@@ -105,7 +105,7 @@ def test_batch_norm_momentum(fields: dict[str, Any]) -> None:
 
 def test_batch_norm_momentum_of_every_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
     norms = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2))
-    monkeypatch.setitem(MODELS, "mobilenet_v1", lambda *_: norms)
+    monkeypatch.setattr(MobileNetV1Config, "build", lambda *_: norms)
     build({"arch": "mobilenet_v1"}, bn_momentum=0.3)
     assert [norm.momentum for norm in norms] == [0.3, 0.3, 0.3]
 
@@ -120,7 +120,7 @@ def test_the_seed_decides_the_weights(fields: dict[str, Any]) -> None:
 
 
 def test_every_arch_is_tried() -> None:
-    assert {fields["arch"] for fields in [*SMALL, *TORCHVISION]} == set(MODELS)
+    assert {fields["arch"] for fields in [*SMALL, *TORCHVISION]} == set(ModelConfig.registered)
 
 
 @pytest.mark.parametrize("fields", [*SMALL, *TORCHVISION], ids=str)
@@ -239,7 +239,7 @@ def test_the_smallest_image_that_a_network_of_torchvision_takes(network: str) ->
 
 def test_names_in_the_results() -> None:
     def name(**fields: Any) -> str:
-        return TypeAdapter(ModelSpec).validate_python(fields).name
+        return ModelConfig.parse(fields).name
 
     assert name(arch="vgg11") == "vgg11"
     assert name(arch="torchvision", network="vgg11") == "torchvision_vgg11"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from st3sweep import cli
-from st3sweep.cost import LayerCost
-from st3sweep.layer_budget import read_layer_budget
-from st3sweep.network_cost import network_cost
+from st3sweep.commands.cost import network_cost
+from st3sweep.networks.flops import LayerCost
+from st3sweep.networks.layer_budget import read_layer_budget
 
 LAYERS = ["conv1", "layer1.0.conv1", "fc"]
 HEAD = "layer,sparsity\n"
@@ -76,7 +76,7 @@ def test_images_and_classes_are_those_of_the_network(monkeypatch: pytest.MonkeyP
         shapes.append(shape)
         return [LayerCost("fc", (1, 1), 1, 1)]
 
-    monkeypatch.setattr("st3sweep.cost.layer_costs", costs)
+    monkeypatch.setattr("st3sweep.commands.cost.layer_costs", costs)
     found = [network_cost(name, {}) for name in ("vgg11", "wide_resnet", "mobilenet_v1", "resnet18")]
     assert shapes == [(3, 32, 32)] * 2 + [(3, 224, 224)] * 2
     assert [one.classes for one in found] == [10, 100, 1000, 1000]
@@ -116,10 +116,10 @@ def test_what_is_wrong_in_a_budget_is_said_with_its_line(content: str, said: str
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnet5"], "resnet5: is no network; there are cifar_resnet, mobilenet_v1, vgg11, vgg_small, wide_resnet, "
-         "resnet50, and torchvision's by name, e.g. resnet18; did you mean resnet50?"),
-        (["torchvision"], "torchvision: is no network; there are cifar_resnet, mobilenet_v1, vgg11, vgg_small, "
-         "wide_resnet, resnet50, and torchvision's by name, e.g. resnet18\n"),
+        (["resnet5"], "resnet5: is no network; there are cifar_resnet, mobilenet_v1, resnet50, vgg11, vgg_small, "
+         "wide_resnet, and torchvision's by name, e.g. resnet18; did you mean resnet50?"),
+        (["torchvision"], "torchvision: is no network; there are cifar_resnet, mobilenet_v1, resnet50, vgg11, "
+         "vgg_small, wide_resnet, and torchvision's by name, e.g. resnet18\n"),
         (["vit_b_16"], "vit_b_16: is no network; "),
         (["cifar_resnet", "--set", "depth=9"], "--set depth=9: must be 6n+2: 8 or 14"),
         (["cifar_resnet", "--set", "dept=8"], "--set dept=8: is no setting of cifar_resnet, which has: depth 20, "),

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from st3sweep import cli, networks
-from st3sweep.models import MODELS
+from st3sweep import cli
+from st3sweep.networks import published as networks
+from st3sweep.trial.model import ModelConfig
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -51,6 +52,6 @@ def test_one_unit_off_is_said(
 
 def test_the_settings_are_those_of_every_arch() -> None:
     settings = networks.settings()
-    assert set(settings) == set(MODELS)
+    assert set(settings) == set(ModelConfig.registered)
     assert settings["wide_resnet"] == "depth 34, width 2, dropout 0.0"
     assert settings["torchvision"] == "network"

@@ -14,33 +14,32 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pydantic import TypeAdapter
 from small_datasets import cut, encoded, write_cifar_batches, write_folder, write_parquet
 
 from st3sweep import data
 from st3sweep.data import DataError
 from st3sweep.data.batches import eval_batches, train_batches
+from st3sweep.data.counter_rng import CROP, uniform, uniforms
 from st3sweep.data.decode import CROP_DRAWS, crop_box
-from st3sweep.data.draws import CROP, uniform, uniforms
 from st3sweep.data.images import ArrayImages
-from st3sweep.data.packed_images import PackedImages
-from st3sweep.spec import DataSpec
+from st3sweep.data.pack.images import PackedImages
+from st3sweep.trial.data import DataConfig
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def spec(**fields: object) -> DataSpec:
+def spec(**fields: object) -> DataConfig:
     paths = {key: str(fields[key]) for key in ("root", "pack") if key in fields}
-    return TypeAdapter(DataSpec).validate_python({**fields, **paths})
+    return DataConfig.parse({**fields, **paths})
 
 
-def packed(out: Path, short: int | None = None, **fields: object) -> DataSpec:
+def packed(out: Path, short: int | None = None, **fields: object) -> DataConfig:
     """Makes the pack of the data in ``out``; the spec that reads it."""
     data.make_pack(spec(**fields), out, short)
     return spec(**fields, pack=out)
 
 
-def epoch_of(splits: data.Splits, asked: DataSpec, batch_size: int = 4, rank: int = 0, size: int = 1, epoch: int = 1):
+def epoch_of(splits: data.Splits, asked: DataConfig, batch_size: int = 4, rank: int = 0, size: int = 1, epoch: int = 1):
     batches = train_batches(
         splits, asked, seed=3, epoch=epoch, batch_size=batch_size, rank=rank, size=size, device="cpu"
     )
@@ -174,7 +173,7 @@ def test_photographs_in_parquet_equal_those_in_folders(tmp_path: Path, dataset: 
 def test_squares_that_memory_cannot_hold_need_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_squares(tmp_path / "root")
     fields = {"dataset": "image_parquet", "root": tmp_path / "root", "image_size": 64, "validation": 5}
-    monkeypatch.setattr("st3sweep.data.image_parquet._MOST_BYTES", 25 * 3 * 64**2 - 1)
+    monkeypatch.setattr("st3sweep.data.formats.image_parquet._MOST_BYTES", 25 * 3 * 64**2 - 1)
     for look in (data.inspect, data.load):
         with pytest.raises(DataError, match=r"^data\.pack: is needed: 25 images of 64 pixels"):
             look(spec(**fields))
@@ -273,12 +272,12 @@ def test_a_split_without_a_readable_image_is_refused_and_a_missing_file_is_not_s
 
 
 @pytest.fixture
-def cifar_pack(tmp_path: Path) -> DataSpec:
+def cifar_pack(tmp_path: Path) -> DataConfig:
     write_cifar_batches(tmp_path / "root")
     return packed(tmp_path / "pack", dataset="cifar10", root=tmp_path / "root", validation=5)
 
 
-def refused(asked: DataSpec) -> str:
+def refused(asked: DataConfig) -> str:
     """What inspect and load both say."""
     with pytest.raises(DataError) as inspected:
         data.inspect(asked)
@@ -289,7 +288,7 @@ def refused(asked: DataSpec) -> str:
     return inspected.value.message
 
 
-def test_a_pack_that_is_not_there_or_not_finished(cifar_pack: DataSpec) -> None:
+def test_a_pack_that_is_not_there_or_not_finished(cifar_pack: DataConfig) -> None:
     folder = Path(cifar_pack.pack)
     manifest = (folder / "manifest.json").read_text()
     (folder / "manifest.json").unlink()
@@ -302,7 +301,7 @@ def test_a_pack_that_is_not_there_or_not_finished(cifar_pack: DataSpec) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.pixels", "test.pixels", "train.npz"])
-def test_a_file_of_a_pack_that_is_cut_or_gone(cifar_pack: DataSpec, name: str) -> None:
+def test_a_file_of_a_pack_that_is_cut_or_gone(cifar_pack: DataConfig, name: str) -> None:
     path = Path(cifar_pack.pack) / name
     size = path.stat().st_size
     os.truncate(path, size - 1)
@@ -311,7 +310,7 @@ def test_a_file_of_a_pack_that_is_cut_or_gone(cifar_pack: DataSpec, name: str) -
     assert f"{path} is missing" in refused(cifar_pack)
 
 
-def test_labels_of_a_pack_that_were_changed(cifar_pack: DataSpec) -> None:
+def test_labels_of_a_pack_that_were_changed(cifar_pack: DataConfig) -> None:
     path = Path(cifar_pack.pack) / "train.npz"
     content = bytearray(path.read_bytes())
     content[300] ^= 1
@@ -319,7 +318,7 @@ def test_labels_of_a_pack_that_were_changed(cifar_pack: DataSpec) -> None:
     assert f"{path} is not as it was written" in refused(cifar_pack)
 
 
-def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataSpec) -> None:
+def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataConfig) -> None:
     folder = Path(cifar_pack.pack)
 
     def interrupt(done: int, of: int) -> None:
@@ -335,7 +334,7 @@ def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataSpec
     assert not list(folder.glob(".*.tmp"))
 
 
-def test_a_pack_of_files_that_changed_is_stale(cifar_pack: DataSpec) -> None:
+def test_a_pack_of_files_that_changed_is_stale(cifar_pack: DataConfig) -> None:
     file = Path(cifar_pack.root) / "cifar-10-batches-py" / "data_batch_2"
     before = file.stat()
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
@@ -350,13 +349,13 @@ def test_a_pack_of_photographs_to_which_one_was_added_is_stale(tmp_path: Path) -
     assert "is stale" in refused(asked)
 
 
-def test_a_pack_travels_without_its_source(cifar_pack: DataSpec, tmp_path: Path) -> None:
+def test_a_pack_travels_without_its_source(cifar_pack: DataConfig, tmp_path: Path) -> None:
     before = epoch_of(data.load(cifar_pack), cifar_pack)
     (tmp_path / "root").rename(tmp_path / "elsewhere")
     assert_equal(epoch_of(data.load(cifar_pack), cifar_pack), before)
 
 
-def test_a_pack_of_something_else(cifar_pack: DataSpec, tmp_path: Path) -> None:
+def test_a_pack_of_something_else(cifar_pack: DataConfig, tmp_path: Path) -> None:
     other = spec(dataset="cifar100", root=cifar_pack.root, pack=cifar_pack.pack)
     assert "is of cifar10, not of cifar100" in refused(other)
     write_squares(tmp_path / "squares")
@@ -373,7 +372,7 @@ def test_a_pack_of_something_else(cifar_pack: DataSpec, tmp_path: Path) -> None:
         data.make_pack(spec(**fields), tmp_path / "smaller", 36)
 
 
-def test_a_folder_with_other_things_is_left_alone(cifar_pack: DataSpec, tmp_path: Path) -> None:
+def test_a_folder_with_other_things_is_left_alone(cifar_pack: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match=r"holds other things than a pack, e\.g\. thesis\.tex"):
@@ -384,16 +383,15 @@ def test_a_folder_with_other_things_is_left_alone(cifar_pack: DataSpec, tmp_path
 # -- memory -----------------------------------------------------------------------------------------------------
 
 
-def test_a_pack_is_mapped_and_not_copied(cifar_pack: DataSpec) -> None:
+def test_a_pack_is_mapped_and_not_copied(cifar_pack: DataConfig) -> None:
     """Overwriting the file in place shows through, in this process and in another one: both map the same pages."""
     images = data.load(cifar_pack).train
     assert isinstance(images, ArrayImages)
     program = """
-import sys, torch
-from pydantic import TypeAdapter
+import json, sys, torch
 from st3sweep import data
-from st3sweep.spec import DataSpec
-images = data.load(TypeAdapter(DataSpec).validate_json(sys.argv[1])).train
+from st3sweep.trial.data import DataConfig
+images = data.load(DataConfig.parse(json.loads(sys.argv[1]))).train
 print("loaded", flush=True)
 sys.stdin.readline()
 print(images.fetch(torch.arange(15), 0, 0, True).unique().tolist())
@@ -409,7 +407,7 @@ print(images.fetch(torch.arange(15), 0, 0, True).unique().tolist())
 
 
 def test_a_pack_that_a_gpu_cannot_hold_is_fetched_ahead_instead(
-    cifar_pack: DataSpec, monkeypatch: pytest.MonkeyPatch
+    cifar_pack: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits, gpu = data.load(cifar_pack), torch.device("cuda")
     monkeypatch.setattr("st3sweep.data.images._DEVICE_BYTES", 15 * 3072)
@@ -430,14 +428,13 @@ def test_crops_are_cut_from_the_mapped_file(tmp_path: Path) -> None:
     assert images.fetch(torch.arange(8), 0, 0, True).unique().tolist() == [9]
 
 
-def test_packing_and_inspecting_a_pack_need_no_torch_and_warn_of_nothing(cifar_pack: DataSpec) -> None:
+def test_packing_and_inspecting_a_pack_need_no_torch_and_warn_of_nothing(cifar_pack: DataConfig) -> None:
     program = """
-import sys
+import json, sys
 from pathlib import Path
-from pydantic import TypeAdapter
 from st3sweep import data
-from st3sweep.spec import DataSpec
-spec = TypeAdapter(DataSpec).validate_json(sys.argv[1])
+from st3sweep.trial.data import DataConfig
+spec = DataConfig.parse(json.loads(sys.argv[1]))
 data.make_pack(spec, Path(spec.pack))
 print(data.inspect(spec).train, "torch" in sys.modules)
 """

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from st3sweep.distributions import Distribution
-from st3sweep.sweep.parameters import Parameter
+from st3sweep.search.parameters import Parameter
+from st3sweep.space.distributions import Distribution
 
 QUANTILES = st.floats(0, 1, exclude_max=True)
 

@@ -10,20 +10,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from make_methods import dnw, gmp, granet, probmask, rigl, str_
 from torch import Tensor, nn
 
-from st3sweep.schedules import cosine
 from st3sweep.sparse.allocation import erdos_renyi_kernel
 from st3sweep.sparse.lamp import lamp_scores, lamp_thresholds
 from st3sweep.sparse.method import Method
-from st3sweep.sparse.methods.dnw import DNW
-from st3sweep.sparse.methods.gmp import GMP
-from st3sweep.sparse.methods.granet import GraNet
-from st3sweep.sparse.methods.probmask import ProbMask
-from st3sweep.sparse.methods.rigl import RigL
-from st3sweep.sparse.methods.str import STR
 from st3sweep.sparse.projection import project_
 from st3sweep.training.optim import optimisation_step
+from st3sweep.trial.schedules import cosine
 
 Training = tuple[list[float], list[Tensor], Method]
 FOLDER = Path(__file__).parents[1] / "data" / "parity"
@@ -54,7 +49,7 @@ def test_lamp_scores() -> None:
 def test_lamp_masks(sparsity: float) -> None:
     """Both places that rank by LAMP: GMP's mask, and ST-3's thresholds where as many weights are asked to fall."""
     weights, golden = layers(LAMP), layers(LAMP, f"lamp{sparsity}.")
-    pruned = GMP(weights, target=sparsity, allocation="global", criterion="lamp", ramp_end=0.5)
+    pruned = gmp(weights, target=sparsity, allocation="global", criterion="lamp", ramp_end=0.5)
     pruned.refresh(0.5, [weight.clone() for weight in weights])
     assert same(pruned.masks, golden)
     total, fallen = sum(mask.numel() for mask in golden), sum(int((~mask).sum()) for mask in golden)
@@ -106,10 +101,10 @@ def trained(
 @pytest.mark.parametrize("s", [-6.0, -2.0, -0.5])
 def test_str_threshold_and_its_gradients(s: float) -> None:
     weight = nn.Parameter(layers(STR_)[0])
-    method = STR([weight], s_init=s, momentum=0.9)
+    method = str_([weight], s_init=s, momentum=0.9)
     (sparse,) = method.sparsify([weight]) or []
     weight.grad = torch.from_numpy(STR_["upstream"].copy())
-    method.pull_back(0.0, [weight], torch.optim.SGD([weight]))
+    method.transform_gradients(0.0, [weight], torch.optim.SGD([weight]))
     assert method.s.grad is not None
     np.testing.assert_allclose(sparse.detach(), STR_[f"str{s}.sparse"], rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(weight.grad, STR_[f"str{s}.grad_weight"], rtol=1e-12)
@@ -117,7 +112,7 @@ def test_str_threshold_and_its_gradients(s: float) -> None:
 
 
 def test_str_training() -> None:
-    losses, weights, method = trained(STR_, lambda weights: STR(weights, s_init=-2.0, momentum=0.9), 5e-2)
+    losses, weights, method = trained(STR_, lambda weights: str_(weights, s_init=-2.0, momentum=0.9), 5e-2)
     np.testing.assert_allclose(losses, STR_["str.losses"], rtol=1e-9)
     np.testing.assert_allclose(method.s, STR_["str.s"][-1], rtol=1e-9)  # type: ignore[attr-defined]
     for weight, theirs in zip(weights, layers(STR_, "str."), strict=True):
@@ -127,11 +122,11 @@ def test_str_training() -> None:
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.97])
 def test_dnw_sparse_weights(sparsity: float) -> None:
     weights = layers(DNW_)
-    assert same(DNW(weights, target=sparsity).sparsify(weights) or [], layers(DNW_, f"dnw{sparsity}."))
+    assert same(dnw(weights, target=sparsity).sparsify(weights) or [], layers(DNW_, f"dnw{sparsity}."))
 
 
 def test_dnw_training() -> None:
-    losses, weights, _ = trained(DNW_, lambda weights: DNW(weights, target=0.8), 1e-3)
+    losses, weights, _ = trained(DNW_, lambda weights: dnw(weights, target=0.8), 1e-3)
     np.testing.assert_allclose(losses, DNW_["losses"], rtol=1e-9)
     for weight, theirs in zip(weights, layers(DNW_, "trained."), strict=True):
         np.testing.assert_allclose(weight.detach(), theirs, rtol=1e-9, atol=1e-12)
@@ -159,9 +154,9 @@ def test_rigl_update(update: int, layer: int) -> None:
     weight.grad = golden("gradient")
     live = int(mask.sum())
     asked = math.floor(fraction * live) / live / cosine(progress)
-    method = RigL([weight], target=1 - live / mask.numel(), drop_fraction=asked, interval=0.2, stop=1.0)
+    method = rigl([weight], target=1 - live / mask.numel(), drop_fraction=asked, interval=0.2, stop=1.0)
     method.masks = [mask]
-    method.pull_back(progress, [weight], optimizer)
+    method.transform_gradients(progress, [weight], optimizer)
     method.refresh(progress, [weight])
     assert not torch.equal(mask, golden("mask_after"))
     assert torch.equal(method.masks[0], golden("mask_after"))
@@ -183,10 +178,10 @@ def test_granet_ramp() -> None:
     """Theirs keeps what is above the last weight of the density, so one fewer, and stops an update before the end."""
     weights = layers(GRANET, "update0.before.")
     total = sum(weight.numel() for weight in weights)
-    method = GraNet(weights, target=0.9, initial_density=0.5, ramp_end=0.5, interval=0.05)
+    method = granet(weights, target=0.9, initial_density=0.5, ramp_end=0.5, interval=0.05)
     for update, theirs in enumerate(GRANET["counts"][:9], start=1):
         method.refresh(update / 20, weights)
-        assert math.floor((1 - method.ratio) * total) - 1 == theirs
+        assert math.floor((1 - method.scheduled_sparsity) * total) - 1 == theirs
 
 
 @pytest.mark.parametrize("update", [0, 4, 12])
@@ -195,7 +190,7 @@ def test_granet_pruning(update: int) -> None:
     weights = layers(GRANET, f"update{update}.before.")
     after = layers(GRANET, f"update{update}.pruned_mask.")
     density = sum(int(mask.sum()) for mask in after) / sum(mask.numel() for mask in after)
-    method = GraNet(weights, target=1 - density, initial_density=1.0, ramp_end=0.5)
+    method = granet(weights, target=1 - density, initial_density=1.0, ramp_end=0.5)
     method.masks = layers(GRANET, f"update{update}.before_mask.")
     assert same(method.masks, after) == (update == 12)
     method.refresh(0.5, weights)
@@ -216,9 +211,9 @@ def test_granet_regeneration(update: int, layer: int) -> None:
     weight.grad = golden("gradient")
     live = int(mask.sum())
     asked = math.ceil(fraction * live) / live / cosine(progress)
-    method = GraNet([weight], target=1 - live / mask.numel(), drop_fraction=asked)
+    method = granet([weight], target=1 - live / mask.numel(), drop_fraction=asked)
     method.masks, method.regeneration_due = [mask], True
-    method.pull_back(progress, [weight], torch.optim.SGD([weight], lr=0.2, momentum=0.9))
+    method.transform_gradients(progress, [weight], torch.optim.SGD([weight], lr=0.2, momentum=0.9))
     method.refresh(0.0, [weight])
     assert not torch.equal(mask, golden("after_mask"))
     assert torch.equal(method.masks[0], golden("after_mask"))
@@ -244,10 +239,10 @@ def test_probmask_relaxed_masks_and_gradients(epoch: int, monkeypatch: pytest.Mo
     pairs = zip(layers(PROBMASK, "uniform0."), layers(PROBMASK, "uniform1."), strict=True)
     drawn = torch.cat([(u1.log() / (u0.log() + u1.log())).reshape(-1) for u0, u1 in pairs])
     monkeypatch.setattr(Tensor, "uniform_", lambda self, generator: self.copy_(drawn))  # noqa: ARG005
-    method = ProbMask(weights, target=0.5, ramp_start=0.0, ramp_end=0.1)
+    method = probmask(weights, target=0.5, ramp_start=0.0, ramp_end=0.1)
     method.scores.copy_(torch.cat([part.reshape(-1) for part in layers(PROBMASK, "projected0.5.")]))
     method.refresh(epoch / 100, weights)
-    method.draw(0)
+    method.begin_pass(0)
     sparse = [part.detach().requires_grad_() for part in method.sparsify(weights) or []]
     assert method.relaxed is not None
     x, y = torch.from_numpy(PROBMASK["inputs"]), torch.from_numpy(PROBMASK["labels"])
@@ -256,7 +251,7 @@ def test_probmask_relaxed_masks_and_gradients(epoch: int, monkeypatch: pytest.Mo
     for weight, part in zip(weights, sparse, strict=True):
         weight.grad = part.grad
     relaxed = method.relaxed
-    method.pull_back(epoch / 100, weights, torch.optim.SGD(weights))
+    method.transform_gradients(epoch / 100, weights, torch.optim.SGD(weights))
     assert method.scores.grad is not None
     assert loss.item() == pytest.approx(float(PROBMASK[f"epoch{epoch}.loss"]), rel=1e-9)
     for key, found in (("mask", relaxed), ("grad_scores", method.scores.grad)):

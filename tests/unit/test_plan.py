@@ -11,8 +11,8 @@ import pytest
 from wrong_specs import RIGHT
 
 from st3sweep import cli
-from st3sweep.loading import load_space, load_trial
-from st3sweep.plan import expected_trials, plan_text, sample_points
+from st3sweep.commands.plan import plan_text, sample_points
+from st3sweep.space.loading import load_space, load_trial
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 DryRun = Callable[..., tuple[str, str]]
@@ -62,15 +62,17 @@ def test_quickstart(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
     assert "\nsearched\n  sparsity.criterion  l1, sigma\n  sparsity.target     0.5, 0.7, 0.98\n" in plan
 
 
-def test_a_scheduler(dry_run: DryRun):
-    assert "scheduler" not in facts(dry_run("quickstart.yaml")[0])
-    plan, _ = dry_run("quickstart.yaml", "--set", "scheduler={name: residual, min_trials: 5, rungs: [0.5, 1]}")
+def test_early_stopping(dry_run: DryRun):
+    assert "stopping" not in facts(dry_run("quickstart.yaml")[0])
+    plan, _ = dry_run("quickstart.yaml", "--set", "early_stopping={name: residual, min_trials: 5, rungs: [0.5, 1]}")
     rungs = "0.5, 1 of the ramp, then every 0.1 of training"
     said = f"residual: the best 1/2 go on at {rungs}; where 5 trials or more have been"
-    assert facts(plan)["scheduler"] == said
-    plan, _ = dry_run("quickstart.yaml", "--set", "scheduler.name=asha", "--set", "scheduler.reduction_factor=3")
+    assert facts(plan)["stopping"] == said
+    plan, _ = dry_run(
+        "quickstart.yaml", "--set", "early_stopping.name=asha", "--set", "early_stopping.reduction_factor=3"
+    )
     said = "asha: the best 1/3 go on at 0.25, 0.6 of training; where 8 trials or more have been"
-    assert facts(plan)["scheduler"] == said
+    assert facts(plan)["stopping"] == said
 
 
 def test_cifar10_resnet20_without_its_data(dry_run: DryRun, tmp_path: Path):
@@ -93,7 +95,7 @@ def test_mobilenet_without_its_data(dry_run: DryRun, tmp_path: Path, monkeypatch
     assert facts(plan)["resources"] == f"12 CPUs and 1 GPU a trial; {many}"
     lines = re.sub(r"\n {8,}", " ", plan.partition("\n\nsearched\n")[2].partition("\n\n")[0]).splitlines()
     searched = dict(line.split(maxsplit=1) for line in lines)
-    assert list(searched) == list(load_space(SPACES / "mobilenet.yaml").spec.search)
+    assert list(searched) == list(load_space(SPACES / "mobilenet.yaml").config.search)
     condition = "only when optim.weight_decay.kind is with_sparsity or cosine"
     assert searched["optim.weight_decay.final_ratio"] == f"0.001 to 1, scale log; {condition}"
     assert "\n\nconstraints\n  sparsity.ramp.end - sparsity.ramp.start >= 0.2\n" in plan
@@ -134,7 +136,7 @@ def test_the_trial_can_be_saved_and_loaded(dry_run: DryRun):
 def test_numbers_of_trials(tmp_path: Path):
     def count(**overrides: str) -> int | None:
         targets = {"search.sparsity.target": "{choice: [0.5, 0.6, 0.7]}"}
-        return expected_trials(load_space(SPACES / "quickstart.yaml", targets | overrides))
+        return load_space(SPACES / "quickstart.yaml", targets | overrides).expected_trials()
 
     assert count() == 6
     assert count(**{"budget.trials": "5"}) == 5

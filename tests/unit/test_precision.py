@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from make_methods import st3
 from torch import Tensor, nn
 
 from st3sweep.sparse.method import prunable
@@ -29,7 +30,7 @@ class Net(nn.Sequential):
 
 def pruned(net: Net) -> tuple[list[nn.Parameter], ST3]:
     weights = list(prunable(net).values())
-    method = ST3(weights, target=0.5)
+    method = st3(weights, target=0.5)
     method.refresh(1.0, weights)
     return weights, method
 

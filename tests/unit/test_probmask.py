@@ -15,18 +15,19 @@ from finite_differences import central_differences
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from make_methods import probmask
 from torch import Tensor, nn
 
 from st3sweep import data
 from st3sweep.sparse.method import sparse_weights
 from st3sweep.sparse.methods.probmask import ProbMask
 from st3sweep.sparse.projection import project_
-from st3sweep.spec import TrialSpec
 from st3sweep.training.loop import fit
 from st3sweep.training.optim import optimisation_step
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 SCORES = arrays.arrays(np.float64, st.integers(1, 30), elements=st.floats(-0.5, 1.5))
 
 
@@ -42,7 +43,7 @@ def loss_of(weights: list[Tensor]) -> Tensor:
 
 def halfway(weights: list[nn.Parameter], **settings: Any) -> ProbMask:
     """Half of training is over, all scores differ."""
-    method = ProbMask(weights, **{"target": 0.5, "ramp_start": 0.0, "ramp_end": 0.4, **settings})
+    method = probmask(weights, **{"target": 0.5, "ramp_start": 0.0, "ramp_end": 0.4, **settings})
     method.refresh(0.5, weights)
     method.scores.copy_(torch.linspace(0.05, 0.95, 42, dtype=torch.float64))
     return method
@@ -108,10 +109,10 @@ def test_the_budget_is_met_in_float32(size: int) -> None:
 def test_gradients_against_finite_differences() -> None:
     weights = two_layers()
     method = halfway(weights)
-    method.draw(1)
+    method.begin_pass(1)
     with sparse_weights(weights, method):
         loss_of([*weights]).backward()
-    method.pull_back(0.5, weights, torch.optim.SGD(weights))
+    method.transform_gradients(0.5, weights, torch.optim.SGD(weights))
 
     for tensor in (method.scores, *weights):
         assert tensor.grad is not None
@@ -170,11 +171,11 @@ def test_the_gradient_of_the_scores_is_that_of_one_step_alone() -> None:
     resumed.load_state_dict(method.state_dict())
     gradients = []
     for each in (method, resumed):
-        each.draw(0)
+        each.begin_pass(0)
         optimizer.zero_grad()
         with sparse_weights(weights, each):
             loss_of([*weights]).backward()
-        each.pull_back(0.7, weights, optimizer)
+        each.transform_gradients(0.7, weights, optimizer)
         gradients.append(each.scores.grad)
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
@@ -183,13 +184,13 @@ def test_the_gradient_of_the_scores_is_that_of_one_step_alone() -> None:
 def test_a_weight_is_there_with_its_probability(probability: float) -> None:
     """A drawn mask holds it; a relaxed one is above one half."""
     weights = [torch.ones(200, 200)]
-    method = ProbMask(weights, target=1 - probability)
+    method = probmask(weights, target=1 - probability)
     method.refresh(0.7, weights)
     assert method.scores.unique().tolist() == pytest.approx([probability])
     error = 5 * math.sqrt(probability * (1 - probability) / 40_000)
     assert float(method.sparsify(weights)[0].mean()) == pytest.approx(probability, abs=error)  # type: ignore[index]
     for sample in (0, 1):
-        method.draw(sample)
+        method.begin_pass(sample)
         relaxed = method.sparsify(weights)[0]  # type: ignore[index]
         assert float((relaxed > 0.5).float().mean()) == pytest.approx(probability, abs=error)
     torch.testing.assert_close(method._sharpness(), 1 / (0.97 * 0.3 + 0.03))
@@ -204,7 +205,7 @@ def test_what_is_drawn_depends_on_seed_step_and_sample() -> None:
             method.refresh(0.5, weights)
             method.scores.copy_(torch.linspace(0.05, 0.95, 42, dtype=torch.float64))
         if sample is not None:
-            method.draw(sample)
+            method.begin_pass(sample)
         drawn.append(method.sparsify(weights)[0])  # type: ignore[index]
         assert torch.equal(method.sparsify(weights)[0], drawn[-1]), "and on nothing else"  # type: ignore[index]
     assert [[torch.equal(a, b) for b in drawn] for a in drawn] == torch.eye(5, dtype=torch.bool).tolist()
@@ -215,7 +216,7 @@ def test_what_is_drawn_depends_on_seed_step_and_sample() -> None:
 
 def test_before_the_ramp_there_is_one_pass_without_a_mask() -> None:
     weights = two_layers()
-    method = ProbMask(weights, target=0.5, ramp_start=0.16, ramp_end=0.6)
+    method = probmask(weights, target=0.5, ramp_start=0.16, ramp_end=0.6)
     passes, sums = [], []
     for step in range(10):
         optimisation_step(
@@ -227,8 +228,8 @@ def test_before_the_ramp_there_is_one_pass_without_a_mask() -> None:
             progress=(step + 1) / 10,
             clip_norm=None,
         )
-        sums.append((float(method.scores.sum()), 42 * (1 - method.ratio)))
-    assert method.ratio == 0.5
+        sums.append((float(method.scores.sum()), 42 * (1 - method.scheduled_sparsity)))
+    assert method.scheduled_sparsity == 0.5
     assert [passes.count(step) for step in range(10)] == [1, 1] + [2] * 8
     assert all(found <= budget * (1 + 1e-12) for found, budget in sums)
     falling = [found / budget for found, budget in sums[:6]]
@@ -238,7 +239,7 @@ def test_before_the_ramp_there_is_one_pass_without_a_mask() -> None:
 
 def test_projected_densities_are_the_mean_probabilities_at_the_end_of_the_ramp() -> None:
     weights = two_layers()
-    method = ProbMask(weights, target=0.8, ramp_start=0.0, ramp_end=1.0)
+    method = probmask(weights, target=0.8, ramp_start=0.0, ramp_end=1.0)
     method.refresh(0.2, weights)
     method.scores.copy_(torch.linspace(0.05, 0.95, 42, dtype=torch.float64))
     before = method.scores.clone()
@@ -255,7 +256,7 @@ def test_projected_densities_are_the_mean_probabilities_at_the_end_of_the_ramp()
 def test_relaxed_masks_are_drawn_with_logistic_noise(probability: float) -> None:
     """At temperature 1 a mask is above x with the probability that logistic noise is above logit(x) - logit(s)."""
     weights = [nn.Parameter(torch.ones(200_000))]
-    method = ProbMask(weights, target=0.5)
+    method = probmask(weights, target=0.5)
     method.scores.fill_(probability)
     masks = [method._relaxed_mask(sample) for sample in range(2)]
     assert (masks[0] != masks[1]).float().mean() > 0.99
@@ -268,11 +269,11 @@ def test_relaxed_masks_are_drawn_with_logistic_noise(probability: float) -> None
 def test_a_mask_is_never_denormal() -> None:
     """Where the probability is 0, a mask falls past what a float32 holds as the temperature does: slowly, on a CPU."""
     weights = [nn.Parameter(torch.ones(100, 100))]
-    method = ProbMask(weights, target=0.9, ramp_start=0.0, ramp_end=0.4)
+    method = probmask(weights, target=0.9, ramp_start=0.0, ramp_end=0.4)
     for progress in (0.4, 0.46, 0.5, 1.0):
         method.refresh(progress, weights)
         method.scores.copy_((torch.arange(10_000) % 10 == 0).float())
-        method.draw(0)
+        method.begin_pass(0)
         (sparse,) = method.sparsify(weights) or []
         assert not sparse.abs()[(sparse != 0)].lt(1e-20).any()
 
@@ -287,7 +288,7 @@ def test_the_mask_of_least_loss_stays() -> None:
         return [3.0, 2.0, 1.0, 5.0, 4.0][len(seen) - 1]
 
     assert not method.at_target
-    method.finish(loss)
+    method.choose_mask(loss)
     assert method.at_target
     assert len(seen) == 5
     assert [torch.equal((method.sparsify(weights) or [])[0], mask) for mask in seen] == [
@@ -298,7 +299,7 @@ def test_the_mask_of_least_loss_stays() -> None:
         False,
     ]
     saved = method.state_dict()
-    other = ProbMask(weights, target=0.5)
+    other = probmask(weights, target=0.5)
     other.load_state_dict(saved)
     assert torch.equal((other.sparsify(weights) or [])[1], (method.sparsify(weights) or [])[1])
 

@@ -15,10 +15,10 @@ import torch
 from compare import timeless
 
 from st3sweep import data
-from st3sweep.spec import TrialSpec
 from st3sweep.training.loop import fit
 from st3sweep.training.process_state import ProcessState
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_every_setting_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_trial_after_a_mess_is_the_trial_before_it(
-    tiny_trial: Callable[..., TrialSpec], digits: data.Splits, tmp_path: Path
+    tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:
     spec = tiny_trial(model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3})
     state = ProcessState.capture()

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from st3sweep.spec import TrialSpec
-from st3sweep.sweep import progress as progress_module
-from st3sweep.sweep.ledger import Trial
-from st3sweep.sweep.progress import Progress, format_flops
+from st3sweep.reporting import live_table as progress_module
+from st3sweep.reporting.live_table import LiveTable, format_flops
+from st3sweep.runs.ledger import Trial
+from st3sweep.trial.settings import TrialSettings
 
 RECORD = {"epoch": 2, "sparsity": 0.4321, "val_top1": 91.234, "gflops": 0.000451, "seconds": 1.5}
 
 
-def a_trial(spec: TrialSpec, number: int, **changes: Any) -> Trial:
+def a_trial(spec: TrialSettings, number: int, **changes: Any) -> Trial:
     return Trial(number, {}, spec.model_dump(mode="json"), spec.digest(), 1, **changes)
 
 
@@ -28,10 +28,10 @@ def test_costs_are_shown_in_the_unit_that_suits_them() -> None:
     assert format_flops(0.000451) == "0.451 MFLOPs"
 
 
-def test_piped_output_is_one_aligned_line_for_each_trial_that_ends(tiny_trial: Callable[..., TrialSpec]) -> None:
+def test_piped_output_is_one_aligned_line_for_each_trial_that_ends(tiny_trial: Callable[..., TrialSettings]) -> None:
     stream = io.StringIO()
     spec = tiny_trial()
-    with Progress(12, Console(file=stream, width=200)) as progress:
+    with LiveTable(12, Console(file=stream, width=200)) as progress:
         for number in (0, 1):
             result = {"sparsity": 0.8, "val_top1": 97.5 + number, "gflops": 0.00045, "wall_seconds": 9.06}
             trial = a_trial(spec, number, status="finished", result=result)
@@ -45,11 +45,11 @@ def test_piped_output_is_one_aligned_line_for_each_trial_that_ends(tiny_trial: C
 
 
 def test_the_table_shows_running_trials_with_their_sparsity_now_and_at_the_end(
-    tiny_trial: Callable[..., TrialSpec],
+    tiny_trial: Callable[..., TrialSettings],
 ) -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True)
-    with Progress(3, console) as progress:
+    with LiveTable(3, console) as progress:
         failed = a_trial(tiny_trial(), 0, status="failed", error="out of memory")
         progress.done(failed)
         running = a_trial(tiny_trial(), 1, epochs={1: RECORD, 2: RECORD})
@@ -63,10 +63,10 @@ def test_the_table_shows_running_trials_with_their_sparsity_now_and_at_the_end(
 
 
 def test_the_table_is_drawn_while_trials_come_and_go(
-    tiny_trial: Callable[..., TrialSpec], monkeypatch: pytest.MonkeyPatch
+    tiny_trial: Callable[..., TrialSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a thread of its own: what happens between two rows of a table must not end that thread."""
-    progress = Progress(9, Console(file=io.StringIO()))
+    progress = LiveTable(9, Console(file=io.StringIO()))
     result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001}
     trials = [a_trial(tiny_trial(), number, epochs={1: RECORD}) for number in range(4)]
     for trial in trials[:3]:
@@ -78,7 +78,7 @@ def test_the_table_is_drawn_while_trials_come_and_go(
     def meanwhile(trial: Trial) -> int:
         if (new := next(now)) is not None:
             progress.started(new)
-            progress.put_back(trials[0])
+            progress.requeue(trials[0])
         return epochs_of(trial)
 
     monkeypatch.setattr(progress_module, "_epochs_of", meanwhile)
@@ -87,20 +87,20 @@ def test_the_table_is_drawn_while_trials_come_and_go(
     progress.table()
 
 
-def test_a_stopped_trial_is_shown_with_what_it_had_reached(tiny_trial: Callable[..., TrialSpec]) -> None:
+def test_a_stopped_trial_is_shown_with_what_it_had_reached(tiny_trial: Callable[..., TrialSettings]) -> None:
     stream = io.StringIO()
     result = {"epochs": 2, "training_gflops": 1.0, "wall_seconds": 3.0, "rung": 1}
     stopped = a_trial(tiny_trial(), 3, epochs={1: RECORD, 2: RECORD}, status="stopped", result=result)
-    Progress(12, Console(file=stream, width=200)).done(stopped)
+    LiveTable(12, Console(file=stream, width=200)).done(stopped)
     shown = " ".join(stream.getvalue().split())
     assert shown == "[ 1/12] trial 3 ST-3 43.2 → 80.0 % stopped 2/3 91.23 % 0.451 MFLOPs"
 
 
-def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSpec], monkeypatch: Any) -> None:
+def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSettings], monkeypatch: Any) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     stream = io.StringIO()
-    progress = Progress(4, Console(file=stream, width=80))
+    progress = LiveTable(4, Console(file=stream, width=80))
     results = [(0, 90.0, 0.002), (1, 80.0, 0.001), (2, 70.0, 0.0015)]  # the last one is dominated by the second
     for number, top1, gflops in results:
         result = {"sparsity": 0.8, "val_top1": top1, "gflops": gflops}
@@ -121,10 +121,10 @@ def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSpec], monkey
     assert [line.split()[:2] for line in front if line.strip()] == [["1", "80.00"], ["0", "90.00"]]
 
 
-def test_a_program_that_goes_on_says_that_workers_start(tiny_trial: Callable[..., TrialSpec]) -> None:
+def test_a_program_that_goes_on_says_that_workers_start(tiny_trial: Callable[..., TrialSettings]) -> None:
     result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001, "wall_seconds": 9.06}
     done = a_trial(tiny_trial(), 0, epochs={1: RECORD}, status="finished", result=result)
-    progress = Progress(2, Console(file=io.StringIO()))
+    progress = LiveTable(2, Console(file=io.StringIO()))
     progress.resumed([done])
     assert progress.head() == "1 of 2 trials done · 0:00 · starting workers"
     running = a_trial(tiny_trial(), 1)
@@ -135,20 +135,20 @@ def test_a_program_that_goes_on_says_that_workers_start(tiny_trial: Callable[...
     running.status, running.result = "finished", result
     progress.done(running)
     assert progress.head() == "2 of 2 trials done · 0:00", "nothing is left"
-    unlimited = Progress(None, Console(file=io.StringIO()))
+    unlimited = LiveTable(None, Console(file=io.StringIO()))
     unlimited.started(running)
     assert unlimited.head() == "0 trials done · 0:00 · starting workers"
     unlimited.epoch(running, RECORD)
     assert unlimited.head() == "0 trials done · 0:00"
 
 
-def test_replicates_say_what_they_repeat_and_do_not_count(tiny_trial: Callable[..., TrialSpec]) -> None:
+def test_replicates_say_what_they_repeat_and_do_not_count(tiny_trial: Callable[..., TrialSettings]) -> None:
     stream = io.StringIO()
     result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001, "wall_seconds": 9.06}
     searched = a_trial(tiny_trial(), 0, status="finished", result=result)
     replicate = a_trial(tiny_trial(), 1, status="finished", result=result, replicate_of=0)
     for total, places in ((1, ["[1/1]", "(as"]), (None, ["[1]", "(as"])):
-        progress = Progress(total, Console(file=stream, width=200))
+        progress = LiveTable(total, Console(file=stream, width=200))
         for trial in (searched, replicate):
             progress.done(trial)
         assert [line.split()[0] for line in stream.getvalue().splitlines()] == places

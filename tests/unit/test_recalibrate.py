@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from make_methods import st3
 from torch import Tensor, nn
 
 from st3sweep.sparse.method import prunable, sparse_weights
@@ -18,7 +19,7 @@ def network() -> nn.Sequential:
 
 def pruned(model: nn.Module) -> tuple[list[Tensor], ST3]:
     weights: list[Tensor] = list(prunable(model).values())
-    method = ST3(weights, target=0.5)
+    method = st3(weights, target=0.5)
     method.refresh(1.0, weights)
     return weights, method
 

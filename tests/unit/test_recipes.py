@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from st3sweep.recipes import overlay, resolve
-from st3sweep.schedules import weight_decay_by_target
-from st3sweep.spec import TrialSpec
+from st3sweep.trial.recipes import overlay, resolve
+from st3sweep.trial.schedules import weight_decay_by_target
+from st3sweep.trial.settings import TrialSettings
 
 
-def trial(dataset: str, recipe: str = "paper", **parts: Any) -> TrialSpec:
+def trial(dataset: str, recipe: str = "paper", **parts: Any) -> TrialSettings:
     arch = "mobilenet_v1" if dataset == "imagenet" else "cifar_resnet"
     return resolve(
         overlay(
@@ -26,7 +26,7 @@ def trial(dataset: str, recipe: str = "paper", **parts: Any) -> TrialSpec:
     )
 
 
-def numbers(spec: TrialSpec) -> dict[str, Any]:
+def numbers(spec: TrialSettings) -> dict[str, Any]:
     return spec.model_dump(include={"train", "optim"})
 
 

@@ -15,19 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.replays import plot_replays
 from st3sweep import cli
-from st3sweep.errors import UserError
-from st3sweep.results import SCHEMAS, read_table, table_path, write_table
-from st3sweep.scheduling import SchedulerSpec
-from st3sweep.sweep.replay import Estimate, _compare, replay, replay_table
-from st3sweep.sweep.schedulers import Scheduler
-from st3sweep.sweep.simulate import Curve, simulate
+from st3sweep.analysis.replay_plots import plot_replays
+from st3sweep.early_stopping.replay import Estimate, _compare, replay, replay_table
+from st3sweep.early_stopping.rules import EarlyStopping
+from st3sweep.early_stopping.simulation import Curve, simulate
+from st3sweep.runs.tables import SCHEMAS, read_table, table_path, write_table
+from st3sweep.space.early_stopping import EarlyStoppingConfig
+from st3sweep.util.errors import UserError
 
-NONE = SchedulerSpec()
+NONE = EarlyStoppingConfig()
 
 
-class Stops(Scheduler):
+class Stops(EarlyStopping):
     """Stops the trials of ``at`` after the epoch that is given for each, and notes what it was shown."""
 
     def __init__(self, **at: int):
@@ -48,9 +48,9 @@ CURVES = [curve(0, 1, 1), curve(1, 2, 2), curve(2, 1, 1, 1.5)]
 
 def test_slots_by_hand() -> None:
     # Slot 0: trial 0 to 2, then trial 2 to 3, 4 and 5.5. Slot 1: trial 1 to 2 and 4, then nothing is left.
-    scheduler = Stops()
-    done = simulate(CURVES, [0, 1, 2], scheduler, slots=2)
-    assert scheduler.shown == [(0, 1), (0, 2), (1, 1), (2, 1), (2, 2), (1, 2), (2, 3)]
+    early_stopping = Stops()
+    done = simulate(CURVES, [0, 1, 2], early_stopping, slots=2)
+    assert early_stopping.shown == [(0, 1), (0, 2), (1, 1), (2, 1), (2, 2), (1, 2), (2, 3)]
     assert done.finished.all()
     assert done.compute_at_end.tolist() == [4, 8, 9.5]
     assert done.compute == 9.5
@@ -60,17 +60,17 @@ def test_slots_by_hand() -> None:
 
 
 def test_a_stopped_trial_makes_room() -> None:
-    scheduler = Stops(t1=1)
-    done = simulate(CURVES, [1, 0, 2], scheduler, slots=1, overshoot=0)
-    assert scheduler.shown == [(1, 1), (0, 1), (0, 2), (2, 1), (2, 2), (2, 3)]
+    early_stopping = Stops(t1=1)
+    done = simulate(CURVES, [1, 0, 2], early_stopping, slots=1, overshoot=0)
+    assert early_stopping.shown == [(1, 1), (0, 1), (0, 2), (2, 1), (2, 2), (2, 3)]
     assert done.finished.tolist() == [True, False, True]
     assert done.compute == 7.5
 
 
 def test_a_stop_takes_an_epoch_more() -> None:
-    scheduler = Stops(t2=1)
-    done = simulate(CURVES, [2, 0, 1], scheduler, slots=1)
-    assert scheduler.shown[:3] == [(2, 1), (2, 2), (0, 1)]
+    early_stopping = Stops(t2=1)
+    done = simulate(CURVES, [2, 0, 1], early_stopping, slots=1)
+    assert early_stopping.shown[:3] == [(2, 1), (2, 2), (0, 1)]
     assert done.finished.tolist() == [True, True, False]
     assert done.compute == 8
     late = simulate(CURVES, [0, 1, 2], Stops(t0=1, t1=2), slots=1)
@@ -92,7 +92,7 @@ def run_of(points: list[tuple[float, float]], epochs: int = 4, seconds: float = 
 
 
 CLEAR = [(80.0, 1.0), (90.0, 4.0)] + [(50.0 + number, 2.0) for number in range(18)]  # two are the front, 18 are bad
-ASHA = SchedulerSpec(name="asha", rungs=(0.5,), min_trials=1)
+ASHA = EarlyStoppingConfig(name="asha", rungs=(0.5,), min_trials=1)
 
 
 def test_by_hand_without_stopping() -> None:
@@ -130,7 +130,7 @@ def test_two_trials_by_hand() -> None:
 def test_ratios_by_hand() -> None:
     """The front is (1, 0) and (0, 1): up to (1.1, 1.1) each has 0.11, and both have 0.21.
 
-    Two others are bad. One slot, 4 epochs a trial, and a scheduler that stops these two after the first.
+    Two others are bad. One slot, 4 epochs a trial, and a early_stopping that stops these two after the first.
     """
     table = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.7], [2.0, 0.7]])
     costs = np.full(4, 4.0)
@@ -160,14 +160,14 @@ def test_ratios_by_hand() -> None:
 def test_losing_the_front_shows() -> None:
     """Asha stops the cheap end of the front whenever it does not come early; the Pareto rule never does."""
     tables = run_of(CLEAR)
-    asha = replay(*tables, SchedulerSpec(name="asha"), orders=50)
-    pareto = replay(*tables, SchedulerSpec(name="ramp_pareto"), orders=50)
+    asha = replay(*tables, EarlyStoppingConfig(name="asha"), orders=50)
+    pareto = replay(*tables, EarlyStoppingConfig(name="ramp_pareto"), orders=50)
     assert pareto.front_lost == Estimate(0, 0)
     assert pareto.hypervolume == Estimate(1, 0)
     assert pareto.hypervolume_ratio.mean > 1.02
     assert pareto.compute_ratio.mean > 1.0
     many = run_of([(80.0 - number, 1.0 / 2**number) for number in range(20)])
-    lost = replay(*many, SchedulerSpec(name="asha"), orders=50)
+    lost = replay(*many, EarlyStoppingConfig(name="asha"), orders=50)
     assert lost.front == 20
     assert lost.front_lost.mean > 5
     assert lost.hypervolume_ratio.mean < 0.97
@@ -185,14 +185,14 @@ def test_seconds_or_epochs() -> None:
 
 def test_orders_follow_from_the_seed() -> None:
     tables = run_of(CLEAR)
-    spec = SchedulerSpec(name="ramp_pareto")
+    spec = EarlyStoppingConfig(name="ramp_pareto")
     first, again, other = (replay(*tables, spec, orders=10, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first.compute_saved != other.compute_saved
 
 
 def test_the_curve_ends_where_the_numbers_are() -> None:
-    found = replay(*run_of(CLEAR), SchedulerSpec(name="ramp_pareto"), orders=20)
+    found = replay(*run_of(CLEAR), EarlyStoppingConfig(name="ramp_pareto"), orders=20)
     curve = found.curve
     assert curve["compute"][-1] == 1
     assert curve["stopping"][-1] == pytest.approx(found.hypervolume.mean)
@@ -232,7 +232,7 @@ def test_the_table() -> None:
     text = replay_table([replay(*run_of(CLEAR), NONE, orders=5)])
     title, _, head, row = text.splitlines()
     assert title.startswith("20 trials, 2 of them on the front")
-    assert head.split("  ")[0] == "scheduler"
+    assert head.split("  ")[0] == "early stopping"
     assert row.split()[:4] == ["none", "0.0", "±", "0.0"]
     assert "100.00 ± 0.00" in row
     trials, epochs = run_of(CLEAR)
@@ -251,21 +251,21 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
             cli.main()
         return ended.value.code, *capsys.readouterr()
 
-    assert tuple(cli.tables.SchedulerName) == get_args(SchedulerSpec.model_fields["name"].annotation)
+    assert tuple(cli.tables.RuleName) == get_args(EarlyStoppingConfig.model_fields["name"].annotation)
     code, out, _ = said()
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[-3:]] == ["ramp_pareto", "residual", "asha"]
     expected = replay(
         read_table(tmp_path, "trials"), read_table(tmp_path, "epochs"),
-        SchedulerSpec(name="residual", reduction_factor=3),
+        EarlyStoppingConfig(name="residual", reduction_factor=3),
         slots=2, seed=5, orders=10, unit="epochs", overshoot=0,
     )  # fmt: skip
-    options = ["--scheduler", "residual", "--reduction-factor", "3", "--slots", "2", "--seed", "5"]
+    options = ["--rule", "residual", "--reduction-factor", "3", "--slots", "2", "--seed", "5"]
     _, out, _ = said(*options, "--cost", "epochs", "--overshoot", "0", "--json")
     (found,) = json.loads(out)
     assert found["compute_saved"] == pytest.approx(vars(expected.compute_saved))
     assert found["curve"]["stopping"] == pytest.approx(expected.curve["stopping"])
-    assert found["scheduler"]["name"] == "residual"
+    assert found["early_stopping"]["name"] == "residual"
     assert said("--plot", str(tmp_path / "replay.png"))[0] == 0
     assert (tmp_path / "replay.png").stat().st_size > 10_000
     assert said("--reduction-factor", "1") == (2, "", "st3sweep: --reduction-factor 1: must be above 1\n")
@@ -279,7 +279,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 )
 def test_what_holds_for_any_run(points: list[tuple[int, int]], name: str, slots: int) -> None:
     tables = run_of([(float(top1), gflops / 10) for top1, gflops in points])
-    found = replay(*tables, SchedulerSpec(name=name, min_trials=2), slots=slots, orders=4)
+    found = replay(*tables, EarlyStoppingConfig(name=name, min_trials=2), slots=slots, orders=4)
     assert 0 <= found.compute_saved.mean < 1
     assert found.front_lost.mean <= found.stopped.mean <= len(points)
     assert 0 <= found.hypervolume.mean <= 1 + 1e-12
@@ -289,10 +289,12 @@ def test_what_holds_for_any_run(points: list[tuple[int, int]], name: str, slots:
         assert found.hypervolume.mean == pytest.approx(1)
 
 
-def test_the_drawing_has_a_line_for_each_scheduler_and_ends_where_its_compute_does() -> None:
+def test_the_drawing_has_a_line_for_each_rule_and_ends_where_its_compute_does() -> None:
     tables = run_of(CLEAR)
-    found = [replay(*tables, SchedulerSpec(name=name, min_trials=2), orders=4) for name in ("ramp_pareto", "asha")]
-    plain = [asdict(one) | {"scheduler": one.scheduler.model_dump()} for one in found]
+    found = [
+        replay(*tables, EarlyStoppingConfig(name=name, min_trials=2), orders=4) for name in ("ramp_pareto", "asha")
+    ]
+    plain = [asdict(one) | {"early_stopping": one.early_stopping.model_dump()} for one in found]
     (axes,) = plot_replays({"a run": plain}).axes
     assert [line.get_label() for line in axes.lines] == ["nobody is stopped", "ramp_pareto", "asha"]
     for one, line in zip(found, axes.lines[1:], strict=True):

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.replicates import paired_difference, plot_replicates, replicates
+from st3sweep.analysis.replicates import paired_difference, plot_replicates, replicates
 
 TRIALS = pd.DataFrame(
     [

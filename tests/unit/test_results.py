@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from st3sweep.results import SCHEMAS, ResultsError, read_table, table_path, write_table
+from st3sweep.runs.tables import SCHEMAS, ResultsError, read_table, table_path, write_table
 
 VALUES: dict[pa.DataType, list[Any]] = {
     pa.int64(): [0, 2**53 + 1],

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from make_methods import rigl
 from torch import Tensor, nn
 
 from st3sweep.sparse.allocation import allocate
@@ -103,7 +104,7 @@ def training(method: RigL, weights: list[nn.Parameter], steps: int) -> list[dict
         with sparse_weights(weights, method):
             for weight in weights:
                 weight.grad = weight.detach() - torch.randn(weight.shape, generator=generator)
-        method.pull_back((step + 1) / steps, weights, optimizer)
+        method.transform_gradients((step + 1) / steps, weights, optimizer)
         live_only = [bool((weight.grad[~mask] == 0).all()) for weight, mask in zip(weights, method.masks, strict=True)]  # type: ignore[index]
         momenta = [optimizer.state[weight].get("momentum_buffer", torch.zeros(1)) for weight in weights]
         born = [mask & ~old for mask, old in zip(method.masks, before, strict=True)]
@@ -132,7 +133,7 @@ def parameters() -> list[nn.Parameter]:
 @pytest.mark.parametrize("allocation", ["erk", "uniform"])
 def test_every_layer_keeps_its_count_throughout(allocation: str) -> None:
     weights = parameters()
-    method = RigL(weights, target=0.8, allocation=allocation, interval=0.05)
+    method = rigl(weights, target=0.8, allocation=allocation, interval=0.05)
     expected = allocate(allocation, SHAPES, 1.0 - 0.8)
     history = training(method, weights, 60)
     assert all(epoch["counts"] == expected == epoch["alive"] for epoch in history)
@@ -143,7 +144,7 @@ def test_every_layer_keeps_its_count_throughout(allocation: str) -> None:
 def test_updates_come_at_their_interval_until_the_stop_and_drop_along_half_a_cosine() -> None:
     """Every tenth of training before 0.6: after steps 4, 8, … 20 of 40. At 0.3, half way, α / 2 of the live fall."""
     weights = parameters()
-    method = RigL(weights, target=0.5, allocation="uniform", drop_fraction=0.4, interval=0.1, stop=0.6)
+    method = rigl(weights, target=0.5, allocation="uniform", drop_fraction=0.4, interval=0.1, stop=0.6)
     dropped: dict[int, list[int]] = {}
     counts = allocate("uniform", SHAPES, 0.5)
     for step in range(1, 41):
@@ -153,7 +154,7 @@ def test_updates_come_at_their_interval_until_the_stop_and_drop_along_half_a_cos
             weight.data[mask] = 1.0
             weight.grad[mask] = 0.0  # type: ignore[index]
         before = method.masks
-        method.pull_back(step / 40, weights, torch.optim.SGD(weights))
+        method.transform_gradients(step / 40, weights, torch.optim.SGD(weights))
         moved = [int((old & ~new).sum()) for old, new in zip(before, method.masks, strict=True)]
         if any(moved):
             dropped[step] = moved

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from st3sweep.errors import UserError
-from st3sweep.resources import Resources, count_slots
-from st3sweep.run_folder import lock
+from st3sweep.runs.folder import lock
+from st3sweep.space.resources import Resources, count_slots
+from st3sweep.util.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_what_cannot_fit_is_said() -> None:
 
 def test_a_second_program_on_a_run_is_refused(tmp_path: Path) -> None:
     second = (
-        "from pathlib import Path; import sys; from st3sweep.run_folder import lock\n"
+        "from pathlib import Path; import sys; from st3sweep.runs.folder import lock\n"
         "try:\n    lock(Path(sys.argv[1])).__enter__()\nexcept Exception as error: print(error)"
     )
     command = [sys.executable, "-c", second, str(tmp_path)]

@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from make_methods import st3
 
-from st3sweep.schedules import (
+from st3sweep.trial.rates import learning_rate, weight_decay
+from st3sweep.trial.schedules import (
     cosine,
     last_update,
     ramp,
@@ -20,11 +22,9 @@ from st3sweep.schedules import (
     weight_decay_by_target,
     weight_decay_with_sparsity,
 )
-from st3sweep.sparse.methods.st3 import ST3
-from st3sweep.spec import TrialSpec
-from st3sweep.training.optim import learning_rate, weight_decay
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 STEPS_PER_EPOCH = 352  # 45,000 images in batches of 128, the last one counted
 
 
@@ -43,9 +43,9 @@ STEPS_PER_EPOCH = 352  # 45,000 images in batches of 128, the last one counted
 )
 def test_ratio_of_st3(epoch: int, batch: int, expected: float) -> None:
     weights = [torch.linspace(-1, 1, 50)]
-    method = ST3(weights, target=0.9, ramp_start=5 / 160, ramp_end=80 / 160)
+    method = st3(weights, target=0.9, ramp_start=5 / 160, ramp_end=80 / 160)
     method.refresh((epoch * STEPS_PER_EPOCH + batch + 1) / (160 * STEPS_PER_EPOCH), weights)
-    assert method.ratio == pytest.approx(expected, rel=1e-4)
+    assert method.scheduled_sparsity == pytest.approx(expected, rel=1e-4)
     assert (method.tau is None) == (expected == 0)
     assert method.at_target == (epoch >= 80 or (epoch, batch) == (79, 351))
 
@@ -68,8 +68,8 @@ def test_a_ramp_does_not_start_by_rounding() -> None:
     assert ramp(progress, start, start + 0.5) == 0
     assert ramp(682 / 1910, start, start + 0.5) == pytest.approx(3 / 955, rel=2e-3)
     weights = [torch.randn(8, 3, 3, 3), torch.randn(10, 8)]
-    for of_macs in (False, True):
-        method = ST3(weights, target=0.02, of_macs=of_macs, ramp_start=start, ramp_end=start + 0.5)
+    for target in ({"target": 0.02}, {"gflops_budget": 0.98e-9 * sum(weight.numel() for weight in weights)}):
+        method = st3(weights, **target, ramp_start=start, ramp_end=start + 0.5)
         method.refresh(progress, weights)
         assert method.sparsify(weights) is None
 
@@ -107,7 +107,7 @@ def test_parts_of_the_learning_rate() -> None:
     assert [cosine(p, start=0.2, final=0.1) for p in (0, 0.2, 0.6, 1)] == pytest.approx([1, 1, 0.55, 0.1])
 
 
-def rates(spec: TrialSpec, steps: list[int], total: int) -> list[float]:
+def rates(spec: TrialSettings, steps: list[int], total: int) -> list[float]:
     return [learning_rate(spec, step, total) for step in steps]
 
 
@@ -152,11 +152,11 @@ def test_weight_decay_of_a_network_without_rows() -> None:
         weight_decay_by_target("resnet20", 0.9)
 
 
-def decays(spec: TrialSpec, steps_and_ramps: list[tuple[int, float]]) -> list[float]:
+def decays(spec: TrialSettings, steps_and_ramps: list[tuple[int, float]]) -> list[float]:
     return [weight_decay(spec, step, 100, ramp) for step, ramp in steps_and_ramps]
 
 
-def with_decay(tiny_trial: TinyTrial, decay: dict[str, Any], **other: Any) -> TrialSpec:
+def with_decay(tiny_trial: TinyTrial, decay: dict[str, Any], **other: Any) -> TrialSettings:
     return tiny_trial(optim={"weight_decay": decay}, **other)
 
 

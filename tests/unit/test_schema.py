@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from wrong_specs import RIGHT
 
-from st3sweep.json_schema import space_schema
-from st3sweep.spec import all_paths
-from st3sweep.yaml_file import read_yaml
+from st3sweep.space.json_schema import space_schema
+from st3sweep.trial.paths import all_paths
+from st3sweep.util.yaml_lines import read_yaml
 
 jsonschema = pytest.importorskip("jsonschema")
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -32,7 +32,7 @@ def test_shipped_spaces_are_valid(path: Path, validator: Any):
 def test_the_spaces_that_are_shipped():
     assert [path.stem for path in SPACES] == [
         *("ablation_cifar10", "ablation_proxy", "cifar10_resnet20", "criterion_family"),
-        *("methods_cifar10", "methods_proxy", "mobilenet", "quickstart", "scheduling_proxy"),
+        *("early_stopping_proxy", "methods_cifar10", "methods_proxy", "mobilenet", "quickstart"),
     ]
 
 

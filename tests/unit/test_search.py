@@ -17,12 +17,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from st3sweep.loading import load_space
-from st3sweep.space import Point, Space
-from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.samplers import Sobol
-from st3sweep.sweep.search import Exhausted, Searcher
-from st3sweep.sweep.study import JOURNAL
+from st3sweep.runs.ledger import Ledger
+from st3sweep.search.samplers import Sobol
+from st3sweep.search.searcher import Exhausted, Searcher
+from st3sweep.search.study import JOURNAL
+from st3sweep.space.loading import load_space
+from st3sweep.space.space import Point, Space
 
 MakeSpace = Callable[..., Space]
 SAMPLERS = ["tpe", "nsga2", "random", "qmc", "grid"]
@@ -223,7 +223,7 @@ def test_a_sobol_sequence_fills_every_range_evenly(make_space: MakeSpace, tmp_pa
     """Of 64 points each 16th of a range holds four: a property of the sequence that random points do not have."""
     space, where = make_space("qmc", **PLAIN | {"searcher": {"sampler": "qmc"}}), folder(tmp_path)
     points = told(Searcher(space, where), 40) + told(Searcher(space, where), 24)
-    for path, searched in space.spec.search.items():
+    for path, searched in space.config.search.items():
         bins = 3 if path == "model.depth" else 16
         edges = [searched.at(edge / bins) for edge in range(bins)]
         counts = [sum(point[path] >= edge for point in points) for edge in edges] + [0]
@@ -236,7 +236,7 @@ def test_conditional_fields_have_a_place_in_the_sobol_sequence(make_space: MakeS
     points = told(Searcher(space, folder(tmp_path)), 64)
     sparse = [point["sparsity.target"] for point in points if point["sparsity.method"] == "st3"]
     assert len(sparse) == 32
-    middle = space.spec.search["sparsity.target"].at(0.5)
+    middle = space.config.search["sparsity.target"].at(0.5)
     assert 15 <= sum(target < middle for target in sparse) <= 17
 
 

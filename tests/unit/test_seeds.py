@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import plots, tables
-from analysis.frontier import front, front_hypervolume
-from analysis.seeds import average_seeds, front_probability, over_seeds
+from st3sweep.analysis import plots, tables
+from st3sweep.analysis.fronts import front, front_hypervolume
+from st3sweep.analysis.seeds import average_seeds, front_probability, over_seeds
 
 T_2, T_1 = 4.302653, 12.706205  # Student's t at 97.5 %, two degrees of freedom and one
 # trial, replicate_of, seed, val_top1, gflops. By hand: 0 is 91 ± T_1 · 1, 1 is 95 ± T_2 · 2 / √3, 2 has one seed.

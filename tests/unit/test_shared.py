@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter
 from small_datasets import cut, encoded, write_cifar_batches, write_parquet
 
 from st3sweep import data
-from st3sweep.data import DataError, cifar, image_parquet, parquet, shared
+from st3sweep.data import DataError, decoded_cache
 from st3sweep.data.batches import eval_batches, train_batches
-from st3sweep.spec import DataSpec
+from st3sweep.data.formats import parquet
+from st3sweep.trial.data import DataConfig
 
 DAY = 24 * 3600
 FORK = multiprocessing.get_context("fork")
@@ -38,8 +38,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def spec(**fields: Any) -> DataSpec:
-    return TypeAdapter(DataSpec).validate_python({k: str(v) if k == "root" else v for k, v in fields.items()})
+def spec(**fields: Any) -> DataConfig:
+    return DataConfig.parse({k: str(v) if k == "root" else v for k, v in fields.items()})
 
 
 def write_rows(root: Path, bad: int | None = None) -> None:
@@ -51,7 +51,7 @@ def write_rows(root: Path, bad: int | None = None) -> None:
     write_parquet(root / "test.parquet", [encoded(cut(30 + i)) for i in range(5)], [0, 1, 2, 0, 1])
 
 
-def rows(root: Path, **fields: Any) -> DataSpec:
+def rows(root: Path, **fields: Any) -> DataConfig:
     write_rows(root)
     return spec(**{"dataset": "image_parquet", "root": root, "validation": 5, **fields})
 
@@ -63,7 +63,7 @@ def content(splits: data.Splits) -> list[torch.Tensor]:
     return [*arrays, torch.tensor([splits.mean, splits.std], dtype=torch.float64), torch.tensor(splits.num_classes)]
 
 
-def batches(splits: data.Splits, asked: DataSpec) -> list[torch.Tensor]:
+def batches(splits: data.Splits, asked: DataConfig) -> list[torch.Tensor]:
     train = train_batches(splits, asked, seed=3, epoch=1, batch_size=4, rank=0, size=1, device="cpu")
     test = eval_batches(splits.test, splits, batch_size=2, rank=0, size=1, device="cpu")
     return [tensor for x_and_y in (*train, *test) for tensor in x_and_y]
@@ -103,10 +103,9 @@ def in_process(do: Callable[[], Any]) -> multiprocessing.process.BaseProcess:
 def test_shared_data_are_bit_identical_to_those_in_memory(tmp_path: Path, cache: Path, kind: str, limit: int) -> None:
     root = tmp_path / "root"
     (write_cifar_batches if kind == "batches" else write_rows)(root)
-    module = image_parquet if kind == "image_parquet" else cifar
     dataset = kind if kind == "image_parquet" else "cifar10"
     asked = spec(dataset=dataset, root=root, validation=5, train_limit=limit)
-    in_memory, first, second = module.load(asked), data.load(asked), data.load(asked)
+    in_memory, first, second = asked.load(), data.load(asked), data.load(asked)
     assert [is_mapped(splits, cache) for splits in (in_memory, first, second)] == [False, True, True]
     assert_equal(content(first), content(in_memory))
     assert_equal(content(second), content(in_memory))
@@ -165,7 +164,7 @@ def test_processes_that_start_together_decode_once_and_map_one_file(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, log = rows(tmp_path / "root"), tmp_path / "decoded"
-    wanted = content(image_parquet.load(asked))
+    wanted = content(asked.load())
     count_decodes(monkeypatch, log)
     start, results = FORK.Barrier(4), FORK.SimpleQueue()
 
@@ -243,7 +242,7 @@ def test_a_file_that_changes_is_decoded_anew(tmp_path: Path, cache: Path) -> Non
     images = [encoded(cut(100 + i)) for i in range(20)]
     write_parquet(tmp_path / "root" / "train.parquet", images, [i % 3 for i in range(20)])
     after = data.load(asked)
-    assert_equal(content(after), content(image_parquet.load(asked)))
+    assert_equal(content(after), content(asked.load()))
     assert not torch.equal(after.train.pixels, before.train.pixels)
 
 
@@ -270,7 +269,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_counts(
             os.kill(os.getpid(), signal.SIGKILL)
 
         np.save = half
-        shared.json.dumps = lambda facts, dumps=shared.json.dumps, **fields: (
+        decoded_cache.json.dumps = lambda facts, dumps=decoded_cache.json.dumps, **fields: (
             os.kill(os.getpid(), signal.SIGKILL) if "splits" in facts else dumps(facts, **fields)
         )
         data.load(asked)
@@ -284,7 +283,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_counts(
     splits = data.load(asked)
     assert log.stat().st_size == 25
     assert is_mapped(splits, cache)
-    assert_equal(content(data.load(asked)), content(image_parquet.load(asked)))
+    assert_equal(content(data.load(asked)), content(asked.load()))
     assert not list(cache.glob("*/*.tmp"))
 
 
@@ -309,7 +308,7 @@ def test_an_error_of_the_data_is_the_same_and_leaves_nothing(tmp_path: Path, cac
     asked = rows(tmp_path / "root")
     write_rows(tmp_path / "root", bad=4)
     with pytest.raises(DataError) as alone:
-        image_parquet.load(asked)
+        asked.load()
     for _ in range(2):
         with pytest.raises(DataError) as raised:
             data.load(asked)
@@ -322,17 +321,17 @@ def test_who_waited_for_an_entry_that_was_removed_locks_the_next(tmp_path: Path)
 
     def wait() -> None:
         waiting.set()
-        with shared._alone(folder):
+        with decoded_cache._alone(folder):
             held.set()
             done.wait(10)
 
-    with shared._alone(folder):
+    with decoded_cache._alone(folder):
         thread = Thread(target=wait)
         thread.start()
         waiting.wait(10)
         time.sleep(0.1)  # for it to open the lock
         assert not held.is_set()
-        shared._remove(folder)
+        decoded_cache._remove(folder)
     assert held.wait(10)
     with (folder / ".lock").open("w") as third, pytest.raises(BlockingIOError):
         fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -352,7 +351,7 @@ def test_a_cache_that_cannot_be_made_leaves_the_data_in_memory(
         splits = data.load(asked)
     assert len(heard) == 1
     assert "\n" not in str(heard[0].message)
-    assert_equal(content(splits), content(image_parquet.load(asked)))
+    assert_equal(content(splits), content(asked.load()))
 
 
 def test_a_full_disk_leaves_the_data_in_memory_and_is_not_left_full(tmp_path: Path, cache: Path) -> None:
@@ -364,7 +363,7 @@ def test_a_full_disk_leaves_the_data_in_memory_and_is_not_left_full(tmp_path: Pa
             warnings.simplefilter("always")
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # of 46,080 bytes
             splits = data.load(asked)
-        same = all(torch.equal(*pair) for pair in zip(content(splits), content(image_parquet.load(asked)), strict=True))
+        same = all(torch.equal(*pair) for pair in zip(content(splits), content(asked.load()), strict=True))
         results.put((same, [str(warning.message) for warning in heard]))
 
     process = in_process(load)
@@ -387,7 +386,7 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
         ("ST3SWEEP_CACHE", "/scratch", Path("/scratch")),
     ):
         monkeypatch.setenv(variable, value)
-        assert shared.cache_folder() == wanted
+        assert decoded_cache.cache_folder() == wanted
 
 
 def test_a_relative_cache_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,6 +416,6 @@ def test_entries_that_nobody_asked_for_are_removed_and_nothing_else(tmp_path: Pa
     assert folders[16].exists()
     assert folders[24].exists()
     assert (foreign / ".lock").exists()
-    assert_equal(content(old), content(image_parquet.load(asked)))  # still mapped
+    assert_equal(content(old), content(asked.load()))  # still mapped
     assert recent.image_shape()[1:] == (16, 16)
     assert used.image_shape()[1:] == (24, 24)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from st3sweep.loading import load_space
-from st3sweep.spec import member_models
-from st3sweep.spec.sparsity import SparsitySpec
-from st3sweep.validation import ValidationError
+from st3sweep.space.field_errors import ValidationError
+from st3sweep.space.loading import load_space
+from st3sweep.trial.sparsity import MethodConfig
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
-METHODS = {model.model_fields["method"].annotation.__args__[0] for model in member_models(SparsitySpec)}  # type: ignore[union-attr]
+METHODS = set(MethodConfig.registered)
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -32,7 +31,7 @@ def test_every_point_is_a_trial(path: Path) -> None:
 def test_the_whole_grid_is_within_the_budget(name: str) -> None:
     space = load_space(SPACES / f"{name}.yaml")
     trials = [space.trial_for(point) for point in space.grid()]
-    assert len({(trial.digest(), trial.seed) for trial in trials}) == len(trials) == space.spec.budget.trials
+    assert len({(trial.digest(), trial.seed) for trial in trials}) == len(trials) == space.config.budget.trials
 
 
 @pytest.mark.parametrize("name", ["methods_cifar10", "methods_proxy"])

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wrong_specs import RIGHT
 
-from st3sweep.constraints import Constraint, ConstraintError
-from st3sweep.distributions import Choice, FloatRange, IntRange, scaled, unscaled
-from st3sweep.errors import SpecError
-from st3sweep.loading import load_space, load_trial
-from st3sweep.recipes import resolve
-from st3sweep.space import ABSENT, Space, settled
-from st3sweep.yaml_file import read_yaml
+from st3sweep.space.constraints import Constraint, ConstraintError
+from st3sweep.space.distributions import Choice, FloatRange, IntRange, scaled, unscaled
+from st3sweep.space.loading import load_space, load_trial
+from st3sweep.space.space import ABSENT, Space, settled
+from st3sweep.trial.recipes import resolve
+from st3sweep.util.errors import SpecError
+from st3sweep.util.yaml_lines import read_yaml
 
 Load = Callable[..., Space]
 DECAY, RATIO = "optim.weight_decay.kind", "optim.weight_decay.final_ratio"
@@ -72,7 +72,7 @@ def test_a_point_becomes_the_trial_that_it_says(load: Load):
     trial = space.trial_for(point)
     assert (trial.sparsity.criterion, trial.sparsity.target) == ("sigma", 0.7)
     assert trial.optim.weight_decay.model_dump() == {"kind": "cosine", "value": 1e-4, "final_ratio": 0.5}
-    assert space.spec.trial["sparsity"] == {"method": "st3"}, "the fixed part must not be written into"
+    assert space.config.trial["sparsity"] == {"method": "st3"}, "the fixed part must not be written into"
 
 
 def test_settings_of_a_method_are_searched_where_it_is_chosen(load: Load):
@@ -157,7 +157,7 @@ def test_a_number_needs_no_dot_before_its_exponent(load: Load, tmp_path: Path):
     data = read_yaml(tmp_path / "numbers.yaml").data
     assert data == {"a": 1e-4, "b": 1500.0, "c": -20.0, "d": "1e", "e": "e4", "f": 0x1E4}
     assert isinstance(data["a"], float)
-    assert load(**{"optim.lr": "1e-2"}).spec.trial["optim"]["lr"] == 0.01
+    assert load(**{"optim.lr": "1e-2"}).config.trial["optim"]["lr"] == 0.01
 
 
 def test_merged_mappings_may_be_overridden(tmp_path: Path):
@@ -279,18 +279,18 @@ def test_command_line_over_space_over_recipe_over_default(load: Load):
 
 def test_set_on_a_searched_field_fixes_it(load: Load):
     space = load(**{"sparsity.target": "0.75"})
-    assert "sparsity.target" not in space.spec.search
+    assert "sparsity.target" not in space.config.search
     assert space.trial_for(space.draw(random.Random(0))).sparsity.target == 0.75
 
 
 def test_set_on_a_kind_drops_what_is_searched_for_other_kinds_only(load: Load):
-    assert set(load(**{DECAY: "constant"}).spec.search) == {"sparsity.criterion", "sparsity.target"}
-    assert RATIO in load(**{DECAY: "cosine"}).spec.search
+    assert set(load(**{DECAY: "constant"}).config.search) == {"sparsity.criterion", "sparsity.target"}
+    assert RATIO in load(**{DECAY: "cosine"}).config.search
 
 
 def test_set_on_a_part_replaces_it_and_what_is_searched_below(load: Load):
     space = load(sparsity="{method: dense}")
-    assert set(space.spec.search) == {DECAY, RATIO}
+    assert set(space.config.search) == {DECAY, RATIO}
     assert space.trial_for({DECAY: "constant"}).sparsity.method == "dense"
 
 
@@ -298,8 +298,8 @@ def test_set_reaches_the_top_the_search_and_the_trial_by_its_full_path(load: Loa
     space = load(
         **{"seed": "7", "budget.trials": "3", "search.sparsity.target": "{choice: [0.6]}", "trial.train.epochs": "4"}
     )
-    assert (space.spec.seed, space.spec.budget.trials) == (7, 3)
-    assert space.spec.search["sparsity.target"].ends() == [0.6]
+    assert (space.config.seed, space.config.budget.trials) == (7, 3)
+    assert space.config.search["sparsity.target"].ends() == [0.6]
     trial = space.trial_for({"sparsity.target": 0.6, "sparsity.criterion": "l1", DECAY: "constant"})
     assert (trial.seed, trial.train.epochs) == (7, 4)
 

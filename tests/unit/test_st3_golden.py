@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from make_methods import st3
 from torch import nn
 
 from st3sweep.sparse.method import prunable, sparse_weights
@@ -36,7 +37,7 @@ class Net(nn.Module):
 
 def method_for(weights: list[torch.Tensor], combination: tuple[str, str, str], **settings: float) -> ST3:
     criterion, soft, rescale = combination
-    return ST3(
+    return st3(
         weights,
         criterion={"l1": "l1", "l1std": "sigma"}[criterion],
         soft=soft == "soft",

@@ -12,12 +12,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from st3sweep.errors import SpecError
-from st3sweep.loading import load_space
-from st3sweep.space import Point, Space
-from st3sweep.start_points import NotInSpace, as_point, first_points
-from st3sweep.sweep.ledger import Ledger
-from st3sweep.sweep.search import Searcher
+from st3sweep.runs.ledger import Ledger
+from st3sweep.search.searcher import Searcher
+from st3sweep.space.first_points import NotInSpace, as_point, first_points
+from st3sweep.space.loading import load_space
+from st3sweep.space.space import Point, Space
+from st3sweep.util.errors import SpecError
 
 SPACE = """\
 schema: st3sweep/v1

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from make_methods import static
 
 from st3sweep.sparse.methods import build_method
 from st3sweep.sparse.methods.static import Static
-from st3sweep.spec import TrialSpec
+from st3sweep.trial.settings import TrialSettings
 
-TinyTrial = Callable[..., TrialSpec]
+TinyTrial = Callable[..., TrialSettings]
 SHAPES = [(16, 3, 3, 3), (16, 16, 3, 3), (10, 16)]
 
 
@@ -23,7 +24,7 @@ def test_counts_of_erk_and_uniform_worked_out_by_hand() -> None:
         ("uniform", "first"): [432, 230, 16],
     }
     for (allocation, keep), expected in counts.items():
-        method = Static(weights, target=0.9, allocation=allocation, keep_dense=keep)
+        method = static(weights, target=0.9, allocation=allocation, keep_dense=keep)
         assert [int(mask.sum()) for mask in method.masks] == expected
 
 
@@ -41,7 +42,7 @@ def test_the_seed_of_the_trial_draws_the_mask(tiny_trial: TinyTrial) -> None:
 
 def test_training_moves_live_weights_and_never_the_mask() -> None:
     weights = [torch.randn(shape) for shape in SHAPES]
-    method = Static(weights, target=0.9)
+    method = static(weights, target=0.9)
     before = [mask.clone() for mask in method.masks]
     assert method.at_target
     for progress in (0.1, 0.5, 1.0):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from make_methods import st3
 from torch import Tensor
 
+from st3sweep.sparse.layer_stats import layer_stats, total
 from st3sweep.sparse.method import Method
 from st3sweep.sparse.methods.st3 import ST3
-from st3sweep.sparse.telemetry import measure, whole
 
 WEIGHTS = [
     torch.tensor([[3.0, 4.0], [0.5, -0.5]]),  # the second output channel dies
@@ -18,32 +19,32 @@ WEIGHTS = [
 
 def half_gone() -> ST3:
     """Hard thresholding at 1.5: the three scores of 0.5, 0.5 and 1 fall."""
-    method = ST3(WEIGHTS, target=0.5, soft=False, rescale=False)
+    method = st3(WEIGHTS, target=0.5, soft=False, rescale=False)
     method.tau = [torch.tensor(1.5), torch.tensor(1.5)]
     return method
 
 
 def test_by_hand() -> None:
     earlier = [torch.tensor([[True, False], [True, False]]), torch.ones(3, 1, 1, 1, dtype=torch.bool)]
-    layers, masks = measure(WEIGHTS, half_gone(), earlier)
+    layers, masks = layer_stats(WEIGHTS, half_gone(), earlier)
     assert [mask.flatten().tolist() for mask in masks] == [[True, True, False, False], [True, True, False]]
     assert [layer.alive for layer in layers] == [2, 2]
     assert [layer.density for layer in layers] == [0.5, 2 / 3]
     assert [layer.dead_channels for layer in layers] == [1, 1]
     assert [layer.flip_rate for layer in layers] == [2 / 4, 1 / 3]
     assert [layer.mismatch for layer in layers] == pytest.approx([(0.5 / 25.5) ** 0.5, (1 / 41) ** 0.5])
-    network = whole(layers)
+    network = total(layers)
     assert (network.density, network.dead_channels, network.flip_rate) == (4 / 7, 2, 3 / 7)
     assert network.mismatch == pytest.approx((1.5 / 66.5) ** 0.5)
 
 
 def test_the_first_masks_are_compared_with_a_dense_network() -> None:
-    layers, _ = measure(WEIGHTS, half_gone(), None)
+    layers, _ = layer_stats(WEIGHTS, half_gone(), None)
     assert [layer.flipped for layer in layers] == [2, 1]
 
 
 def test_a_dense_network_has_nothing_to_tell() -> None:
-    layers, _ = measure(WEIGHTS, Method(), None)
+    layers, _ = layer_stats(WEIGHTS, Method(), None)
     assert [(layer.density, layer.dead_channels, layer.flipped, layer.mismatch) for layer in layers] == [
         (1, 0, 0, 0)
     ] * 2
@@ -51,5 +52,5 @@ def test_a_dense_network_has_nothing_to_tell() -> None:
 
 def test_a_layer_of_zeros() -> None:
     zeros: list[Tensor] = [torch.zeros(2, 3)]
-    (layer,), _ = measure(zeros, Method(), None)
+    (layer,), _ = layer_stats(zeros, Method(), None)
     assert (layer.alive, layer.dead_channels, layer.mismatch) == (0, 2, 0)

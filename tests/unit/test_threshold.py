@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from make_methods import st3
 
 from st3sweep.sparse import threshold
-from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.sparse.threshold import global_threshold, mac_threshold
 
 RATIOS = st.floats(0, 1, exclude_max=True)
@@ -71,7 +71,7 @@ def test_by_hand() -> None:
 
 def test_a_weight_at_the_threshold_falls() -> None:
     weights = [torch.tensor([[5.0, -1.0], [-3.0, 2.0]]), torch.tensor([[4.0]])]
-    method = ST3(weights, target=0.5, soft=False, rescale=False)
+    method = st3(weights, target=0.5, soft=False, rescale=False)
     method.refresh(1.0, weights)
     assert [w.tolist() for w in method.sparsify(weights) or []] == [[[5, 0], [0, 0]], [[4]]]
 
@@ -167,12 +167,13 @@ def test_the_least_threshold_that_leaves_no_more_than_the_budget(
 
 
 @pytest.mark.parametrize(
-    ("target", "of_macs", "densities"), [(0.5, False, [0.5, 0.5]), (0.9, False, [0.0, 0.5]), (0.4, True, [1.0, 0.5])]
+    ("target", "budgeted", "densities"), [(0.5, False, [0.5, 0.5]), (0.9, False, [0.0, 0.5]), (0.4, True, [1.0, 0.5])]
 )
-def test_densities_at_the_end_of_the_ramp_by_hand(target: float, of_macs: bool, densities: list[float]) -> None:
+def test_densities_at_the_end_of_the_ramp_by_hand(target: float, budgeted: bool, densities: list[float]) -> None:
     """Of 24 multiply-accumulates 0.4, that is 9.6, are to go: the weight of 0.5, which alone costs 10, is enough."""
     weights = [torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([[-10.0, 0.5]])]
-    method = ST3(weights, target=target, of_macs=of_macs, uses=[1.0, 10.0])
+    asked = {"gflops_budget": (1 - target) * 24e-9} if budgeted else {"target": target}
+    method = st3(weights, **asked, macs_per_weight=[1.0, 10.0])
     assert method.projected_densities(weights) == densities
     method.refresh(1.0, weights)
     assert method.projected_densities(weights) is None

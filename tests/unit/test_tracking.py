@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from tensorboardX.proto.event_pb2 import Event
 from test_cli import st3sweep
 
-from st3sweep.sweep import runner, tracking
-from st3sweep.sweep.events import JsonEvents
-from st3sweep.sweep.sweep import Sweep
-from st3sweep.sweep.tracking import Tracking
+from st3sweep.execution import loggers as tracking
+from st3sweep.execution import runner
+from st3sweep.execution.loggers import Tracking
+from st3sweep.reporting.json_events import JsonEvents
+from st3sweep.sweep.state import Sweep
 
 RunOf = Callable[[str], Run]
 
@@ -148,7 +149,7 @@ def test_trackers_end_while_ray_is_there(run_of: RunOf, monkeypatch: pytest.Monk
         finally:
             told.events.append(("Ray ends",))
 
-    def run_slots(sweep: Sweep, slots: int) -> None:
+    def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str]) -> None:
         sweep.next_trial()
         if interrupted:
             raise KeyboardInterrupt

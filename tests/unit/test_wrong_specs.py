@@ -14,8 +14,8 @@ import yaml
 from wrong_specs import ARGUMENTS, DATA, FIELDS, FILES, RIGHT, SEARCH, Wrong
 
 from st3sweep import cli
-from st3sweep.errors import SpecError
-from st3sweep.loading import load_space
+from st3sweep.space.loading import load_space
+from st3sweep.util.errors import SpecError
 
 Main = Callable[..., tuple[int | str | None, str]]
 
@@ -25,7 +25,9 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """``main("run", "space.yaml")`` -> exit code and stderr, in an empty folder; a sweep that starts is a failure."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ST3SWEEP_NOWHERE", raising=False)
-    monkeypatch.setattr(cli.sweeps, "_sweep", lambda *_, **__: pytest.fail("the sweep was started"))
+    for command in ("run", "resume"):
+        started = f"st3sweep.commands.{command}.run_to_the_end"
+        monkeypatch.setattr(started, lambda *_, **__: pytest.fail("the sweep was started"))
 
     def call(*arguments: str) -> tuple[int | str | None, str]:
         monkeypatch.setattr(sys, "argv", ["st3sweep", *arguments])
@@ -172,7 +174,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_as_a_program(kind: str, tmp_path: Path):
-    """The command itself: exit code, one line, nothing on stdout, and neither torch nor ray imported on the way."""
+    """The command itself: exit code, one line, nothing on stdout, and neither Ray nor Optuna imported on the way."""
     edit, said = PROGRAMS[kind]
     (tmp_path / "space.yaml").write_text(RIGHT.replace(*edit))
     command = [sys.executable, "-X", "importtime", "-m", "st3sweep", "run", "space.yaml"]
@@ -182,5 +184,5 @@ def test_as_a_program(kind: str, tmp_path: Path):
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert (done.returncode, done.stdout) == (2, "")
     assert stderr == [f"space.yaml:{said}"]
-    assert "st3sweep.loading" in imported
-    assert not {"torch", "ray", "optuna", "sklearn", "matplotlib"} & imported
+    assert "st3sweep.space.loading" in imported
+    assert not {"ray", "optuna", "sklearn", "matplotlib"} & imported

@@ -68,7 +68,7 @@ _DECAY = (
     "    when: {optim.weight_decay.kind: cosine}\n    float: [1e-3, 1]\n"
 )
 _NETWORK = "{arch: cifar_resnet, depth: 8, width: 8}"
-_NETWORKS = "cifar_resnet, mobilenet_v1, vgg11, vgg_small, wide_resnet, resnet50, torchvision"
+_NETWORKS = "cifar_resnet, mobilenet_v1, resnet50, torchvision, vgg11, vgg_small, wide_resnet"
 _SEARCH = "search:\n"
 _CONSTRAINT = "- sparsity.target < 0.95"
 _OBJECTIVES = "objectives:\n  - {metric: val_top1, goal: max}\n  - {metric: gflops, goal: min}\n"
@@ -181,13 +181,13 @@ FIELDS = [
     Wrong(
         "unknown dataset",
         {"{dataset: digits": "{^dataset: digit"},
-        "data.dataset: is 'digit', allowed: digits, cifar10, cifar100, image_parquet, image_folder, imagenet; "
+        "data.dataset: is 'digit', allowed: cifar10, cifar100, digits, image_folder, imagenet, image_parquet; "
         "did you mean digits?",
     ),
     Wrong(
         "unknown method",
         {"method: st3": "^method: st33"},
-        "sparsity.method: is 'st33', allowed: st3, dense, gmp, static, rigl, granet, dnw, str, probmask; "
+        "sparsity.method: is 'st33', allowed: dense, dnw, gmp, granet, probmask, rigl, st3, static, str; "
         "did you mean st3?",
     ),
     Wrong(
@@ -324,36 +324,36 @@ FIELDS = [
         {"sampler: tpe": "sampler: random, ^startup_trials: 3"},
         "searcher.startup_trials: has no effect with sampler random",
     ),
-    Wrong("unknown scheduler", {"searcher:": "scheduler: {^name: ramp}\nsearcher:"},
-          "scheduler.name: is 'ramp', allowed: none, ramp_pareto, residual, asha"),
-    Wrong("unknown field of the scheduler", {"searcher:": "scheduler: {name: asha, ^rung: [0.5]}\nsearcher:"},
-          "scheduler.rung: unknown field; did you mean scheduler.rungs?"),
-    Wrong("rungs without a scheduler", {"searcher:": "scheduler: {^rungs: [0.5, 1]}\nsearcher:"},
-          "scheduler.rungs: has no effect with scheduler none"),
-    Wrong("fewest trials without a scheduler", {"searcher:": "scheduler: {name: none, ^min_trials: 9}\nsearcher:"},
-          "scheduler.min_trials: has no effect with scheduler none"),
-    Wrong("reduction without a scheduler", {"searcher:": "scheduler: {^reduction_factor: 3}\nsearcher:"},
-          "scheduler.reduction_factor: has no effect with scheduler none"),
-    Wrong("rungs after the ramp for a scheduler without a ramp",
-          {"searcher:": "scheduler: {name: asha, ^every: 0.2}\nsearcher:"},
-          "scheduler.every: has no effect with scheduler asha"),
-    Wrong("rungs that fall", {"searcher:": "scheduler: {name: asha, ^rungs: [0.5, 0.5]}\nsearcher:"},
-          "scheduler.rungs: must rise (got [0.5, 0.5])"),
-    Wrong("rung past the end", {"searcher:": "scheduler: {name: residual, rungs: [0.5, ^1.5]}\nsearcher:"},
-          "scheduler.rungs.1: must be at most 1 (got 1.5)"),
-    Wrong("no rung that can be", {"searcher:": "scheduler: {name: residual, rungs: [^1.5]}\nsearcher:"},
-          "scheduler.rungs.0: must be at most 1 (got 1.5)"),
-    Wrong("no rungs", {"searcher:": "scheduler: {name: residual, ^rungs: []}\nsearcher:"},
-          "scheduler.rungs: is empty: give at least one"),
-    Wrong("reduction to everything", {"searcher:": "scheduler: {name: residual, ^reduction_factor: 1}\nsearcher:"},
-          "scheduler.reduction_factor: must be above 1 (got 1)"),
-    Wrong("rungs that never come", {"searcher:": "scheduler: {name: residual, ^every: 0}\nsearcher:"},
-          "scheduler.every: must be above 0 (got 0)"),
-    Wrong("scheduler for other objectives",
-          {"gflops, goal: min": "wall_seconds, goal: min", "searcher:": "^scheduler: {name: residual}\nsearcher:"},
-          "scheduler: needs the objectives val_top1 max and gflops min, and no other"),
-    Wrong("searched scheduler", {_SEARCH: f"{_SEARCH}  ^scheduler.every: {{float: [0.1, 0.2]}}\n"},
-          "search.scheduler.every: cannot be searched: it is no field of a trial"),
+    Wrong("unknown early_stopping", {"searcher:": "early_stopping: {^name: ramp}\nsearcher:"},
+          "early_stopping.name: is 'ramp', allowed: none, ramp_pareto, residual, asha"),
+    Wrong("unknown field of early stopping", {"searcher:": "early_stopping: {name: asha, ^rung: [0.5]}\nsearcher:"},
+          "early_stopping.rung: unknown field; did you mean early_stopping.rungs?"),
+    Wrong("rungs without early stopping", {"searcher:": "early_stopping: {^rungs: [0.5, 1]}\nsearcher:"},
+          "early_stopping.rungs: has no effect with early_stopping none"),
+    Wrong("fewest trials without a rule", {"searcher:": "early_stopping: {name: none, ^min_trials: 9}\nsearcher:"},
+          "early_stopping.min_trials: has no effect with early_stopping none"),
+    Wrong("reduction without early stopping", {"searcher:": "early_stopping: {^reduction_factor: 3}\nsearcher:"},
+          "early_stopping.reduction_factor: has no effect with early_stopping none"),
+    Wrong("rungs after the ramp for early stopping without a ramp",
+          {"searcher:": "early_stopping: {name: asha, ^every: 0.2}\nsearcher:"},
+          "early_stopping.every: has no effect with early_stopping asha"),
+    Wrong("rungs that fall", {"searcher:": "early_stopping: {name: asha, ^rungs: [0.5, 0.5]}\nsearcher:"},
+          "early_stopping.rungs: must rise (got [0.5, 0.5])"),
+    Wrong("rung past the end", {"searcher:": "early_stopping: {name: residual, rungs: [0.5, ^1.5]}\nsearcher:"},
+          "early_stopping.rungs.1: must be at most 1 (got 1.5)"),
+    Wrong("no rung that can be", {"searcher:": "early_stopping: {name: residual, rungs: [^1.5]}\nsearcher:"},
+          "early_stopping.rungs.0: must be at most 1 (got 1.5)"),
+    Wrong("no rungs", {"searcher:": "early_stopping: {name: residual, ^rungs: []}\nsearcher:"},
+          "early_stopping.rungs: is empty: give at least one"),
+    Wrong("reduction to everything", {"searcher:": "early_stopping: {name: residual, ^reduction_factor: 1}\nsearcher:"},
+          "early_stopping.reduction_factor: must be above 1 (got 1)"),
+    Wrong("rungs that never come", {"searcher:": "early_stopping: {name: residual, ^every: 0}\nsearcher:"},
+          "early_stopping.every: must be above 0 (got 0)"),
+    Wrong("early_stopping for other objectives",
+          {"gflops, goal: min": "wall_seconds, goal: min", "searcher:": "^early_stopping: {name: residual}\nsearcher:"},
+          "early_stopping: needs the objectives val_top1 max and gflops min, and no other"),
+    Wrong("searched early_stopping", {_SEARCH: f"{_SEARCH}  ^early_stopping.every: {{float: [0.1, 0.2]}}\n"},
+          "search.early_stopping.every: cannot be searched: it is no field of a trial"),
     Wrong(
         "startup trials of a Sobol' sequence",
         {"{sampler: tpe}": "{sampler: qmc, ^startup_trials: 3}"},
@@ -490,7 +490,7 @@ SEARCH = [
     Wrong(
         "choice that the field does not have",
         {"sparsity.criterion: {choice: [l1, sigma]}": "^sparsity.criterion: {choice: [l1, sigmas]}"},
-        "search.sparsity.criterion: can become 'sigmas', allowed: l1, sigma, lamp, family; did you mean sigma?",
+        "search.sparsity.criterion: can become 'sigmas', allowed: l1, lamp, sigma, family; did you mean sigma?",
     ),
     Wrong(
         "choice misspelt that another field waits for",
@@ -580,8 +580,8 @@ SEARCH = [
     Wrong("conditions in a circle",
           {_KINDS: "{^when: {optim.weight_decay.final_ratio: 1}, choice: [constant, cosine]}",
            "float: [1e-3, 1]": "choice: [0.1, 1]"},
-          "search.optim.weight_decay.kind.when: waits in a circle: optim.weight_decay.kind for "
-          "optim.weight_decay.final_ratio for optim.weight_decay.kind"),
+          "search.optim.weight_decay.kind.when: circular `when`: optim.weight_decay.kind → "
+          "optim.weight_decay.final_ratio → optim.weight_decay.kind"),
     Wrong("fixed and searched", {_ST3: f"{_ST3}    target: 0.7\n", "  sparsity.target:": "  ^sparsity.target:"},
           "search.sparsity.target: is searched, but also fixed under trial on line 12; remove one"),
     Wrong("searched below a value", {"  sparsity:\n    method: st3\n": "  ^sparsity: st3\n"},

@@ -17,28 +17,47 @@ short training.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.allocation import kept_dense
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.threshold import magnitude_of_rank
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import KeepDense, MethodConfig, dense_layers_label, register_method
+
+
+@register_method
+class DNWConfig(MethodConfig):
+    """Settings of DNW."""
+
+    constant_sparsity: ClassVar[bool] = True
+
+    method: Literal["dnw"] = "dnw"
+    target: float = Field(ge=0, lt=1)  # P: fraction of zeros, of each layer that is pruned
+    keep_dense: KeepDense = "none"
+
+    @property
+    def label(self) -> str:
+        return " ".join(["DNW", *dense_layers_label(self.keep_dense)])
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> DNW:  # noqa: ARG002
+        return DNW(weights, self)
 
 
 class DNW(Method):
-    """``target`` in [0, 1) is the fraction that falls in each layer, but for those that ``keep_dense`` names
-    (``allocation.kept_dense``).
+    """DNW on ``weights``. Weights of equal magnitude at τ_l all fall."""
 
-    Weights of equal magnitude at τ_l all fall.
-    """
-
-    def __init__(self, weights: Weights, *, target: float, keep_dense: str = "none"):
-        self.target = self.ratio = target
-        kept = kept_dense(keep_dense, [weight.shape for weight in weights])
+    def __init__(self, weights: Weights, config: DNWConfig):
+        self.target_sparsity = self.scheduled_sparsity = config.target
+        kept = kept_dense(config.keep_dense, [weight.shape for weight in weights])
         self.fallen = [  # weights of each layer
-            0 if dense else math.floor(target * weight.numel()) for weight, dense in zip(weights, kept, strict=True)
+            0 if dense else math.floor(config.target * weight.numel())
+            for weight, dense in zip(weights, kept, strict=True)
         ]
         self.tau: list[Tensor] = []  # threshold of each layer, 0-d
         self.refresh(0.0, weights)
@@ -60,7 +79,8 @@ class DNW(Method):
         return [*torch.stack(self.tau).tolist()]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ratio": self.ratio, "tau": self.tau}
+        return {**super().state_dict(), "tau": self.tau}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ratio, self.tau = state["ratio"], state["tau"]
+        super().load_state_dict(state)
+        self.tau = state["tau"]

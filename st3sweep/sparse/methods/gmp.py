@@ -16,57 +16,89 @@ fraction of training, not a number of steps; the global ranking and its criteria
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from st3sweep.schedules import last_update, ramp
 from st3sweep.sparse.allocation import allocate
 from st3sweep.sparse.lamp import lamp_scores
-from st3sweep.sparse.masked import Masked, masked_densities
+from st3sweep.sparse.masked_method import MaskedMethod, masked_densities
 from st3sweep.sparse.masks import among, largest, largest_together
 from st3sweep.sparse.method import Weights
+from st3sweep.trial.fields import Time, fail, fraction
+from st3sweep.trial.schedules import last_update
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import KeepDense, MethodConfig, Ramp, check_interval, dense_layers_label, register_method
 
 
-class GMP(Masked):
-    """``target`` in [0, 1) is the final sparsity of the layers that ``keep_dense`` does not name.
+class GMPRamp(Ramp):
+    """With the times of the ST-3 recipe, which GMP is compared with."""
 
-    ``ramp_*`` and ``interval`` (above 0) are fractions of training; the end of the ramp is an update.
-    """
+    start: Time = 5 / 160
+    end: Time = 80 / 160
+    power: float = Field(3, gt=0)
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        target: float,
-        allocation: str = "uniform",
-        criterion: str = "l1",
-        keep_dense: str = "none",
-        ramp_start: float = 0.0,
-        ramp_end: float = 0.5,
-        ramp_power: float = 3.0,
-        interval: float = 0.01,
-    ):
-        super().__init__([torch.ones_like(weight, dtype=torch.bool) for weight in weights], target=target, ratio=0.0)
-        self.allocation, self.criterion, self.keep_dense = allocation, criterion, keep_dense
-        self.ramp, self.interval = (ramp_start, ramp_end, ramp_power), interval
+
+@register_method
+class GMPConfig(MethodConfig):
+    """Settings of gradual magnitude pruning."""
+
+    method: Literal["gmp"] = "gmp"
+    target: float = Field(ge=0, lt=1)  # final fraction of zeros, of the layers that are pruned
+    allocation: Literal["uniform", "global"] = "uniform"
+    criterion: Literal["l1", "lamp"] = "l1"  # what a global ranking goes by
+    keep_dense: KeepDense = "none"
+    ramp: GMPRamp = GMPRamp()
+    interval: Time = 0.01  # between two updates; the end of the ramp is always one
+
+    @property
+    def label(self) -> str:
+        ranking = {"uniform": [], "global": ["global"]}[self.allocation] + (
+            ["LAMP"] if self.criterion == "lamp" else []
+        )
+        return " ".join(["GMP", *ranking, *dense_layers_label(self.keep_dense)])
+
+    def check(self, trial: TrialSettings) -> None:
+        if self.criterion == "lamp" and self.allocation == "uniform":
+            raise fail("sparsity.criterion", "lamp has no effect with allocation uniform", "sparsity.allocation")
+        check_interval(self.interval, trial.train.epochs)
+        self.ramp.check(trial.train.epochs)
+
+    def ramp_progress(self, progress: float, epochs: int) -> float:
+        start, end, _ = self.ramp.fractions(epochs)
+        return self.ramp.at(last_update(progress, start, end, fraction(self.interval, epochs)), epochs)
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> GMP:  # noqa: ARG002
+        return GMP(weights, self, epochs=trial.train.epochs)
+
+
+class GMP(MaskedMethod):
+    """Gradual magnitude pruning of ``weights`` in a training of ``epochs`` epochs."""
+
+    def __init__(self, weights: Weights, config: GMPConfig, *, epochs: int):
+        masks = [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
+        super().__init__(masks, target_sparsity=config.target, scheduled_sparsity=0.0)
+        self.config, self.epochs = config, epochs
 
     def refresh(self, progress: float, weights: Weights) -> None:
-        start, end, power = self.ramp
-        ratio = self.target * ramp(last_update(progress, start, end, self.interval), start, end, power)
-        if ratio > self.ratio:
-            self.ratio = ratio
-            self.masks = self._pruned(ratio, weights)
+        sparsity = self.target_sparsity * self.config.ramp_progress(progress, self.epochs)
+        if sparsity > self.scheduled_sparsity:
+            self.scheduled_sparsity = sparsity
+            self.masks = self._pruned(sparsity, weights)
         super().refresh(progress, weights)
 
     @torch.no_grad()
-    def _pruned(self, ratio: float, weights: Weights) -> list[Tensor]:
-        """The masks that ``ratio`` leaves of the present ones."""
-        score = lamp_scores if self.criterion == "lamp" else torch.abs
+    def _pruned(self, sparsity: float, weights: Weights) -> list[Tensor]:
+        """The masks that ``sparsity`` leaves of the present ones."""
+        score = lamp_scores if self.config.criterion == "lamp" else torch.abs
         scores = [among(score(weight), mask) for weight, mask in zip(weights, self.masks, strict=True)]
-        if self.allocation == "global":
-            return largest_together(scores, 1.0 - ratio, self.keep_dense)
-        counts = allocate("uniform", [weight.shape for weight in weights], 1.0 - ratio, self.keep_dense)
+        if self.config.allocation == "global":
+            return largest_together(scores, 1.0 - sparsity, self.config.keep_dense)
+        counts = allocate("uniform", [weight.shape for weight in weights], 1.0 - sparsity, self.config.keep_dense)
         return [largest([layer], count)[0] for layer, count in zip(scores, counts, strict=True)]
 
     def projected_densities(self, weights: Weights) -> list[float] | None:
-        return None if self.at_target else masked_densities(weights, self._pruned(self.target, weights))
+        return None if self.at_target else masked_densities(weights, self._pruned(self.target_sparsity, weights))

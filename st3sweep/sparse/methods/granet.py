@@ -22,46 +22,77 @@ Ramp, ranking and regeneration are met against the authors' code (``tests/data/p
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from st3sweep.schedules import cosine, last_update, ramp
 from st3sweep.sparse.allocation import allocate
-from st3sweep.sparse.masked import Masked, masked_densities
+from st3sweep.sparse.masked_method import MaskedMethod, masked_densities
 from st3sweep.sparse.masks import among, largest_together, nonzeros, random_masks
 from st3sweep.sparse.method import Weights
 from st3sweep.sparse.rewire import rewired
+from st3sweep.trial.fields import Time, fraction
+from st3sweep.trial.schedules import cosine, last_update, ramp
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import KeepDense, MethodConfig, Ramp, check_interval, dense_layers_label, register_method
 
 
-class GraNet(Masked):
-    """``target`` in [0, 1) is the final sparsity of the layers that ``keep_dense`` does not name.
+class GraNetRamp(Ramp):
+    """With the times of GraNet's paper: the first 80 of 160 epochs."""
 
-    ``initial_density`` is in (0, 1]; ``ramp_*`` and ``interval`` (above 0) are fractions of training; the ends of the
-    ramp and of training are updates too. The first mask is a function of ``seed``, the shapes and the initial density.
+    start: Time = 0.0
+    end: Time = 80 / 160
+    power: float = Field(3, gt=0)
+
+
+@register_method
+class GraNetConfig(MethodConfig):
+    """Settings of gradual pruning with regeneration."""
+
+    method: Literal["granet"] = "granet"
+    target: float = Field(ge=0, lt=1)  # final fraction of zeros, of the layers that are pruned
+    initial_density: float = Field(0.5, gt=0, le=1)  # by ERK; or that of the target, where it is denser
+    keep_dense: KeepDense = "none"
+    drop_fraction: float = Field(0.5, gt=0, le=1)  # of the live weights, at the first update
+    ramp: GraNetRamp = GraNetRamp()
+    interval: Time = 0.016  # between two updates: 1,000 of the 62,560 steps of the paper's CIFAR networks
+
+    @property
+    def label(self) -> str:
+        start = ["dense-start"] if self.initial_density == 1 else []
+        return " ".join(["GraNet", *start, *dense_layers_label(self.keep_dense)])
+
+    def check(self, trial: TrialSettings) -> None:
+        check_interval(self.interval, trial.train.epochs)
+        self.ramp.check(trial.train.epochs)
+
+    def ramp_progress(self, progress: float, epochs: int) -> float | None:
+        if self.target <= 1 - self.initial_density:
+            return None
+        start, end, _ = self.ramp.fractions(epochs)
+        return self.ramp.at(last_update(progress, start, end, fraction(self.interval, epochs)), epochs)
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> GraNet:  # noqa: ARG002
+        return GraNet(weights, self, epochs=trial.train.epochs, seed=trial.seed)
+
+
+class GraNet(MaskedMethod):
+    """GraNet on ``weights`` in a training of ``epochs`` epochs; the ends of the ramp and of training are updates too.
+
+    The first mask is a function of ``seed``, the shapes and the initial density.
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        target: float,
-        initial_density: float = 0.5,
-        keep_dense: str = "none",
-        drop_fraction: float = 0.5,
-        ramp_start: float = 0.0,
-        ramp_end: float = 0.5,
-        ramp_power: float = 3.0,
-        interval: float = 0.016,
-        seed: int = 0,
-    ):
-        self.initial = min(1.0 - initial_density, target)
-        counts = allocate("erk", [weight.shape for weight in weights], 1.0 - self.initial, keep_dense)
-        super().__init__(random_masks(weights, counts, seed), target=target, ratio=self.initial)
-        self.keep_dense, self.drop_fraction = keep_dense, drop_fraction
-        self.ramp, self.interval = (ramp_start, ramp_end, ramp_power), interval
-        self.updated = ramp_start  # time of the last update
+    def __init__(self, weights: Weights, config: GraNetConfig, *, epochs: int, seed: int):
+        self.initial = min(1.0 - config.initial_density, config.target)
+        counts = allocate("erk", [weight.shape for weight in weights], 1.0 - self.initial, config.keep_dense)
+        masks = random_masks(weights, counts, seed)
+        super().__init__(masks, target_sparsity=config.target, scheduled_sparsity=self.initial)
+        self.keep_dense, self.drop_fraction = config.keep_dense, config.drop_fraction
+        self.ramp, self.interval = config.ramp.fractions(epochs), fraction(config.interval, epochs)
+        self.updated = self.ramp[0]  # time of the last update
         self.regeneration_due = False
 
     def refresh(self, progress: float, weights: Weights) -> None:
@@ -69,9 +100,9 @@ class GraNet(Masked):
         if due > self.updated:
             self.updated, self.regeneration_due = due, True
             done = ramp(due, *self.ramp)
-            ratio = (1.0 - done) * self.initial + done * self.target
-            if ratio > self.ratio:
-                self.ratio, self.masks = ratio, self._pruned(ratio, weights)
+            sparsity = (1.0 - done) * self.initial + done * self.target_sparsity
+            if sparsity > self.scheduled_sparsity:
+                self.scheduled_sparsity, self.masks = sparsity, self._pruned(sparsity, weights)
         super().refresh(progress, weights)
 
     def _last_update(self, progress: float) -> float:
@@ -81,20 +112,20 @@ class GraNet(Masked):
         return last_update(progress, end, 1.0, self.interval)
 
     @torch.no_grad()
-    def _pruned(self, ratio: float, weights: Weights) -> list[Tensor]:
-        """The masks that ``ratio`` leaves of the present ones."""
+    def _pruned(self, sparsity: float, weights: Weights) -> list[Tensor]:
+        """The masks that ``sparsity`` leaves of the present ones."""
         scores = [among(weight.abs(), mask) for weight, mask in zip(weights, self.masks, strict=True)]
-        return largest_together(scores, 1.0 - ratio, self.keep_dense)
+        return largest_together(scores, 1.0 - sparsity, self.keep_dense)
 
     def projected_densities(self, weights: Weights) -> list[float] | None:
-        return None if self.at_target else masked_densities(weights, self._pruned(self.target, weights))
+        return None if self.at_target else masked_densities(weights, self._pruned(self.target_sparsity, weights))
 
-    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
+    def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
         if self.regeneration_due:
             self.regeneration_due = False
-            fraction = self.drop_fraction * cosine(progress)
-            self.masks = rewired(weights, self.masks, nonzeros(self.masks), fraction, optimizer)
-        super().pull_back(progress, weights, optimizer)
+            dropped = self.drop_fraction * cosine(progress)
+            self.masks = rewired(weights, self.masks, nonzeros(self.masks), dropped, optimizer)
+        super().transform_gradients(progress, weights, optimizer)
 
     def dense_gradients(self, steps: int) -> float:
         times = {self._last_update((step + 1) / steps) for step in range(steps - 2)}

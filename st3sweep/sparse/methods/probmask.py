@@ -29,84 +29,112 @@ authors' code (``tests/data/parity``).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from st3sweep.schedules import ramp
-from st3sweep.sparse.method import Method, Weights
+from st3sweep.sparse.method import Weights
 from st3sweep.sparse.projection import project_
+from st3sweep.sparse.stochastic import StochasticMethod
+from st3sweep.trial.fields import Time, fail
+from st3sweep.trial.schedules import ramp
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import MethodConfig, Ramp, register_method
 
 _EPS = 1e-20
 
 
-class ProbMask(Method):
-    """``target`` in [0, 1) is the final sparsity in expectation, over all layers together.
+class ProbMaskRamp(Ramp):
+    """With the paper's times: 16 % and 60 % of training."""
 
-    ``ramp_*`` are fractions of training, ``masks_per_step`` and ``final_masks`` counts, ``score_lr`` the learning rate
-    of Adam. What is drawn is a function of ``seed``, the step and the mask's number: the same on all ranks. Only the
-    mask that is chosen in the end counts as being at the target.
+    start: Time = 0.16
+    end: Time = 0.6
+    power: float = Field(3, gt=0)
+
+
+@register_method
+class ProbMaskConfig(MethodConfig):
+    """Settings of ProbMask."""
+
+    method: Literal["probmask"] = "probmask"
+    target: float = Field(ge=0, lt=1)  # final fraction of zeros, in expectation, over all layers together
+    ramp: ProbMaskRamp = ProbMaskRamp()
+    masks_per_step: int = Field(2, ge=1)  # each a forward and a backward pass
+    score_lr: float = Field(6e-3, gt=0)  # Adam's learning rate of the probabilities
+    final_masks: int = Field(10, ge=1)  # drawn at the end; the best on the training images stays
+
+    @property
+    def label(self) -> str:
+        return "ProbMask"
+
+    def check(self, trial: TrialSettings) -> None:
+        self.ramp.check(trial.train.epochs)
+        if trial.train.compile:
+            message = "is not for method probmask: the passes of one step would share what a CUDA graph writes to"
+            raise fail("train.compile", message, "sparsity.method")
+
+    def ramp_progress(self, progress: float, epochs: int) -> float:
+        return self.ramp.at(progress, epochs)
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> ProbMask:  # noqa: ARG002
+        return ProbMask(weights, self, epochs=trial.train.epochs, seed=trial.seed)
+
+
+class ProbMask(StochasticMethod):
+    """ProbMask on ``weights`` in a training of ``epochs`` epochs.
+
+    What is drawn is a function of ``seed``, the step and the mask's number: the same on all ranks. Only the mask that
+    is chosen in the end counts as being at the target.
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        target: float,
-        ramp_start: float = 0.16,
-        ramp_end: float = 0.6,
-        ramp_power: float = 3.0,
-        masks_per_step: int = 2,
-        score_lr: float = 6e-3,
-        final_masks: int = 10,
-        seed: int = 0,
-    ):
-        self.target, self.ramp = target, (ramp_start, ramp_end, ramp_power)
-        self.masks_per_step, self.final_masks, self.seed = masks_per_step, final_masks, seed
+    def __init__(self, weights: Weights, config: ProbMaskConfig, *, epochs: int, seed: int):
+        self.target_sparsity, self.ramp = config.target, config.ramp.fractions(epochs)
+        self.masks_per_step, self.final_masks, self.seed = config.masks_per_step, config.final_masks, seed
         self.sizes = [weight.numel() for weight in weights]
         self.scores = weights[0].new_ones(sum(self.sizes)).detach()  # s of all layers, one after the other
-        self.optimizer = torch.optim.Adam([self.scores], lr=score_lr)
+        self.optimizer = torch.optim.Adam([self.scores], lr=config.score_lr)
         self.progress, self.steps = 0.0, 0
-        self.sample: int | None = None  # which of a step's masks; None outside of a step
-        self.relaxed: Tensor | None = None  # its m, (n,), from ``sparsify`` to ``pull_back``
+        self.pass_number: int | None = None  # which of a step's masks; None outside of a step
+        self.relaxed: Tensor | None = None  # its m, (n,), from ``sparsify`` to ``transform_gradients``
         self.mask: Tensor | None = None  # for evaluation, (n,) bool; drawn when it is first needed
         self.chosen = False
 
     @property
-    def samples(self) -> int:
-        return 1 if self.ratio == 0.0 else self.masks_per_step
+    def passes_per_step(self) -> int:
+        return 1 if self.scheduled_sparsity == 0.0 else self.masks_per_step
 
     @property
     def dense_passes(self) -> bool:
         return True  # a relaxed mask is 0 only where it underflows
 
-    def draw(self, sample: int) -> None:
-        self.sample = sample
+    def begin_pass(self, number: int) -> None:
+        self.pass_number = number
 
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
-        self.ratio, self.progress = self.target * ramp(progress, *self.ramp), progress
-        if self.ratio > 0.0:
-            project_(self.scores, (1.0 - self.ratio) * len(self.scores))
+        self.scheduled_sparsity, self.progress = self.target_sparsity * ramp(progress, *self.ramp), progress
+        if self.scheduled_sparsity > 0.0:
+            project_(self.scores, (1.0 - self.scheduled_sparsity) * len(self.scores))
         self.steps += 1
-        self.scores.grad = self.sample = self.mask = None
+        self.scores.grad = self.pass_number = self.mask = None
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
-        if self.ratio == 0.0:
+        if self.scheduled_sparsity == 0.0:
             return None
-        if self.sample is None:
+        if self.pass_number is None:
             if self.mask is None:
                 self.mask = self._hard_mask(0)
             mask = self.mask
         else:
-            mask = self.relaxed = self._relaxed_mask(self.sample)
+            mask = self.relaxed = self._relaxed_mask(self.pass_number)
         return [weight * part for weight, part in zip(weights, self._by_layer(mask, weights), strict=True)]
 
     @torch.no_grad()
-    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+    def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         if self.relaxed is None:
             return
         m, s = self.relaxed, self.scores
@@ -120,12 +148,12 @@ class ProbMask(Method):
         self.scores.grad = of_scores if self.scores.grad is None else self.scores.grad + of_scores
         self.relaxed = None
 
-    def step(self, lr: float, weight_decay: float) -> None:  # noqa: ARG002 (Adam has its own, and no decay)
+    def step_own_parameters(self, lr: float, weight_decay: float) -> None:  # noqa: ARG002 (Adam has its own, and no decay)
         self.optimizer.step()
 
-    def finish(self, loss: Callable[[], float]) -> None:
+    def choose_mask(self, loss: Callable[[], float]) -> None:
         self.chosen = True
-        if self.ratio == 0.0:
+        if self.scheduled_sparsity == 0.0:
             return
         found = []
         for number in range(self.final_masks):
@@ -136,10 +164,10 @@ class ProbMask(Method):
     @torch.no_grad()
     def projected_densities(self, weights: Weights) -> list[float] | None:  # noqa: ARG002
         """In expectation, over the masks that may be drawn."""
-        if self.ratio >= self.target:
+        if self.scheduled_sparsity >= self.target_sparsity:
             return None
         scores = self.scores.clone()
-        project_(scores, (1.0 - self.target) * len(scores))
+        project_(scores, (1.0 - self.target_sparsity) * len(scores))
         return [*torch.stack([part.mean() for part in scores.split(self.sizes)]).tolist()]
 
     @property
@@ -147,11 +175,17 @@ class ProbMask(Method):
         return self.chosen
 
     def state_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("ratio", "progress", "steps", "scores", "chosen")}
-        return {**own, "mask": self.mask if self.chosen else None, "optimizer": self.optimizer.state_dict()}
+        own = {name: getattr(self, name) for name in ("progress", "steps", "scores", "chosen")}
+        return {
+            **super().state_dict(),
+            **own,
+            "mask": self.mask if self.chosen else None,
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("ratio", "progress", "steps", "chosen", "mask"):
+        super().load_state_dict(state)
+        for name in ("progress", "steps", "chosen", "mask"):
             setattr(self, name, state[name])
         self.scores.copy_(state["scores"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -159,8 +193,8 @@ class ProbMask(Method):
     def _sharpness(self) -> float:
         return 1.0 / (0.97 * (1.0 - self.progress) + 0.03)
 
-    def _relaxed_mask(self, sample: int) -> Tensor:
-        drawn = torch.empty_like(self.scores).uniform_(generator=self._generator(f"step {sample}"))
+    def _relaxed_mask(self, number: int) -> Tensor:
+        drawn = torch.empty_like(self.scores).uniform_(generator=self._generator(f"step {number}"))
         noise = torch.log(drawn.clamp_(min=2**-25) / (1.0 - drawn))  # below the least that a float32 draws, 0 apart
         odds = torch.log(self.scores + _EPS) - torch.log(1.0 - self.scores + _EPS)
         mask = torch.sigmoid(self._sharpness() * (odds + noise))

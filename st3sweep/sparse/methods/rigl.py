@@ -20,49 +20,76 @@ training, not a number of steps. An update is met against a port to torch (``tes
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
-from st3sweep.schedules import cosine, last_update
 from st3sweep.sparse.allocation import allocate
-from st3sweep.sparse.masked import Masked
+from st3sweep.sparse.masked_method import MaskedMethod
 from st3sweep.sparse.masks import random_masks
 from st3sweep.sparse.method import Weights
 from st3sweep.sparse.rewire import rewired
+from st3sweep.trial.fields import Time, fail, fraction
+from st3sweep.trial.schedules import cosine, last_update
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import KeepDense, MethodConfig, check_interval, dense_layers_label, register_method
 
 
-class RigL(Masked):
-    """``target`` in [0, 1) is the sparsity of the layers that ``keep_dense`` does not name, throughout.
+@register_method
+class RigLConfig(MethodConfig):
+    """Settings of RigL."""
 
-    ``drop_fraction`` is α; ``interval`` (above 0) and ``stop``, T_end, are fractions of training. The first mask is a
-    function of ``seed``, the shapes and the allocation.
+    constant_sparsity: ClassVar[bool] = True
+
+    method: Literal["rigl"] = "rigl"
+    target: float = Field(ge=0, lt=1)  # fraction of zeros, of the layers that are pruned
+    allocation: Literal["erk", "uniform"] = "erk"
+    keep_dense: KeepDense = "none"
+    drop_fraction: float = Field(0.3, gt=0, le=1)  # α: of the live weights, at the first update
+    interval: Time = 1 / 320  # between two updates: 100 of the 32,000 steps of the paper's ResNet-50
+    stop: Time = 0.75  # T_end: no updates from here on
+
+    @property
+    def label(self) -> str:
+        """With uniform densities, the paper's first layer is dense."""
+        if self.allocation == "erk":
+            return " ".join(["RigL+ERK", *dense_layers_label(self.keep_dense)])
+        return {"first": "RigL", "none": "RigL all-sparse"}.get(self.keep_dense, "RigL dense-first-and-depthwise")
+
+    def check(self, trial: TrialSettings) -> None:
+        interval = check_interval(self.interval, trial.train.epochs)
+        if interval >= (stop := fraction(self.stop, trial.train.epochs)):
+            message = f"must be below sparsity.stop, or no update happens (interval {interval:g}, stop {stop:g})"
+            raise fail("sparsity.interval", message, "sparsity.stop", "train.epochs")
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> RigL:  # noqa: ARG002
+        return RigL(weights, self, epochs=trial.train.epochs, seed=trial.seed)
+
+
+class RigL(MaskedMethod):
+    """RigL on ``weights`` in a training of ``epochs`` epochs.
+
+    The first mask is a function of ``seed``, the shapes and the allocation.
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        target: float,
-        allocation: str = "erk",
-        keep_dense: str = "none",
-        drop_fraction: float = 0.3,
-        interval: float = 1 / 320,
-        stop: float = 0.75,
-        seed: int = 0,
-    ):
-        self.counts = allocate(allocation, [weight.shape for weight in weights], 1.0 - target, keep_dense)
-        super().__init__(random_masks(weights, self.counts, seed), target=target, ratio=target)
-        self.drop_fraction, self.interval, self.stop = drop_fraction, interval, stop
+    def __init__(self, weights: Weights, config: RigLConfig, *, epochs: int, seed: int):
+        shapes, density = [weight.shape for weight in weights], 1.0 - config.target
+        self.counts = allocate(config.allocation, shapes, density, config.keep_dense)
+        masks = random_masks(weights, self.counts, seed)
+        super().__init__(masks, target_sparsity=config.target, scheduled_sparsity=config.target)
+        self.drop_fraction = config.drop_fraction
+        self.interval, self.stop = fraction(config.interval, epochs), fraction(config.stop, epochs)
         self.updated = 0.0  # when masks last moved, on the grid of the interval
 
-    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
+    def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
         due = last_update(progress, 0.0, self.stop, self.interval)
         if due > self.updated:
             self.updated = due
-            fraction = self.drop_fraction * cosine(progress / self.stop)
-            self.masks = rewired(weights, self.masks, self.counts, fraction, optimizer)
-        super().pull_back(progress, weights, optimizer)
+            dropped = self.drop_fraction * cosine(progress / self.stop)
+            self.masks = rewired(weights, self.masks, self.counts, dropped, optimizer)
+        super().transform_gradients(progress, weights, optimizer)
 
     def dense_gradients(self, steps: int) -> float:
         times = {last_update((step + 1) / steps, 0.0, self.stop, self.interval) for step in range(steps)}

@@ -22,71 +22,132 @@ criterion ``family`` and the budget are additions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from st3sweep.schedules import ramp
 from st3sweep.sparse.criteria import layer_scales
 from st3sweep.sparse.lamp import lamp_thresholds
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.threshold import global_threshold, mac_threshold
+from st3sweep.trial.fields import fail
+from st3sweep.trial.schedules import ramp
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import MethodConfig, Ramp, register_method
+from st3sweep.util.errors import UserError
+
+
+@register_method
+class ST3Config(MethodConfig):
+    """Settings of ST-3 and ST-3σ, with a switch for each of their parts."""
+
+    takes_gflops_budget: ClassVar[bool] = True
+
+    method: Literal["st3"] = "st3"
+    target: float | None = Field(None, ge=0, lt=1)  # final fraction of zeros; or else gflops.target
+    criterion: Literal["l1", "sigma", "lamp", "family"] = "l1"
+    shape_power: float | None = Field(None, ge=-4, le=4)  # a and b of criterion family: (0, 0) is l1, (1, 0) sigma
+    mac_power: float | None = Field(None, ge=-4, le=4)
+    soft: bool = True
+    rescale: bool = True
+    backward: Literal["straight_through", "masked"] = "straight_through"
+    ramp: Ramp
+
+    @property
+    def label(self) -> str:
+        """As the papers name it; a switch that is off is said."""
+        name = {"l1": "ST-3", "sigma": "ST-3σ", "lamp": "ST-3 LAMP", "family": "ST-3ab"}[self.criterion]
+        off = [word for word, on in (("soft", self.soft), ("rescale", self.rescale)) if not on]
+        masked = ["masked"] if self.backward == "masked" else []
+        return " ".join([name, *(f"no-{word}" for word in off), *masked])
+
+    def check(self, trial: TrialSettings) -> None:
+        if self.target is None and trial.gflops is None:
+            raise fail("sparsity.target", "is missing (or gflops.target in its place)")
+        if self.target is not None and trial.gflops is not None:
+            raise fail("gflops.target", "excludes sparsity.target: give one of them", "sparsity.target")
+        if trial.gflops is not None and self.criterion == "lamp":
+            raise fail("gflops.target", "does not go with criterion lamp, which counts weights", "sparsity.criterion")
+        if trial.gflops is not None and trial.optim.weight_decay.kind == "by_target":
+            message = "by_target goes by sparsity.target, which a budget in gflops leaves open"
+            raise fail("optim.weight_decay.kind", message, "gflops.target")
+        for name in ("shape_power", "mac_power"):
+            given = getattr(self, name) is not None
+            if given and self.criterion != "family":
+                raise fail(f"sparsity.{name}", f"has no effect with criterion {self.criterion}", "sparsity.criterion")
+            if not given and self.criterion == "family":
+                raise fail(f"sparsity.{name}", "is missing with criterion family", "sparsity.criterion")
+        self.ramp.check(trial.train.epochs)
+
+    def ramp_progress(self, progress: float, epochs: int) -> float:
+        return self.ramp.at(progress, epochs)
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> ST3:
+        budget = None if trial.gflops is None else trial.gflops.target
+        return ST3(weights, self, epochs=trial.train.epochs, macs_per_weight=macs_per_weight, gflops_budget=budget)
 
 
 class ST3(Method):
-    """``target`` in [0, 1) is the fraction that falls: of the weights, or of the multiply-accumulates with ``of_macs``.
+    """ST-3 on ``weights`` in a training of ``epochs`` epochs.
 
-    ``uses`` is how often an image uses each weight of a layer, MAC_l / numel_l (default 1); ``criterion`` l1 (ST-3),
-    sigma (ST-3σ), lamp, which counts weights only, or family with its two powers; ``ramp_*`` are fractions of training.
+    ``macs_per_weight`` is how often an image uses each weight of a layer, MAC_l / numel_l (default 1).
+    ``gflops_budget`` stands in place of ``config.target``: 1e9 multiply-accumulates of one image that are left at the
+    end. Both sparsities are then fractions of the dense model's multiply-accumulates, not of its weights. Raises
+    UserError for a budget above what the dense model costs.
     """
 
     def __init__(
         self,
         weights: Weights,
+        config: ST3Config,
         *,
-        target: float,
-        of_macs: bool = False,
-        uses: Sequence[float] | None = None,
-        criterion: str = "l1",
-        shape_power: float = 0.0,
-        mac_power: float = 0.0,
-        soft: bool = True,
-        rescale: bool = True,
-        straight_through: bool = True,
-        ramp_start: float = 0.0,
-        ramp_end: float = 0.5,
-        ramp_power: float = 3.0,
+        epochs: int,
+        macs_per_weight: Sequence[float] | None = None,
+        gflops_budget: float | None = None,
     ):
-        self.target, self.of_macs = target, of_macs
-        self.soft, self.rescale, self.straight_through = soft, rescale, straight_through
-        self.ramp = (ramp_start, ramp_end, ramp_power)
-        self.uses = list(uses or [1.0] * len(weights))
-        self.macs = sum(use * weight.numel() for use, weight in zip(self.uses, weights, strict=True))
-        shapes = [weight.shape for weight in weights]
-        self.lamp = criterion == "lamp"
-        self.scales = layer_scales("l1" if self.lamp else criterion, shapes, self.uses, shape_power, mac_power)
+        self.macs_per_weight = list(macs_per_weight or [1.0] * len(weights))
+        self.macs = sum(use * weight.numel() for use, weight in zip(self.macs_per_weight, weights, strict=True))
+        self.budgeted = gflops_budget is not None
+        self.target_sparsity = config.target or 0.0
+        if gflops_budget is not None:
+            self.target_sparsity = self._macs_to_remove(gflops_budget)
+        self.soft, self.rescale = config.soft, config.rescale
+        self.straight_through = config.backward == "straight_through"
+        self.ramp = config.ramp.fractions(epochs)
+        self.lamp = config.criterion == "lamp"
+        criterion, shapes = "l1" if self.lamp else config.criterion, [weight.shape for weight in weights]
+        powers = (config.shape_power or 0.0, config.mac_power or 0.0)
+        self.scales = layer_scales(criterion, shapes, self.macs_per_weight, *powers)
         self.tau: list[Tensor] | None = None  # threshold of each layer, 0-d; None while nothing is pruned
+
+    def _macs_to_remove(self, gflops: float) -> float:
+        """The fraction of the dense model's multiply-accumulates beyond the budget."""
+        dense = self.macs / 1e9
+        if gflops > dense:
+            raise UserError(f"gflops.target: {gflops:g} is more than the dense network's {dense:.6g}")
+        return 1.0 - gflops / dense
 
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:
-        self.ratio = self.target * ramp(progress, *self.ramp)
-        self.tau = None if self.ratio == 0.0 else self._layer_thresholds(weights, self.ratio)
+        self.scheduled_sparsity = self.target_sparsity * ramp(progress, *self.ramp)
+        self.tau = None if self.scheduled_sparsity == 0.0 else self._layer_thresholds(weights, self.scheduled_sparsity)
 
-    def _layer_thresholds(self, weights: Weights, ratio: float) -> list[Tensor]:
+    def _layer_thresholds(self, weights: Weights, sparsity: float) -> list[Tensor]:
         if self.lamp:
-            return lamp_thresholds(weights, ratio)
-        if self.of_macs:
-            tau = mac_threshold(weights, self.uses, (1.0 - ratio) * self.macs, self.scales)
+            return lamp_thresholds(weights, sparsity)
+        if self.budgeted:
+            tau = mac_threshold(weights, self.macs_per_weight, (1.0 - sparsity) * self.macs, self.scales)
         else:
-            tau = global_threshold(weights, ratio, self.scales)
+            tau = global_threshold(weights, sparsity, self.scales)
         return [tau / scale for scale in self.scales]
 
     @torch.no_grad()
     def projected_densities(self, weights: Weights) -> list[float] | None:
         if self.at_target:
             return None
-        taus = self._layer_thresholds(weights, self.target)
+        taus = self._layer_thresholds(weights, self.target_sparsity)
         alive = [torch.count_nonzero(weight.abs() > tau) for weight, tau in zip(weights, taus, strict=True)]
         counts = torch.stack(alive).tolist()  # waits for the device once
         return [count / weight.numel() for count, weight in zip(counts, weights, strict=True)]
@@ -101,7 +162,7 @@ class ST3(Method):
         ]
 
     @torch.no_grad()
-    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+    def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         if self.straight_through or self.tau is None:
             return
         for weight, tau in zip(weights, self.tau, strict=True):
@@ -115,10 +176,11 @@ class ST3(Method):
         return [0.0] * len(self.scales) if self.tau is None else [*torch.stack(self.tau).tolist()]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ratio": self.ratio, "tau": self.tau}
+        return {**super().state_dict(), "tau": self.tau}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ratio, self.tau = state["ratio"], state["tau"]
+        super().load_state_dict(state)
+        self.tau = state["tau"]
 
 
 def soft_threshold(weight: Tensor, tau: Tensor, *, soft: bool = True, rescale: bool = True) -> Tensor:

@@ -8,20 +8,44 @@ Source: the baseline "Static" of Evci et al., ICML 2020 (arXiv 1911.11134), sect
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
 from st3sweep.sparse.allocation import allocate
-from st3sweep.sparse.masked import Masked
+from st3sweep.sparse.masked_method import MaskedMethod
 from st3sweep.sparse.masks import random_masks
 from st3sweep.sparse.method import Weights
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import KeepDense, MethodConfig, dense_layers_label, register_method
 
 
-class Static(Masked):
-    """``target`` in [0, 1) is the sparsity of the layers that ``keep_dense`` does not name, throughout.
+@register_method
+class StaticConfig(MethodConfig):
+    """Settings of a random mask that stays."""
 
-    The mask is a function of ``seed``, the shapes and these settings: the same on all ranks.
-    """
+    constant_sparsity: ClassVar[bool] = True
 
-    def __init__(
-        self, weights: Weights, *, target: float, allocation: str = "erk", keep_dense: str = "none", seed: int = 0
-    ):
-        counts = allocate(allocation, [weight.shape for weight in weights], 1.0 - target, keep_dense)
-        super().__init__(random_masks(weights, counts, seed), target=target, ratio=target)
+    method: Literal["static"] = "static"
+    target: float = Field(ge=0, lt=1)  # fraction of zeros, of the layers that are pruned
+    allocation: Literal["erk", "uniform"] = "erk"
+    keep_dense: KeepDense = "none"
+
+    @property
+    def label(self) -> str:
+        name = {"erk": "static+ERK", "uniform": "static"}[self.allocation]
+        return " ".join([name, *dense_layers_label(self.keep_dense)])
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> Static:  # noqa: ARG002
+        return Static(weights, self, seed=trial.seed)
+
+
+class Static(MaskedMethod):
+    """The mask is a function of ``seed``, the shapes and the settings: the same on all ranks."""
+
+    def __init__(self, weights: Weights, config: StaticConfig, *, seed: int):
+        shapes, density = [weight.shape for weight in weights], 1.0 - config.target
+        counts = allocate(config.allocation, shapes, density, config.keep_dense)
+        masks = random_masks(weights, counts, seed)
+        super().__init__(masks, target_sparsity=config.target, scheduled_sparsity=config.target)

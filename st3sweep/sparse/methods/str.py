@@ -14,51 +14,114 @@ value and of the decay; no step asks for a sparsity.
 
 Source: Kusupati et al., ICML 2020 (arXiv 2002.03231), with one s for each layer. Differs from the paper: none; a
 learning rate and a weight decay of s that are not the weights', and the start value for a wanted sparsity
-(``training/calibration.py``), are additions. Met against the authors' code (``tests/data/parity``): threshold,
+(``calibrate``), are additions. Met against the authors' code (``tests/data/parity``): threshold,
 gradients, a short training.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.methods.st3 import soft_threshold
+from st3sweep.sparse.threshold import global_threshold
+from st3sweep.trial.fields import Frozen, Time, fail, fraction
+from st3sweep.trial.optim import ConstantDecay, StepSchedule
+from st3sweep.trial.rates import learning_rate, weight_decay
+from st3sweep.trial.schedules import weight_decay_by_target
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import MethodConfig, register_method
+
+_SLOPES = (-6.0, -3.0, -1.0)  # of logit(sparsity) over log(-s): the steepest, the usual and the flattest
+_STRIDE = 1.0  # in log(-s), from one pilot to the next
+_SHORTEST = 4  # epochs: what fewer come to says little of the whole training
+
+
+class CalibrationConfig(Frozen):
+    """How the start value is found for a target."""
+
+    pilot: Time = 0.1  # length of a pilot training, at least four epochs
+    runs: int = Field(6, ge=1)  # pilots at most
+    tolerance: float = Field(0.05, gt=0, lt=1)  # an epoch is at the target if its sparsity is so near
+
+
+@register_method
+class STRConfig(MethodConfig):
+    """Settings of STR; the sparsity comes out of ``s_init`` and the weight decay."""
+
+    method: Literal["str"] = "str"
+    s_init: float | None = Field(None, le=0)  # start value of every layer's s; its threshold is the logistic of s
+    target: float | None = Field(None, gt=0, lt=1)  # in place of s_init: the fraction of zeros to calibrate it for
+    calibrate: CalibrationConfig | None = None
+    s_lr_ratio: float = Field(1.0, gt=0)  # learning rate and weight decay of s, relative to those of the weights
+    s_decay_ratio: float = Field(1.0, ge=0)
+
+    @property
+    def label(self) -> str:
+        return "STR"
+
+    @property
+    def calibration(self) -> CalibrationConfig:
+        """As set, or the default."""
+        return self.calibrate or CalibrationConfig()
+
+    def check(self, trial: TrialSettings) -> None:
+        if self.s_init is None and self.target is None:
+            raise fail("sparsity.s_init", "is missing (or sparsity.target in its place)")
+        if self.s_init is not None and self.target is not None:
+            raise fail("sparsity.s_init", "excludes sparsity.target: give one of them", "sparsity.target")
+        if self.s_init is not None and self.calibrate is not None:
+            raise fail("sparsity.calibrate", "has no effect with s_init; it finds s_init for sparsity.target")
+        if self.calibrate is not None and fraction(self.calibrate.pilot, 1) == 0:
+            raise fail("sparsity.calibrate.pilot", "must be above 0")
+        kind = trial.optim.weight_decay.kind
+        if kind == "with_sparsity":
+            message = "with_sparsity needs a sparsity that is set; with method str the decay itself drives it"
+            raise fail("optim.weight_decay.kind", message, "sparsity.method")
+        if kind == "by_target" and self.target is None:
+            message = "by_target goes by sparsity.target, which s_init leaves open"
+            raise fail("optim.weight_decay.kind", message, "sparsity.s_init")
+
+    def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> STR:  # noqa: ARG002
+        return STR(weights, self, momentum=trial.optim.momentum)
 
 
 class STR(Method):
-    """``s_init`` is the start value of every s, ``momentum`` that of its SGD; the ratios are to the weights' settings.
+    """STR on ``weights``; ``momentum`` is that of the SGD of s.
 
-    The end of training is always at the target: what the network has come to. With a ``target``, a sparsity in (0, 1)
-    that ``s_init`` was chosen for, so is any time at which the sparsity is within ``tolerance`` of it.
+    The end of training is always at the target: what the model has come to. With a ``target``, which ``s_init`` is
+    calibrated for before training, so is any time at which the sparsity is within the tolerance of it.
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        s_init: float,
-        momentum: float,
-        lr_ratio: float = 1.0,
-        decay_ratio: float = 1.0,
-        target: float | None = None,
-        tolerance: float = 0.0,
-    ):
-        self.s = weights[0].new_full((len(weights),), s_init).detach()  # (layers,)
+    def __init__(self, weights: Weights, config: STRConfig, *, momentum: float):
+        self.config = config
+        start = math.nan if config.s_init is None else config.s_init  # until it is calibrated
+        self.s = weights[0].new_full((len(weights),), start).detach()  # (layers,)
         self.optimizer = torch.optim.SGD([self.s], lr=0.0, momentum=momentum)
-        self.lr_ratio, self.decay_ratio = lr_ratio, decay_ratio
-        self.wanted, self.tolerance = target, tolerance
-        self.target = self.ratio = target or 0.0
+        self.target_sparsity = self.scheduled_sparsity = config.target or 0.0
         self.progress = 0.0
         self.sparsity: Tensor | None = None  # 0-d, of a method with a target
+
+    def prepare(
+        self, trial: TrialSettings, weights: Weights, steps_per_epoch: int, pilot: Callable[[TrialSettings], float]
+    ) -> dict[str, Any]:
+        """With a target: find the start value of s for it, by pilot trainings."""
+        if self.config.target is None:
+            return {}
+        s_init = calibrate(trial, first_guess(trial, weights, steps_per_epoch), pilot)
+        self.s.fill_(s_init)
+        return {"s_init": s_init}
 
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:
         self.progress = progress
-        if self.wanted is not None:
+        if self.config.target is not None:
             tau = self.s.sigmoid()
             zeros = torch.stack([(weight.abs() <= tau[layer]).sum() for layer, weight in enumerate(weights)]).sum()
             self.sparsity = zeros / sum(weight.numel() for weight in weights)
@@ -69,7 +132,7 @@ class STR(Method):
         return [soft_threshold(weight, tau[layer], rescale=False) for layer, weight in enumerate(weights)]
 
     @torch.no_grad()
-    def pull_back(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+    def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         tau = self.s.sigmoid()
         along = torch.zeros_like(tau)  # Σ g sign(θ) m of each layer
         for layer, weight in enumerate(weights):
@@ -81,8 +144,9 @@ class STR(Method):
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         return 0.0
 
-    def step(self, lr: float, weight_decay: float) -> None:
-        self.optimizer.param_groups[0].update(lr=lr * self.lr_ratio, weight_decay=weight_decay * self.decay_ratio)
+    def step_own_parameters(self, lr: float, weight_decay: float) -> None:
+        lr, weight_decay = lr * self.config.s_lr_ratio, weight_decay * self.config.s_decay_ratio
+        self.optimizer.param_groups[0].update(lr=lr, weight_decay=weight_decay)
         self.optimizer.step()
 
     def thresholds(self) -> list[float | None]:
@@ -90,7 +154,10 @@ class STR(Method):
 
     @property
     def at_target(self) -> bool:
-        near = self.sparsity is not None and abs(float(self.sparsity) - self.target) <= self.tolerance
+        near = (
+            self.sparsity is not None
+            and abs(float(self.sparsity) - self.target_sparsity) <= self.config.calibration.tolerance
+        )
         return near or self.progress >= 1.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,3 +168,95 @@ class STR(Method):
         self.progress, self.sparsity = state["progress"], state["sparsity"]
         self.s.copy_(state["s"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+# -- the start value for a wanted sparsity: a guess, and pilot trainings that correct it -----------------------------
+
+
+def calibrate(trial: TrialSettings, guess: float, sparsity_of: Callable[[TrialSettings], float]) -> float:
+    """The start value, below 0, for the whole training; ``sparsity_of(settings)`` trains a pilot."""
+    settings, target, whole = _config(trial).calibration, _target(trial), trial.train.epochs
+    epochs = min(whole, max(_SHORTEST, round(fraction(settings.pilot, whole) * whole)))
+    tried: list[tuple[float, float]] = []  # (s_init, sparsity)
+    s_init = guess
+    while len(tried) < settings.runs:
+        tried.append((s_init, sparsity_of(pilot_settings(trial, epochs, s_init))))
+        s_init = next_start(tried, target)
+        if abs(tried[-1][1] - target) < settings.tolerance / 4:
+            break
+    return s_init
+
+
+def next_start(tried: Sequence[tuple[float, float]], target: float) -> float:
+    """Where the line through ``tried`` (s_init, sparsity) meets ``target``, from the one that is nearest to it.
+
+    The slope is that of all of them by least squares, within ``_SLOPES``: what two pilots next to each other differ by
+    may be chance.
+    """
+    points = [(math.log(-s), _logit(sparsity)) for s, sparsity in tried]
+    x, y = min(points, key=lambda point: abs(point[1] - _logit(target)))
+    x_mean, y_mean = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((x - x_mean) ** 2 for x, _ in points)
+    steepest, usual, flattest = _SLOPES
+    slope = sum((x - x_mean) * (y - y_mean) for x, y in points) / spread if spread else usual
+    slope = max(steepest, min(flattest, slope))
+    return -math.exp(x + max(-_STRIDE, min(_STRIDE, (_logit(target) - y) / slope)))
+
+
+def first_guess(trial: TrialSettings, weights: Weights, steps_per_epoch: int) -> float:
+    """s_init from which weight decay alone would end at the threshold that the ``weights`` before training need.
+
+    Without a gradient, s(t) = s_init exp(-Σ lr wd / (1 - momentum)), to first order.
+    """
+    steps = trial.train.epochs * steps_per_epoch
+    shrinking = sum(learning_rate(trial, step, steps) * weight_decay(trial, step, steps, 0.0) for step in range(steps))
+    config = _config(trial)
+    exponent = shrinking * config.s_lr_ratio * config.s_decay_ratio / (1.0 - trial.optim.momentum)
+    tau = float(global_threshold(weights, _target(trial)))
+    return min(-0.1, _logit(tau)) * math.exp(min(exponent, 20.0))
+
+
+def pilot_settings(trial: TrialSettings, epochs: int, s_init: float) -> TrialSettings:
+    """``trial`` in ``epochs`` epochs, from ``s_init``.
+
+    The same schedules over training, and a weight decay that is larger by as much as the training is shorter, so that
+    it shrinks weights and s alike by the end. s also moves faster by as much, so that the gradient weighs against the
+    decay as it would.
+    """
+    whole = trial.train.epochs
+    short, config = epochs / whole, _config(trial)
+    schedule, decay = trial.optim.schedule, trial.optim.weight_decay
+    times: dict[str, Any] = {"warmup": fraction(schedule.warmup, whole)}
+    if isinstance(schedule, StepSchedule):
+        times["milestones"] = tuple(fraction(time, whole) for time in schedule.milestones)
+    if decay.kind == "by_target":
+        value = weight_decay_by_target(trial.model.name, _target(trial))
+        faster: Any = ConstantDecay(kind="constant", value=value / short)
+    else:
+        faster = decay.model_copy(update={"value": decay.value / short})
+    optim = {"schedule": schedule.model_copy(update=times), "weight_decay": faster}
+    train = {"epochs": epochs, "finetune_epochs": 0, "finetune_lr": None, "bn_recalibration": 0}
+    ratios = {"s_lr_ratio": config.s_lr_ratio / short, "s_decay_ratio": config.s_decay_ratio * short}
+    return trial.model_copy(
+        update={
+            "train": trial.train.model_copy(update=train),
+            "optim": trial.optim.model_copy(update=optim),
+            "sparsity": STRConfig(s_init=s_init, **ratios),
+        }
+    )
+
+
+def _config(trial: TrialSettings) -> STRConfig:
+    assert isinstance(trial.sparsity, STRConfig)
+    return trial.sparsity
+
+
+def _target(trial: TrialSettings) -> float:
+    assert trial.sparsity.final_sparsity is not None
+    return trial.sparsity.final_sparsity
+
+
+def _logit(sparsity: float) -> float:
+    """Kept finite where a pilot pruned nothing, or everything."""
+    sparsity = min(0.999, max(0.001, sparsity))
+    return math.log(sparsity / (1.0 - sparsity))

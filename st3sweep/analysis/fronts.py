@@ -1,0 +1,98 @@
+"""The Pareto front of a table of trials: which networks no other one beats in accuracy and in cost.
+
+Works on the ``trials`` table of ``st3sweep.runs.tables``; the definitions of front and hypervolume are those of
+``st3sweep.pareto``. Trials that did not finish, stopped early or failed, are never on a front and never dominate.
+Nor do replicates: they say how sure their trial is (``seeds.py``), and of many seeds the luckiest would win.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from st3sweep.pareto import Goal, hypervolume, pareto_mask
+
+Objectives = tuple[tuple[str, Goal], ...]
+
+# Validation accuracy, not test: the front is a choice among trials, and the test set must not take part in it.
+OBJECTIVES: Objectives = (("val_top1", "max"), ("gflops", "min"))
+
+
+def finished(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials that finished, in their order and with their index."""
+    return trials[(trials["status"] == "finished").to_numpy(dtype=bool)]
+
+
+def is_replicate(trials: pd.DataFrame) -> NDArray[np.bool_]:
+    """(len(trials),) bool: repeats another trial with a seed of its own."""
+    repeated = trials["replicate_of"] if "replicate_of" in trials else pd.Series(np.nan, index=trials.index)
+    return repeated.notna().to_numpy(dtype=bool)
+
+
+def searched(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of finished trials of the search itself, replicates left out, in their order and with their index."""
+    return trials[_may_be_on_front(trials)]
+
+
+def front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
+    """The front of ``objectives`` (metric column, goal) among ``searched``, from the fewest gflops to the most."""
+    return trials[_on_front(trials, objectives)].sort_values("gflops", kind="stable")
+
+
+def pick(trials: pd.DataFrame, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.DataFrame:
+    """The one trial of the front to take, as a table of at most one row; empty where none is allowed.
+
+    With ``max_gflops`` alone the most accurate (``val_top1``) that costs no more; with ``min_accuracy`` (percent) the
+    cheapest that is no less accurate; with neither the most accurate of all.
+    """
+    allowed = front(trials)
+    if max_gflops is not None:
+        allowed = allowed[allowed["gflops"] <= max_gflops]
+    if min_accuracy is None:
+        return allowed.tail(1)  # along a front accuracy rises with cost
+    return allowed[allowed["val_top1"] >= min_accuracy].head(1)
+
+
+def mark_front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
+    """A copy of ``trials`` with a bool column ``on_front``."""
+    return trials.assign(on_front=_on_front(trials, objectives))
+
+
+def front_hypervolume(trials: pd.DataFrame, reference: tuple[float, float] | None = None) -> float:
+    """Area under the front of validation accuracy over cost, in percent × GFLOPs.
+
+    ``reference`` is (val_top1 in percent, gflops). The default is 0 % at the cost of the dense network, the same
+    for every run of one model: a trial as costly as the dense network adds nothing, and the most that any run can
+    reach is 100 × ``gflops_dense``. 0.0 where no trial finished.
+
+    Raises ValueError where the trials are of several dense costs, so that the default is not one point.
+    """
+    rows = searched(trials)
+    if reference is None:
+        dense = rows["gflops_dense"].dropna().unique()
+        if len(dense) == 0:
+            return 0.0
+        if len(dense) > 1:
+            raise ValueError(f"one reference needs one dense cost, but got gflops_dense of {sorted(dense)}")
+        reference = (0.0, float(dense[0]))
+    return hypervolume(_values(rows, OBJECTIVES), [goal for _, goal in OBJECTIVES], reference)
+
+
+def _on_front(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.bool_]:
+    """(len(trials),) bool. By position, since tables that were concatenated may repeat an index."""
+    mask = _may_be_on_front(trials)
+    mask[mask] = pareto_mask(_values(trials[mask], objectives), [goal for _, goal in objectives])
+    return mask
+
+
+def _may_be_on_front(trials: pd.DataFrame) -> NDArray[np.bool_]:
+    return (trials["status"] == "finished").to_numpy(dtype=bool) & ~is_replicate(trials)
+
+
+def _values(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.float64]:
+    """(len(trials), len(objectives)) values of the objectives' columns, NaN for null."""
+    columns = [column for column, _ in objectives]
+    if missing := [column for column in columns if column not in trials.columns]:
+        raise ValueError(f"no column {missing} to take as objective; the table has {list(trials.columns)}")
+    return trials[columns].to_numpy(dtype=float, na_value=np.nan)

@@ -1,0 +1,243 @@
+"""Figures of a run: its front, the way its trials got there, and the density of their layers.
+
+Every function returns a matplotlib Figure that no pyplot window manager knows of, so nothing has to be closed, no
+global style changes, and it works without a display. Costs are drawn in MFLOPs or GFLOPs, whichever reads better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import MaxNLocator
+
+from st3sweep.analysis.axes import (
+    by_method,
+    label_log_axis,
+    limit_accuracy,
+    limit_cost,
+    new_figure,
+    plain,
+    sparsity_of,
+    style_of,
+    target_colors,
+)
+from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate
+from st3sweep.analysis.seeds import over_seeds
+from st3sweep.analysis.tables import flops_unit
+from st3sweep.analysis.tables import published as published_points
+
+METRICS = {"val_top1": "validation top-1 (%)", "test_top1": "test top-1 (%)"}
+BELOW = MarkerStyle("$\\downarrow$")
+
+
+def plot_front(
+    trials: pd.DataFrame,
+    *,
+    objectives: Objectives = OBJECTIVES,
+    metric: str = "val_top1",
+    published: pd.DataFrame | None = None,
+) -> Figure:
+    """Accuracy over cost: every finished trial a point, those on the front of ``objectives`` ringed.
+
+    A replicate is a faint point; the trial that it repeats has a bar, the 95 % interval of the mean over its seeds.
+    Where ``metric`` and gflops are the objectives, a staircase shows the best accuracy that each budget buys.
+    ``published`` are rows of ``tables.published()``, drawn muted. They are test accuracies: ValueError where
+    ``metric`` is another one.
+    """
+    figure, (axes,) = new_figure(9.0, 5.0)
+    _draw_front(axes, trials, objectives, metric, published)
+    figure.suptitle(_title(trials))
+    return figure
+
+
+def plot_run(trials: pd.DataFrame) -> Figure:
+    """The front of a run; beside it, where its model and data set have published points, test accuracy among those."""
+    models, datasets = trials["model"].dropna().unique(), trials["dataset"].dropna().unique()
+    one_task = len(models) == 1 and len(datasets) == 1
+    others = published_points(models[0], datasets[0]) if one_task else pd.DataFrame()
+    if others.empty:
+        return plot_front(trials)
+    figure, (left, right) = new_figure(15.0, 5.5, columns=2)
+    _draw_front(left, trials, OBJECTIVES, "val_top1", None)
+    _draw_front(right, trials, OBJECTIVES, "test_top1", others)
+    figure.suptitle(_title(trials))
+    return figure
+
+
+def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
+    """Validation accuracy and sparsity after each epoch, a line for each trial, coloured by its target sparsity.
+
+    A cross ends the line of a trial that was stopped early.
+    """
+    figure, (upper, lower) = new_figure(9.0, 6.5, rows=2)
+    colors = target_colors(trials)
+    figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40)
+    for trial, rows in _by_trial(epochs, trials, order="epoch"):
+        shade = colors.to_rgba(trial["shade"])
+        upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=1.2)
+        lower.plot(rows["epoch"], 100 * rows["sparsity"], color=shade, linewidth=1.2)
+        if trial["status"] == "stopped":
+            last = rows.iloc[-1]
+            upper.scatter(last["epoch"], last["val_top1"], color=[shade], marker="x", s=30)
+    limit_accuracy(upper, epochs["val_top1"], "epochs")
+    upper.set_ylabel(METRICS["val_top1"])
+    upper.sharex(lower)
+    upper.tick_params(labelbottom=False)
+    lower.set(xlabel="epoch", ylabel="sparsity (%)")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(_title(trials))
+    return figure
+
+
+def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame) -> Figure:
+    """Density in percent (log scale) of each layer in forward order, a line for each of ``trials``, say of a front."""
+    figure, (axes,) = new_figure(9.0, 5.0)
+    colors = target_colors(trials)
+    axes.set(yscale="log", ylabel="density of the layer (%)")
+    for trial, rows in _by_trial(layers, trials, order="position"):
+        shade, label = colors.to_rgba(trial["shade"]), f"{trial['trial']}: {trial['method']}"
+        axes.plot(rows["position"], 100 * rows["density"], color=shade, marker="o", markersize=4, label=label)
+        axes.set_xticks(rows["position"], rows["layer"], rotation=90, fontsize=9 if len(rows) <= 24 else 6)
+    if drawn := len(axes.lines):
+        label_log_axis(axes.yaxis, *axes.get_ylim())
+        columns = 1 + drawn // 20
+        axes.legend(title="trial", fontsize=9, ncols=columns, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    figure.suptitle(f"{_task(trials)}: density of each layer of {drawn} trial{'s' if drawn != 1 else ''}")
+    return figure
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write ``figure`` to ``path``, in the format of its suffix (png, svg, pdf); its folder is made where absent."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160, bbox_inches="tight")
+
+
+def _draw_front(
+    axes: Axes, trials: pd.DataFrame, objectives: Objectives, metric: str, published: pd.DataFrame | None
+) -> None:
+    if published is not None and metric != "test_top1":
+        raise ValueError(f'published points are test accuracies, but got metric="{metric}"')
+    unit, scale = flops_unit(finished(trials))
+    axes.set(xlabel=f"inference cost of one image ({unit})", ylabel=METRICS.get(metric, metric))
+    rows = finished(trials).dropna(subset=[metric, "gflops"])
+    if rows.empty:
+        axes.text(0.5, 0.5, f"no finished trial has {metric}", transform=axes.transAxes, ha="center", va="center")
+        axes.set(xticks=[], yticks=[])
+        return
+    axes.set_xscale("log")
+    dense = rows["gflops_dense"].dropna()
+    others = pd.DataFrame(columns=["test_top1", "gflops"], dtype=float) if published is None else published
+    limit_accuracy(axes, pd.concat([rows[metric], others["test_top1"]]), "points")
+    limit_cost(axes, scale * pd.concat([rows["gflops"], dense, others["gflops"]]))
+    if published is not None:
+        _draw_published(axes, published, scale)
+    for cost in dense.unique() * scale:
+        _draw_dense_line(axes, cost, unit)
+    repeats = is_replicate(rows)
+    _draw_trials(axes, rows[~repeats], metric, scale)
+    _draw_seeds(axes, rows[repeats], over_seeds(rows, metric), metric, scale)
+    _draw_staircase(axes, front(trials, objectives).dropna(subset=[metric]), objectives, metric, scale)
+    axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _draw_staircase(axes: Axes, chosen: pd.DataFrame, objectives: Objectives, metric: str, scale: float) -> None:
+    """Rings around the trials of the front, and the line under which everything is dominated.
+
+    Seen by other numbers than those it was chosen by, test accuracy for one, a front is no staircase: rings only.
+    """
+    x, y = (chosen["gflops"] * scale).tolist(), chosen[metric].tolist()
+    own = set(objectives) == {(metric, "max"), ("gflops", "min")}
+    label = "front" if own else "front of " + " and ".join(column for column, _ in objectives)
+    axes.scatter(x, y, s=150, facecolors="none", edgecolors="0.25", linewidths=1.0, label=label, zorder=2)
+    if own:
+        # A budget buys the best point at or below it: nothing before the first point, the last one for ever.
+        end = axes.get_xlim()[1]
+        axes.step([x[0], *x, end], [0.0, *y, y[-1]], where="post", color="0.25", linewidth=1.0, zorder=1.5)
+
+
+def _draw_trials(axes: Axes, rows: pd.DataFrame, metric: str, scale: float) -> None:
+    """The trials by method; one below the axis becomes an arrow on its lower edge."""
+    bottom = axes.get_ylim()[0]
+    for method, group in by_method(rows):
+        color, marker = style_of(method, rows["method"])
+        axes.scatter(group["gflops"] * scale, group[metric], s=50, color=color, marker=marker, label=method, zorder=3)
+        below = group.loc[group[metric] < bottom, "gflops"] * scale
+        edge = axes.get_xaxis_transform()
+        axes.scatter(below, [0.03] * len(below), s=70, color=color, marker=BELOW, transform=edge, zorder=3)
+
+
+def _draw_seeds(axes: Axes, replicates: pd.DataFrame, means: pd.DataFrame, metric: str, scale: float) -> None:
+    """Every replicate a faint point, and the mean of each trial that has some, with its interval."""
+    if replicates.empty:
+        return
+    for method, group in by_method(replicates):
+        color, marker = style_of(method, [*replicates["method"], *means["method"]])
+        axes.scatter(group["gflops"] * scale, group[metric], s=25, color=color, marker=marker, alpha=0.35, zorder=2.5)
+    rows = means[means["seeds"] > 1]
+    bars: dict[str, Any] = {"fmt": "_", "color": "0.25", "markersize": 10, "capsize": 3, "linewidth": 1.0}
+    label = "mean of seeds, 95 % interval"
+    axes.errorbar(rows["gflops"] * scale, rows["mean"], yerr=rows["half_width"], label=label, zorder=3.5, **bars)
+
+
+def _draw_published(axes: Axes, points: pd.DataFrame, scale: float) -> None:
+    for method, group in by_method(points):
+        color, marker = style_of(method, points["method"])
+        line = group.sort_values("gflops")
+        axes.plot(
+            line["gflops"] * scale,
+            line["test_top1"],
+            color=color,
+            marker=marker,
+            markerfacecolor="white",
+            markersize=5,
+            linestyle=":",
+            linewidth=0.9,
+            alpha=0.75,
+            label=f"{method}, published",
+            zorder=1,
+        )
+
+
+def _draw_dense_line(axes: Axes, dense: float, unit: str) -> None:
+    axes.axvline(dense, color="0.6", linewidth=0.8, zorder=0.5)
+    axes.annotate(
+        f"dense: {plain(float(f'{dense:.3g}'))} {unit}",
+        (dense, 0.02),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="bottom",
+        fontsize=9,
+        color="0.4",
+    )
+
+
+def _by_trial(table: pd.DataFrame, trials: pd.DataFrame, order: str) -> Iterator[tuple[pd.Series, pd.DataFrame]]:
+    """Each of ``trials`` that has rows in ``table`` (epochs or layers), with those rows sorted by ``order``.
+
+    Its ``shade`` is what ``target_colors`` takes.
+    """
+    keys = [key for key in ("run", "trial") if key in table and key in trials]
+    groups = dict(iter(table.sort_values(order).groupby(keys)))
+    for _, trial in trials.assign(shade=100 * sparsity_of(trials)).iterrows():
+        if (key := tuple(trial[keys])) in groups:
+            yield trial, groups[key]
+
+
+def _title(trials: pd.DataFrame) -> str:
+    stopped = int((trials["status"] == "stopped").sum())
+    early = f", {stopped} stopped early" if stopped else ""
+    return f"{_task(trials)}: {len(finished(trials))} of {len(trials)} trials finished{early}"
+
+
+def _task(trials: pd.DataFrame) -> str:
+    models, datasets = (", ".join(sorted(trials[column].dropna().unique())) for column in ("model", "dataset"))
+    return f"{models} on {datasets}"

@@ -1,0 +1,63 @@
+"""Methods compared over the same seeds: means, differences, and how sure they are."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from st3sweep.analysis.axes import new_figure, style_of
+from st3sweep.analysis.fronts import finished
+from st3sweep.analysis.seeds import means
+
+_SAME = ["method", "sparsity_target"]
+
+
+def replicates(trials: pd.DataFrame, metric: str = "test_top1") -> pd.DataFrame:
+    """One row for each method at each target sparsity, over the finished trials of all its seeds.
+
+    Columns: method, sparsity_target, those of ``seeds.means`` for ``metric``, and the mean gflops. Trials of one
+    group must be of one recipe: ValueError where a seed stands twice. Trials whose target is a budget are left out.
+    """
+    rows = finished(trials)
+    if (twice := rows.duplicated([*_SAME, "seed"])).any():
+        raise ValueError(
+            f"seed {rows[twice]['seed'].iloc[0]} stands twice: these trials differ in more than their seed"
+        )
+    costs = rows.groupby(_SAME, as_index=False)["gflops"].mean()
+    table = means(rows, _SAME, metric).merge(costs, on=_SAME)
+    return table.sort_values(["sparsity_target", "mean"], ascending=[True, False], ignore_index=True)
+
+
+def paired_difference(trials: pd.DataFrame, better: str, worse: str, metric: str = "test_top1") -> pd.DataFrame:
+    """Mean of ``better`` minus ``worse`` (methods) over the seeds that both have, at each target sparsity.
+
+    Columns: sparsity_target and those of ``seeds.means``.
+    """
+    columns = finished(trials).pivot(index=["sparsity_target", "seed"], columns="method", values=metric)
+    difference = (columns[better] - columns[worse]).dropna().rename("difference").reset_index()
+    return means(difference, ["sparsity_target"], "difference")
+
+
+def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1") -> Figure:
+    """A panel for each target sparsity: every seed a point, the mean with its 95 % interval beside them.
+
+    Methods stand in the order of their means over all panels.
+    """
+    table, rows = replicates(trials, metric), finished(trials)
+    order = table.groupby("method")["mean"].mean().sort_values(ascending=False).index
+    targets = sorted(table["sparsity_target"].unique())
+    figure, panels = new_figure(4.5 * len(targets), 4.5, columns=len(targets))
+    for axes, target in zip(panels, targets, strict=True):
+        group = table[table["sparsity_target"] == target].set_index("method").reindex(order).reset_index()
+        for place, (_, row) in enumerate(group.iterrows()):
+            color, marker = style_of(row["method"], order)
+            own = rows[(rows["sparsity_target"] == target) & (rows["method"] == row["method"])]
+            axes.scatter([place] * len(own), own[metric], s=25, color=color, marker=marker, alpha=0.5)
+            interval = {"yerr": row["half_width"], "fmt": "_", "markersize": 18, "capsize": 4}
+            axes.errorbar(place + 0.2, row["mean"], color=color, **interval)
+        axes.set_xticks(range(len(group)), [name.replace(" ", "\n") for name in group["method"]])
+        axes.set_xlim(-0.5, len(group) - 0.3)
+        axes.set_title(f"{100 * target:g} % sparsity", fontsize=10)
+    panels[0].set_ylabel(f"{metric.split('_')[0]} top-1 (%)")
+    figure.suptitle(f"{len(rows)} trials; bars: 95 % interval of the mean")
+    return figure

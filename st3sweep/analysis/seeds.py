@@ -1,0 +1,86 @@
+"""Trials that were repeated with other seeds: their means, and how sure the front is of its members."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+from st3sweep.analysis.fronts import finished, searched
+
+Floats = NDArray[np.float64]
+
+AVERAGED = ("val_top1", "test_top1", "sparsity", "gflops", "training_gflops", "wall_seconds")
+
+# Where a normal density is integrated: in standard deviations, with weights that sum to 1.
+_Z = np.linspace(-6.0, 6.0, 241)
+_WEIGHTS = np.exp(-0.5 * _Z**2) / np.exp(-0.5 * _Z**2).sum()
+
+
+def means(rows: pd.DataFrame, same: list[str], metric: str) -> pd.DataFrame:
+    """For each group of ``rows`` alike in ``same``: seeds, mean, standard_error and half_width of ``metric``.
+
+    seeds is how many rows there are, standard_error that of the mean, half_width that of its 95 % interval by
+    Student's t; both are NaN for one seed.
+    """
+    groups = rows.groupby(same, as_index=False)
+    table = groups.agg(seeds=(metric, "size"), mean=(metric, "mean"), standard_error=(metric, "sem"))
+    return table.assign(half_width=stdtrit(table["seeds"] - 1, 0.975) * table["standard_error"])
+
+
+def over_seeds(trials: pd.DataFrame, metric: str = "val_top1") -> pd.DataFrame:
+    """The finished trials of the search with the columns of ``means``, over each and its finished replicates.
+
+    A trial of a front was chosen by its own seed, which counts here too: the mean still flatters it, though less.
+    """
+    rows = finished(trials)
+    keys = [key for key in ("run", "trial") if key in rows]
+    if "replicate_of" in rows:
+        rows = rows.assign(trial=rows["replicate_of"].fillna(rows["trial"]).astype("int64"))
+    return searched(trials).merge(means(rows, keys, metric), on=keys)
+
+
+def average_seeds(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row for finished trials that are alike in all but their seed: the first of them, with means in ``AVERAGED``.
+
+    For a space that searches the seed. The rows are trials as far as fronts and figures are concerned.
+    """
+    rows = finished(trials)
+    how = {column: "mean" if column in AVERAGED else "first" for column in rows if column != "digest"}
+    return rows.groupby("digest", as_index=False, sort=False).agg(how)
+
+
+def front_probability(members: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
+    """For each of ``members``, rows of ``table``, which ``over_seeds`` made: how probably none of the others beats it.
+
+    Every trial's true accuracy is taken as normal around its mean over n seeds, with a deviation of s / sqrt(n), and
+    its cost as exact. s is one for all, pooled from the trials that have replicates. With φ and Φ of the normal
+    distribution, m the means, e the deviations and j every other trial that costs no more:
+
+        P_i = ∫ φ(z) ∏_j Φ((m_i + e_i z - m_j) / e_j) dz
+
+    Raises ValueError where no trial has a replicate.
+    """
+    error = _pooled_deviation(table) / np.sqrt(table["seeds"].to_numpy())
+    mean, cost = table["mean"].to_numpy(), table["gflops"].to_numpy()
+    places = table.index.get_indexer(members.index)
+    found = [_unbeaten(int(place), mean, error, cost) for place in places]
+    return pd.Series(found, index=members.index, dtype=float)
+
+
+def _unbeaten(i: int, mean: Floats, error: Floats, cost: Floats) -> float:
+    rivals = (cost <= cost[i]) & np.isfinite(mean)
+    rivals[i] = False
+    ahead = (mean[i] + error[i] * _Z)[:, None] - mean[rivals]  # (z, rivals)
+    return float(_WEIGHTS @ ndtr(ahead / error[rivals]).prod(axis=1))
+
+
+def _pooled_deviation(table: pd.DataFrame) -> float:
+    """Of one seed, in percent."""
+    repeated = table[table["seeds"] > 1]
+    if repeated.empty:
+        raise ValueError("how sure a front is takes replicates, but no trial has one")
+    freedom = repeated["seeds"] - 1
+    variance = (freedom * repeated["seeds"] * repeated["standard_error"] ** 2).sum() / freedom.sum()
+    return max(float(np.sqrt(variance)), 1e-9)  # seeds that all agree to the last image still leave an order

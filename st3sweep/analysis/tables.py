@@ -1,0 +1,144 @@
+"""Tables to analyse: those of runs, the published points, and the front as aligned text.
+
+Units are those of ``st3sweep.runs.tables``: accuracies in percent, sparsity as a fraction, gflops in 1e9
+multiply-accumulates (1 multiply-accumulate = 1 FLOP, as the field's tables count).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+
+from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front
+from st3sweep.analysis.seeds import front_probability, over_seeds
+from st3sweep.runs.tables import ResultsError, read_table, table_path
+from st3sweep.util.text import aligned
+
+PUBLISHED_COLUMNS = ["model", "dataset", "method", "test_top1", "sparsity", "gflops", "source", "remark"]
+
+
+def load_trials(*runs: Path | str) -> pd.DataFrame:
+    """The trials of one or several runs below each other; column ``run`` is the name of the run's folder."""
+    return _load("trials", runs)
+
+
+def load_epochs(*runs: Path | str) -> pd.DataFrame:
+    """The epochs of one or several runs, with column ``run`` as in ``load_trials``."""
+    return _load("epochs", runs)
+
+
+def load_layers(*runs: Path | str) -> pd.DataFrame:
+    """The layers of one or several runs, with column ``run`` as in ``load_trials``."""
+    return _load("layers", runs)
+
+
+def run_folder(root: str = "runs") -> Path:
+    """The run that the environment variable ST3_RUN names, or else the newest run in the folder ``root``.
+
+    A relative path is looked for from the working directory upwards, because a notebook is executed in its own
+    folder and not in that of the project. Raises ResultsError where there is no run.
+    """
+    bases = [Path.cwd(), *Path.cwd().parents]
+    if named := os.environ.get("ST3_RUN"):
+        found = [base / named for base in bases if table_path(base / named, "trials").is_file()]
+        if not found:
+            raise ResultsError(f"ST3_RUN={named}: no trials.parquet there")
+        return found[0]
+    for base in bases:
+        if runs := [path.parent for path in (base / root).glob("*/trials.parquet")]:
+            return max(runs, key=lambda run: table_path(run, "trials").stat().st_mtime)
+    raise ResultsError(f"no run in {root}/; set ST3_RUN to the folder of a run")
+
+
+def published(model: str | None = None, dataset: str | None = None) -> pd.DataFrame:
+    """The published points, of one model and data set where given; empty where nothing was published.
+
+    The file holds percent and millions of multiply-accumulates; this is the one place that converts them, to
+    ``sparsity`` as a fraction and ``gflops``. Columns: model, dataset, method, test_top1 in percent, sparsity,
+    gflops, source, remark ("" or why the row is suspect).
+    """
+    with resources.files("st3sweep.analysis").joinpath("published", "points.csv").open(encoding="utf-8") as file:
+        points = pd.read_csv(file).rename(columns={"top1": "test_top1"})
+    points = points.assign(
+        sparsity=points["sparsity"] / 100, gflops=points["mmacs"] / 1000, remark=points["remark"].fillna("")
+    )
+    for column, wanted in (("model", model), ("dataset", dataset)):
+        if wanted is not None:
+            points = points[points[column] == wanted]
+    return points[PUBLISHED_COLUMNS].reset_index(drop=True)
+
+
+def flops_unit(trials: pd.DataFrame) -> tuple[str, float]:
+    """Name of the unit to show costs in, and how many of it make one GFLOP.
+
+    One unit for all trials and their dense network: MFLOPs where everything is below 0.1 GFLOPs, else GFLOPs.
+    """
+    largest = trials[["gflops", "gflops_dense"]].max().max()
+    return ("MFLOPs", 1000.0) if largest < 0.1 else ("GFLOPs", 1.0)
+
+
+def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> str:
+    """The front as text, a line a trial from the fewest FLOPs to the most, columns aligned, units in the header.
+
+    Where trials have replicates: how many seeds, the mean of their validation accuracies with its 95 % interval, and
+    how probably a member belongs on the front (``seeds.front_probability``).
+    """
+    everyone = over_seeds(trials)
+    rows = front(everyone, objectives)
+    if rows.empty:
+        return "no trial finished"
+    unit, scale = flops_unit(finished(trials))
+    flops = rows["gflops"] * scale
+    fewer = rows["gflops_dense"] / rows["gflops"]
+    decimals = _decimals(flops.min())
+    columns = {
+        "trial": [f"{trial}" for trial in rows["trial"]],
+        "method": [f"{method}" for method in rows["method"]],
+        "sparsity %": [_number(100 * value, 1) for value in rows["sparsity"]],
+        "val top-1 %": [_number(value, 2) for value in rows["val_top1"]],
+        "test top-1 %": [_number(value, 2) for value in rows["test_top1"]],
+        unit: [_number(value, decimals) for value in flops],
+        "fewer than dense": [_number(value, 1) + "×" for value in fewer],
+    }
+    if objectives == OBJECTIVES and (everyone["seeds"] > 1).any():
+        columns |= _seed_columns(rows, everyone)
+    if "run" in rows and trials["run"].nunique() > 1:
+        columns = {"run": [f"{run}" for run in rows["run"]], **columns}
+    left = [place for place, name in enumerate(columns) if name in ("run", "method")]
+    return aligned([tuple(columns), *zip(*columns.values(), strict=True)], left)
+
+
+def _seed_columns(rows: pd.DataFrame, everyone: pd.DataFrame) -> dict[str, list[str]]:
+    interval = zip(rows["mean"], rows["half_width"], strict=True)
+    return {
+        "seeds": [f"{seeds}" for seeds in rows["seeds"]],
+        "mean val (95 %)": ["-" if math.isnan(half) else f"{mean:.2f} ± {half:.2f}" for mean, half in interval],
+        "on front": [f"{100 * value:.0f} %" for value in front_probability(rows, everyone)],
+    }
+
+
+def _load(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:
+    """Table ``name`` of the runs; the column ``run`` comes first, and with ``trial`` it identifies a trial."""
+    if not runs:
+        raise ValueError("at least one run is needed, but got none")
+    names = [Path(run).resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the folders of the runs must have different names, but got {names}")
+    tables = [read_table(run, name) for run in runs]
+    for label, table in zip(names, tables, strict=True):
+        table.insert(0, "run", label)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _decimals(smallest: float) -> int:
+    """Decimals that show three significant digits of the smallest value of a column, and so of all others."""
+    return max(0, 2 - math.floor(math.log10(smallest))) if smallest > 0 else 3
+
+
+def _number(value: float, decimals: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{decimals}f}"

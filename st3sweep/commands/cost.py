@@ -1,0 +1,144 @@
+"""What a network costs when its layers have given sparsities: the command ``cost``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from st3sweep.networks import build_model
+from st3sweep.networks.flops import gflops, layer_costs
+from st3sweep.networks.layer_budget import read_layer_budget
+from st3sweep.networks.published import PUBLISHED, settings
+from st3sweep.networks.torchvision_names import NETWORKS
+from st3sweep.space.field_errors import explain
+from st3sweep.trial.model import ModelConfig
+from st3sweep.util.errors import UserError, near_match
+from st3sweep.util.text import aligned
+from st3sweep.util.yaml_lines import parse_value
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One conv or linear layer at ``sparsity``, a fraction; ``macs`` are left of ``macs_dense``, of one image."""
+
+    layer: str
+    shape: str
+    weights: int
+    sparsity: float
+    macs_dense: int
+    macs: float
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """All layers, and their totals: ``sparsity`` over all weights, ``gflops`` in 1e9 multiply-accumulates."""
+
+    network: str
+    image_size: int
+    classes: int
+    weights: int
+    sparsity: float
+    macs_dense: int
+    macs: float
+    gflops_dense: float
+    gflops: float
+    layers: list[LayerRow]
+
+
+def network_cost(
+    name: str,
+    overrides: Mapping[str, str],
+    budget: Path | None = None,
+    image_size: int | None = None,
+    classes: int | None = None,
+) -> NetworkCost:
+    """Of ``name``, an arch or a network of torchvision, with its settings from ``overrides``; dense without ``budget``.
+
+    Images and classes are those of the data set that the network was published on, or of ImageNet. Raises UserError
+    for what the network does not take, and SpecError for what is wrong in the budget's file.
+    """
+    spec = _model(name, overrides)
+    published = next((one for one in PUBLISHED if one.model["arch"] == spec.arch), None)
+    size = image_size or (published.pixels if published else 224)
+    number = classes or (published.classes if published else 1000)
+    if size < spec.smallest_image:
+        raise UserError(f"--image-size {size}: {spec.name} needs images of at least {spec.smallest_image} pixels")
+    costs = layer_costs(build_model(spec, number, 3), (3, size, size))
+    budgets = read_layer_budget(budget, [cost.name for cost in costs]) if budget else {}
+    rows = [
+        LayerRow(
+            layer=cost.name,
+            shape="x".join(map(str, cost.shape)),
+            weights=cost.numel,
+            sparsity=budgets.get(cost.name, 0.0),
+            macs_dense=cost.macs,
+            macs=cost.macs * (1.0 - budgets.get(cost.name, 0.0)),
+        )
+        for cost in costs
+    ]
+    weights = sum(row.weights for row in rows)
+    return NetworkCost(
+        network=spec.name,
+        image_size=size,
+        classes=number,
+        weights=weights,
+        sparsity=sum(row.sparsity * row.weights for row in rows) / weights,
+        macs_dense=sum(row.macs_dense for row in rows),
+        macs=sum(row.macs for row in rows),
+        gflops_dense=gflops(costs),
+        gflops=gflops(costs, [1.0 - row.sparsity for row in rows]),
+        layers=rows,
+    )
+
+
+def _model(name: str, overrides: Mapping[str, str]) -> Any:
+    known = settings()
+    if name == "torchvision" or (name not in known and name not in NETWORKS):
+        ours = ", ".join(arch for arch in known if arch != "torchvision")
+        near = near_match(name, [*known, *NETWORKS]) if name != "torchvision" else ""
+        raise UserError(f"{name}: is no network; there are {ours}, and torchvision's by name, e.g. resnet18{near}")
+    fields: dict[str, Any] = {"arch": name} if name in known else {"arch": "torchvision", "network": name}
+    own = known[fields["arch"]] if name in known else ""
+    for setting, text in overrides.items():
+        if setting not in own.replace(",", "").split()[::2]:
+            raise UserError(f"--set {setting}={text}: is no setting of {name}, which has: {own or 'none'}")
+        try:
+            fields[setting] = parse_value(text)
+        except ValueError as error:
+            raise UserError(f"--set {setting}={text}: {error}") from None
+    try:
+        return ModelConfig.parse(fields)
+    except ValidationError as error:
+        setting = str(error.errors()[0]["loc"][-1])
+        raise UserError(f"--set {setting}={overrides[setting]}: {explain(error)}") from None
+
+
+def cost_text(cost: NetworkCost) -> str:
+    """The layers as a table, multiply-accumulates in millions, and a line of totals."""
+    heads = ("layer", "shape", "weights", "sparsity", "dense MMACs", "MMACs")
+    rows = [
+        (
+            row.layer,
+            row.shape,
+            f"{row.weights:,}",
+            f"{row.sparsity:.4f}",
+            _millions(row.macs_dense),
+            _millions(row.macs),
+        )
+        for row in cost.layers
+    ]
+    total = (
+        f"{cost.network} at {cost.image_size} pixels, {cost.classes:,} classes: sparsity {cost.sparsity:.4f} of "
+        f"{cost.weights:,} weights; {_millions(cost.macs)} M of {_millions(cost.macs_dense)} M multiply-accumulates "
+        f"({cost.gflops:.4g} of {cost.gflops_dense:.4g} gflops)"
+    )
+    return f"{aligned([heads, *rows], left=range(2))}\n\n{total}"
+
+
+def _millions(macs: float) -> str:
+    """Whole, or with three digits where there are fewer."""
+    return f"{macs / 1e6:,.0f}" if macs >= 1e8 else f"{macs / 1e6:.3g}"

@@ -1,0 +1,132 @@
+"""Is this machine ready: versions, devices, storage, ports, data. Every check is a line; nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from st3sweep.util.errors import SpecError
+
+LEAST_DISK_GB, LEAST_SHARED_GB = 10.0, 1.0
+DASHBOARD_PORT = 8265  # Ray's
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: ``fail`` is what a sweep cannot do without, ``warn`` what may cost it something."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+
+
+def checks(storage: Path, space: Path | None = None) -> Iterator[Check]:
+    """Look at everything; ``storage`` is the folder of runs, ``space`` a search space whose data is looked at."""
+    yield _python()
+    yield from _packages()
+    yield _devices()
+    yield _storage(storage)
+    yield _shared_memory()
+    yield _port()
+    yield _optional("optuna_dashboard", "the study in a browser", "optuna-dashboard")
+    if space is not None:
+        yield _data(space)
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", "ok" if sys.version_info >= (3, 11) else "fail", f"{found} (3.11 or newer)")
+
+
+def _packages() -> Iterator[Check]:
+    """The packages that this one asks for, and the least version of each."""
+    try:
+        asked_for = metadata.requires("st3sweep") or []
+    except metadata.PackageNotFoundError:
+        yield Check("st3sweep", "warn", "not installed, so what it needs is not known: pip install -e .")
+        return
+    for text in asked_for:
+        if "extra ==" in text or not (match := re.match(r"([A-Za-z0-9_.-]+)(\[.*\])?>=([0-9.]+)", text)):
+            continue
+        name, least = match[1], match[3]
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, "fail", f"not installed ({least} or newer)")
+            continue
+        yield Check(name, "ok" if _numbers(found) >= _numbers(least) else "fail", f"{found} ({least} or newer)")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def _devices() -> Check:
+    import torch
+
+    cpus = f"{os.cpu_count()} CPUs"
+    if not torch.cuda.is_available():
+        driver = " though nvidia-smi is here: is torch built for another CUDA?" if shutil.which("nvidia-smi") else ""
+        return Check("devices", "warn" if driver else "ok", f"{cpus}, no GPU{driver}")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return Check("devices", "ok", f"{cpus}, {len(names)} GPUs: {', '.join(dict.fromkeys(names))}")
+
+
+def _storage(folder: Path) -> Check:
+    """Whether it can be written, and how much fits."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        return Check("storage", "fail", f"{there}: cannot be written ({error.strerror})")
+    free = shutil.disk_usage(there).free / 1e9
+    return Check("storage", "ok" if free >= LEAST_DISK_GB else "warn", f"{there}: {free:.0f} GB free")
+
+
+def _shared_memory() -> Check:
+    """Ray keeps objects there, and falls back to a slow disk where it is small."""
+    path = Path("/dev/shm")
+    if not path.is_dir():
+        return Check("shared memory", "warn", "no /dev/shm: Ray will use the disk")
+    free = shutil.disk_usage(path).free / 1e9
+    return Check("shared memory", "ok" if free >= LEAST_SHARED_GB else "warn", f"{free:.1f} GB free in /dev/shm")
+
+
+def _port() -> Check:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one just closed is free
+        try:
+            trial.bind(("127.0.0.1", DASHBOARD_PORT))
+        except OSError:
+            return Check(
+                "dashboard", "warn", f"port {DASHBOARD_PORT} is taken: by a Ray cluster? Use it with --address auto"
+            )
+    return Check("dashboard", "ok", f"port {DASHBOARD_PORT} is free, should this be a cluster's head")
+
+
+def _optional(package: str, what: str, install: str) -> Check:
+    from importlib.util import find_spec
+
+    there = find_spec(package) is not None
+    return Check(install, "ok", f"installed: {what}" if there else f"not installed; it shows {what}")
+
+
+def _data(space: Path) -> Check:
+    from st3sweep.commands.plan import check_data
+    from st3sweep.commands.reading import read_space
+
+    try:
+        info = check_data(read_space(space))
+    except SpecError as error:
+        return Check("data", "fail", "; ".join(map(str, error.problems)))
+    return Check("data", "ok", f"{space}: {info.train:,} images to train on")

@@ -1,0 +1,288 @@
+"""What a sweep would do, before it does it: data, network, searched fields, trials, slots, one sampled trial."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import yaml
+
+from st3sweep.networks import build_model
+from st3sweep.networks.flops import layer_costs
+from st3sweep.space.distributions import Choice, FloatRange
+from st3sweep.space.early_stopping import EarlyStoppingConfig
+from st3sweep.space.first_points import first_points
+from st3sweep.space.point_checks import at_search
+from st3sweep.space.resources import Resources, count_slots
+from st3sweep.space.space import ABSENT, Point, Space, look_up
+from st3sweep.sweep.warm_start import EarlierRuns
+from st3sweep.trial.model import ModelConfig
+from st3sweep.trial.recipes import with_recipe
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import Problem, SpecError, UserError
+
+_WIDTH = 116
+
+
+def sample_points(space: Space, points: int = 50) -> list[Point]:
+    """Random points of the space that meet its constraints; at least one, since the space was checked."""
+    if space.config.searcher.sampler == "grid":
+        grid = list(space.grid())
+        return random.Random(space.config.seed).sample(grid, min(points, len(grid)))
+    rng = random.Random(space.config.seed)
+    drawn = (space.draw(rng) for _ in range(10_000))
+    return [point for point, _ in zip(filter(space.allows, drawn), range(points), strict=False)]
+
+
+def check_data(space: Space) -> Any:
+    """Look at the data that the space names; returns its DataInfo. Raises SpecError, naming line and field.
+
+    Looks at folders and headers only: no image is decoded and torch is not imported.
+    """
+    from st3sweep.data import DataError, inspect
+
+    inspected: dict[str, Any] = {}
+    info = None
+    for point in sample_points(space):
+        trial = space.trial_for(point)
+        key = trial.data.model_dump_json()
+        try:
+            info = inspected[key] = inspected.get(key) or inspect(trial.data)
+        except DataError as error:
+            raise SpecError([_problem(space, point, error.field, error.message)]) from None
+        if trial.train.batch_size > info.train:
+            message = f"{trial.train.batch_size} is more than the {info.train} training images"
+            raise SpecError([_problem(space, point, "train.batch_size", message)])
+        if trial.gflops is not None:
+            dense = _dense(trial.model, info.num_classes, info.channels, info.image_size)[1] / 1e9
+            if trial.gflops.target > dense:
+                message = f"{trial.gflops.target:g} is more than the dense network's {dense:.6g}"
+                raise SpecError([_problem(space, point, "gflops.target", message)])
+    return info
+
+
+@cache
+def _dense(model: ModelConfig, classes: int, channels: int, size: int) -> tuple[int, int]:
+    """Prunable weights of a network and its multiply-accumulates, dense."""
+    costs = layer_costs(build_model(model, classes, channels), (channels, size, size))
+    return sum(cost.numel for cost in costs), sum(cost.macs for cost in costs)
+
+
+def _problem(space: Space, point: Point, field: str, message: str) -> Problem:
+    return at_search(space, space.document.problem(("trial", *field.split(".")), message).named(field), point)
+
+
+def print_plan(space: Space) -> None:
+    """Print the plan, and to stderr why the sweep could not be run yet."""
+    info, absent = None, None
+    try:
+        info = check_data(space)
+    except SpecError as error:
+        absent = error
+    print(plan_text(space, info))
+    for problem in absent.problems if absent else []:
+        print(f"\nnot ready to run: {problem}", file=sys.stderr)
+
+
+def plan_text(space: Space, info: Any | None) -> str:
+    """The plan as text. ``info`` is None where the data could not be looked at."""
+    spec = space.config
+    points = sample_points(space)
+    trial = space.trial_for(points[0])
+    facts = [("sweep", spec.name)]
+    networks = {one.model.name: one for one in map(space.trial_for, points)}
+    facts += [("network", _network(one, info)) for one in networks.values()]
+    facts.append(("data", _data(trial, info)))
+    facts.append(("recipe", trial.recipe))
+    facts.append(("objectives", ", ".join(f"{metric} {goal}" for metric, goal in spec.goals())))
+    facts.append(("sampler", _sampler(space)))
+    if spec.early_stopping.name != "none":
+        facts.append(("stopping", _early_stopping(spec.early_stopping)))
+    if spec.warm_start:
+        facts.append(("warm start", _warm_start(space)))
+    facts.append(("trials", _trials(space, trial)))
+    facts += _budget(space)
+    facts.append(("resources", f"{_resources(space)}; {_slots(space.config.resources)}"))
+    lines = [line for name, fact in facts for line in _hanging(f"{name:<10}  ", fact)]
+    lines += ["", "searched"]
+    width = max(map(len, spec.search))
+    for path, distribution in spec.search.items():
+        lines += _hanging(f"  {path:<{width}}  ", _range(distribution) + _condition(distribution.when or {}))
+    if spec.constraints:
+        lines += ["", "constraints", *(line for text in spec.constraints for line in _hanging("  ", text))]
+    lines += ["", "one trial of the space, complete", *_trial_lines(space, points[0], trial)]
+    return "\n".join(lines)
+
+
+def _hanging(head: str, text: str) -> list[str]:
+    """``text`` after ``head``, its further lines below its first."""
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False,
+        break_on_hyphens=False, drop_whitespace=True,
+    ) or [head.rstrip()]  # fmt: skip
+
+
+def _network(trial: TrialSettings, info: Any | None) -> str:
+    size = trial.data.image_size
+    if info:
+        weights, macs = _dense(trial.model, info.num_classes, info.channels, size)
+    elif trial.data.known_classes:  # a plan on a machine without the data
+        weights, macs = _dense(trial.model, trial.data.known_classes, trial.data.channels, size)
+    else:
+        return trial.model.name
+    return (
+        f"{trial.model.name}: {weights:,} prunable weights; dense, at {size} pixels:"
+        f" {macs:,} multiply-accumulates ({macs / 1e9:.4g} gflops)"
+    )
+
+
+def _data(trial: TrialSettings, info: Any | None) -> str:
+    if info is None:
+        return trial.data.dataset
+    counts = f"{info.train:,} to train on, {info.validation:,} to validate, {info.test:,} to test"
+    return f"{trial.data.dataset}: {info.num_classes:,} classes; images: {counts}"
+
+
+def _sampler(space: Space) -> str:
+    searcher = space.config.searcher
+    startup = f", {searcher.startup_trials} random trials first" if searcher.startup_trials else ""
+    population = f", population {searcher.population}" if searcher.population else ""
+    return f"{searcher.sampler}{startup}{population}; seed {space.config.seed}"
+
+
+def _early_stopping(rule: EarlyStoppingConfig) -> str:
+    rungs = ", ".join(f"{rung:g}" for rung in rule.rungs)
+    when = f"{rungs} of the ramp, then every {rule.every:g} of training"
+    if rule.name == "asha":
+        when = f"{rungs} of training"
+    best = f"the best 1/{rule.reduction_factor:g} go on at {when}"
+    return f"{rule.name}: {best}; where {rule.min_trials:,} trials or more have been"
+
+
+def _warm_start(space: Space) -> str:
+    """What is tried first, and what is not run again."""
+    points, earlier = len(first_points(space)), EarlierRuns(space)
+    hints = 0 if space.config.searcher.sampler == "grid" else len(earlier.hints)
+    first = [text for count, text in ((points, f"{points} given"), (hints, f"{hints} of earlier fronts")) if count]
+    parts = [f"{' and '.join(first)} first"] if first else []
+    parts += [f"{earlier.count:,} results of earlier trials, where they are proposed"] if earlier.count else []
+    return "; ".join(parts) or "nothing of the earlier runs lies in this space"
+
+
+def _trials(space: Space, trial: TrialSettings) -> str:
+    searched = space.config.search.get("train.epochs")
+    epochs = f"{searched.ends()[0]:,} to {searched.ends()[-1]:,}" if searched else f"{trial.train.epochs:,}"
+    finetune = f" and {trial.train.finetune_epochs:,} with fixed masks" if trial.train.finetune_epochs else ""
+    count, grid = space.expected_trials(), ""
+    if space.config.searcher.sampler == "grid":
+        points = sum(1 for _ in space.grid())
+        grid = ", the whole grid" if points == count else f" of the {points:,} points of the grid"
+    many = "as many as the budget allows" if count is None else f"{count:,}{grid}"
+    return f"{many}; {epochs} epochs each{finetune}"
+
+
+def _budget(space: Space) -> Iterator[tuple[str, str]]:
+    budget, replicates = space.config.budget, space.config.replicates
+    limits = [("wall", f"{budget.wall} of wall time"), ("gpu_hours", f"{budget.gpu_hours or 0:g} GPU-hours")]
+    price = f"{budget.price_per_device_hour or 0:g} an hour of a {'GPU' if space.config.resources.gpus else 'CPU'}"
+    limits.append(("money", f"{budget.money or 0:g} in money at {price}"))
+    set_ = [text for name, text in limits if name in budget.limits()]
+    if set_:
+        kept = f"; {replicates.share_kept:.0%} of it is kept for replicates" if replicates else ""
+        yield "budget", f"at most {', '.join(set_)}{kept}"
+    if replicates:
+        near = f" or at most {replicates.near:g} points below it" if replicates.near else ""
+        yield "replicates", f"{replicates.seeds} seeds, the first included, for trials on the front{near}"
+
+
+def _resources(space: Space) -> str:
+    resources = space.config.resources
+    gpus = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
+    cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}"
+    text = f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
+    text += f"; new processes after {resources.trials_per_process} trials" if resources.trials_per_process else ""
+    return text + (f"; given up after {resources.hang_limit} without a sign" if resources.hang_limit else "")
+
+
+def _slots(resources: Resources) -> str:
+    """How many trials run at a time; on this machine, where that is for the machine to say."""
+    if resources.slots:
+        return f"{resources.slots} at a time"
+    cpus, gpus = os.cpu_count() or 1, _gpus() if resources.gpus else 0
+    here = f"this machine's {cpus} CPUs" + (f" and {gpus} GPUs" if resources.gpus else "")
+    try:
+        return f"{count_slots({'CPU': cpus, 'GPU': gpus}, resources)} at a time on {here}"
+    except UserError:
+        return f"as many at a time as a cluster holds; not one fits on {here}"
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _range(distribution: Any) -> str:
+    if isinstance(distribution, Choice):
+        return ", ".join(map(_scalar, distribution.choice))
+    if isinstance(distribution, FloatRange):
+        low, high = distribution.float_
+        return f"{low:g} to {high:g}" + ("" if distribution.scale == "linear" else f", scale {distribution.scale}")
+    values = distribution.values()
+    return f"{values[0]:,} to {values[-1]:,}, whole" + (f", step {distribution.step}" if distribution.step > 1 else "")
+
+
+def _condition(when: dict[str, Any]) -> str:
+    words = []
+    for path, wanted in when.items():
+        values = [_scalar(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
+        words.append(f"{path} is {' or '.join([', '.join(values[:-1]), values[-1]] if values[1:] else values)}")
+    return f"; only when {' and '.join(words)}" if words else ""
+
+
+def _trial_lines(space: Space, point: Point, trial: TrialSettings) -> list[str]:
+    """The trial as YAML, with a comment where a value does not come from the file's fixed part."""
+    rows = list(_rows(trial.model_dump(mode="json"), ()))
+    width = max(len(text) for text, path in rows if path and len(text) < 60)
+    with_base = with_recipe(space.raw_trial(point))
+    lines = []
+    for text, path in rows:
+        note = _source(space, point, with_base, path) if path else ""
+        lines.append(f"  {text:<{width}}  # {note}" if note else f"  {text}")
+    return lines
+
+
+def _rows(tree: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Lines of YAML, each with the dotted path of its field; "" for the name of a mapping."""
+    for name, value in tree.items():
+        head, path = f"{'  ' * len(above)}{name}:", (*above, name)
+        if isinstance(value, dict):
+            yield head, ""
+            yield from _rows(value, path)
+        else:
+            yield f"{head} {_scalar(value)}", ".".join(path)
+
+
+def _scalar(value: Any) -> str:
+    """A value as one line of YAML; a float that was drawn, to four digits."""
+    if isinstance(value, float) and len(repr(value)) > 10:
+        value = float(f"{value:.4g}")
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).split("\n")[0]
+
+
+def _source(space: Space, point: Point, with_base: dict[str, Any], path: str) -> str:
+    mark = space.document.marks.get(("trial", *path.split(".")))
+    if path in point:
+        return "searched"
+    if mark and mark[0].startswith("--set"):
+        return "--set"
+    if look_up(space.config.trial, path) is not ABSENT:
+        return ""
+    if path == "seed":
+        return "the sweep's"
+    return "default" if look_up(with_base, path) is ABSENT else "recipe"

@@ -1,0 +1,44 @@
+"""Resume a run: finished trials stay, unfinished ones continue from their checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from st3sweep.commands.plan import check_data
+from st3sweep.commands.reading import read_space
+from st3sweep.commands.run import check_loggers, run_to_the_end
+from st3sweep.runs.folder import RESOLVED, existing_run
+from st3sweep.runs.ledger import Ledger
+from st3sweep.space.changes import check_unchanged
+
+
+def resume(
+    folder: Path,
+    overrides: Mapping[str, str],
+    *,
+    extend: bool,
+    promote: Sequence[int],
+    address: str | None,
+    track: Sequence[str],
+    plugins: Sequence[str],
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Run what is left of the run in ``folder``; returns the program's exit code.
+
+    With ``extend`` budget, replicates and resources may differ from those that the run began with. ``promote`` are
+    trials that were stopped early and are to be trained to their end. Raises SpecError and UserError before anything is
+    started.
+    """
+    folder = existing_run(folder)
+    space = read_space(folder / RESOLVED, overrides, plugins)
+    begun_with = Ledger(folder, read_only=True).space
+    if begun_with is not None:
+        check_unchanged(begun_with, space.document.data, extend=extend)
+    if address is None:
+        check_data(space)
+    check_loggers(track)
+    return run_to_the_end(
+        space, folder, address, promote=promote, track=track, plugins=plugins, as_json=as_json, verbose=verbose
+    )

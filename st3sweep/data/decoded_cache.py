@@ -1,0 +1,193 @@
+"""Decoded datasets in files that all processes of a machine map: whichever comes first decodes, the others wait for it.
+
+    <cache>/<key>/
+        .lock                       held while the files are made
+        train.pixels.npy, ...       of each split ``pixels`` (N, C, H, W) uint8, ``labels`` and ``ids`` (N,) int64
+        splits.json                 the rest; written last, so a folder without it is not finished
+
+``key`` is a hash of what decides the images: the settings that choose them, and names, sizes and times of their files.
+What changes there makes another entry; one that was not asked for in 30 days is removed when another is made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL
+
+from st3sweep.data.pack.reading import fingerprint
+from st3sweep.data.records import DataError, Splits
+from st3sweep.trial.data import OnDiskConfig
+from st3sweep.util.storage.atomic import atomic_write
+
+if TYPE_CHECKING:  # counting images must not import torch
+    from st3sweep.data.images import ArrayImages
+
+FORMAT = 1  # of the files, and of how images become pixels: raise it when either changes
+FACTS = "splits.json"
+_LOCK = ".lock"
+_ARRAYS = ("pixels", "labels", "ids")
+_NO_PIXELS = {"augment", "download", "pack", "root"}  # settings that decide no pixels; the root counts in full
+_KEPT_SECONDS = 30 * 24 * 3600
+_KEY = f"*-{'[0-9a-f]' * 32}"  # a pattern for what ``_key`` gives: whatever else lies in the folder is not touched
+
+
+def check_setting() -> None:
+    """DataError unless ``ST3SWEEP_CACHE``, where it is set, is an absolute path: each worker runs in its own folder."""
+    chosen = os.environ.get("ST3SWEEP_CACHE")
+    if chosen and not os.path.isabs(os.path.expanduser(chosen)):
+        raise DataError("data", f"the environment variable ST3SWEEP_CACHE must be an absolute path (got {chosen!r})")
+
+
+def cache_folder() -> Path:
+    """``ST3SWEEP_CACHE``, or else ``st3sweep`` in the user's cache folder; OSError where the user has no home."""
+    check_setting()
+    users = os.environ.get("XDG_CACHE_HOME", "")
+    default = os.path.join(users if os.path.isabs(users) else "~/.cache", "st3sweep")
+    folder = Path(os.path.expanduser(os.environ.get("ST3SWEEP_CACHE") or default))
+    if not folder.is_absolute():
+        raise FileNotFoundError("the user has no home folder")
+    return folder
+
+
+def load_once(spec: OnDiskConfig) -> Splits:
+    """What ``spec.load()`` gives, its arrays mapped read-only; it is called unless a process has done so before.
+
+    Where the cache cannot be written to, the images stay in memory, and a warning says so. Raises what ``spec.load``
+    raises; then nothing is kept.
+    """
+    with ExitStack() as until_made:
+        try:
+            folder = cache_folder() / _key(spec)
+            if found := _opened(folder):
+                return found
+            until_made.enter_context(_alone(folder))
+        except OSError as error:
+            _warn_unshared(error)
+            return spec.load()  # type: ignore[no-any-return]
+        return _opened(folder) or _made(folder, spec.load)  # another process may have made it while this one waited
+
+
+def _made(folder: Path, load: Callable[[], Splits]) -> Splits:
+    """Loads, keeps what was loaded in ``folder``, and maps it. For who holds its lock."""
+    try:
+        splits, notes = _noting_warnings(load)
+    except BaseException:
+        _remove(folder)
+        raise
+    try:
+        _remove_unused(folder.parent)
+        _write(folder, splits, notes)
+    except OSError as error:  # the disk is full, perhaps: nothing is to stay on it
+        _remove(folder)
+        _warn_unshared(error)
+        return splits
+    return _opened(folder, silent=True) or splits
+
+
+def _key(spec: OnDiskConfig) -> str:
+    facts = {
+        "format": FORMAT,
+        "pillow": PIL.__version__,  # decoders differ in the last bit
+        "root": os.path.abspath(spec.root),
+        "source": fingerprint(Path(spec.root), spec.files()),
+        "data": spec.model_dump(mode="json", exclude=_NO_PIXELS),
+    }
+    return f"{spec.dataset}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}"
+
+
+def _opened(folder: Path, *, silent: bool = False) -> Splits | None:
+    """The entry, or None where it is not whole; warns, unless ``silent``, of what was warned of when it was made."""
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        splits = {name: _mapped(folder, name) for name in facts["splits"]}
+        found = Splits(
+            splits["train"], splits["validation"], splits.get("test"),
+            facts["classes"], tuple(facts["mean"]), tuple(facts["std"]),
+        )  # fmt: skip
+        notes = [] if silent else facts["warnings"]
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+    for note in notes:
+        warnings.warn(note, RuntimeWarning, stacklevel=3)
+    with suppress(OSError):  # of another user, perhaps
+        os.utime(folder)
+    return found
+
+
+def _mapped(folder: Path, name: str) -> ArrayImages:
+    from st3sweep.data.images import ArrayImages
+
+    return ArrayImages(*(np.load(folder / f"{name}.{array}.npy", mmap_mode="r") for array in _ARRAYS))
+
+
+def _write(folder: Path, splits: Splits, notes: list[str]) -> None:
+    parts: dict[str, Any] = {"train": splits.train, "validation": splits.validation}
+    if splits.test is not None:
+        parts["test"] = splits.test
+    for name, images in parts.items():
+        for array, values in zip(_ARRAYS, (images.pixels, images.labels, images.sample_ids), strict=True):
+            with atomic_write(folder / f"{name}.{array}.npy") as file:
+                np.save(file, values.numpy())
+    facts = {"classes": splits.num_classes, "mean": splits.mean, "std": splits.std}
+    with atomic_write(folder / FACTS) as file:
+        file.write(json.dumps({**facts, "splits": list(parts), "warnings": notes}).encode())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Makes ``folder`` and holds its lock; waits for the process that does."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOCK).open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if _is_at(held.fileno(), folder / _LOCK):  # else it was removed meanwhile, and another one counts
+                yield
+                return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _noting_warnings(load: Callable[[], Splits]) -> tuple[Splits, list[str]]:
+    """What ``load()`` gives, and what it warned of: later processes are to hear of the images left out, too."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        splits = load()
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return splits, [str(warning.message) for warning in caught if issubclass(warning.category, RuntimeWarning)]
+
+
+def _remove_unused(cache: Path) -> None:
+    """Removes entries that were not opened of late, unless one is being made. Who still maps it keeps its pages."""
+    for lock in cache.glob(f"{_KEY}/{_LOCK}"):
+        with suppress(OSError), lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - lock.parent.stat().st_mtime > _KEPT_SECONDS:
+                _remove(lock.parent)
+
+
+def _remove(folder: Path) -> None:
+    """By who holds its lock."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _warn_unshared(error: OSError) -> None:
+    message = f"each process keeps its own copy of the data, for the cache cannot be used: {error}; see ST3SWEEP_CACHE"
+    warnings.warn(message, RuntimeWarning, stacklevel=4)

@@ -1,0 +1,116 @@
+"""Any classification set in Parquet files: those named train, and for the test set those named test, or else val."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from st3sweep.data import decode
+from st3sweep.data.formats.parquet import ParquetImages, find, open_files, unlabelled
+from st3sweep.data.normalisation import mean_and_std
+from st3sweep.data.pack.sources import Sources
+from st3sweep.data.records import DataError, DataInfo, Splits
+from st3sweep.data.roots import existing_root
+from st3sweep.data.split import parts, shuffled, sizes
+from st3sweep.trial.data import OnDiskConfig, ShiftAndFlip, register_dataset
+
+_LABEL = ("label",)
+_MOST_BYTES = 4 * 2**30  # of pixels that are held in memory
+
+
+@register_dataset
+class ImageParquetConfig(OnDiskConfig):
+    """Parquet files with columns ``img`` or ``image`` (struct with ``bytes``) and ``label``; resized to a square."""
+
+    dataset: Literal["image_parquet"]
+    image_size: int = Field(32, ge=8, le=1024)
+    augment: ShiftAndFlip = ShiftAndFlip()
+
+    def files(self) -> list[Path]:
+        return files_in(self.root)
+
+    def inspect(self) -> DataInfo:
+        """Counts rows and classes; decodes nothing."""
+        training, test, classes = rows(self.root)
+        _check_memory(self, training, test)
+        train, validation = sizes(self, len(training.labels))
+        return DataInfo(classes, 3, self.image_size, train, validation, len(test.labels) if test else 0)
+
+    def load(self) -> Splits:
+        """Decodes the images that are needed, as RGB. A fixed permutation decides which ones validate."""
+        from st3sweep.data.images import ArrayImages
+
+        training, test, classes = rows(self.root)
+        _check_memory(self, training, test)
+
+        def chosen(images: ParquetImages, ids: NDArray[np.int64], name: str) -> ArrayImages:
+            skip = self.bad_images == "skip"
+            pixels, ids = images.readable(ids, self.image_size, name, resize=True, skip=skip)
+            return ArrayImages(pixels, images.labels[ids], ids)
+
+        train, validation = parts(self, shuffled(len(training.labels)))
+        train_images = chosen(training, train, "training")
+        return Splits(
+            train_images,
+            chosen(training, validation, "validation"),
+            chosen(test, np.arange(len(test.labels)), "test") if test else None,
+            classes,
+            *mean_and_std(train_images.pixels.numpy()),
+        )
+
+    def sources(self, short_side: int) -> Sources:  # noqa: ARG002
+        """All images, resized to squares."""
+        training, test, classes = rows(self.root)
+
+        def make(data: bytes, what: str) -> NDArray[np.uint8]:
+            return decode.square(data, self.image_size, resize=True, what=what)
+
+        return Sources(classes, self.image_size, training.source(make), test.source(make) if test else None)
+
+
+def files_in(root_name: str) -> list[Path]:
+    """The files that the images under ``root_name`` are read from."""
+    root = existing_root(root_name)
+    return [*find(root, "train"), *_test_files(root)]
+
+
+def _check_memory(spec: ImageParquetConfig, training: ParquetImages, test: ParquetImages | None) -> None:
+    images = sum(sizes(spec, len(training.labels))) + (len(test.labels) if test else 0)
+    needed = images * 3 * spec.image_size**2
+    if needed > _MOST_BYTES:
+        raise DataError(
+            "data.pack",
+            f"is needed: {images:,} images of {spec.image_size} pixels would take {needed / 2**30:.1f} GiB of memory; "
+            "make a pack with: st3sweep data pack FILE --out FOLDER",
+        )
+
+
+def rows(root_name: str) -> tuple[ParquetImages, ParquetImages | None, int]:
+    """The training rows, the test rows, and the number of classes: one more than the highest training label."""
+    root = existing_root(root_name)
+    files = find(root, "train")
+    if not files:
+        raise DataError("data.root", f"no images in {root}: looked for *train*.parquet there and one folder below")
+    training = open_files(files, _LABEL)
+    if training.labels.min() == training.labels.max():
+        raise DataError(
+            "data.root", f"all training images in {root} have label {training.labels[0]}; at least 2 classes are needed"
+        )
+    classes = int(training.labels.max()) + 1
+    test_files = _test_files(root)
+    test = open_files(test_files, _LABEL) if test_files else None
+    if test and test.labels.max() >= classes:
+        raise DataError(
+            "data.root", f"the test set in {root} has a label {test.labels.max()}; training has 0 to {classes - 1}"
+        )
+    return training, test, classes
+
+
+def _test_files(root: Path) -> list[Path]:
+    """Those named test; those named val where there are none, or none whose labels are published."""
+    test = find(root, "test")
+    return test if test and not unlabelled(test[0], _LABEL) else find(root, "val")

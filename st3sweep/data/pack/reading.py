@@ -1,0 +1,144 @@
+"""A pack: every image of a dataset decoded and resized once, in files that are mapped into memory, not read.
+
+    manifest.json        what the pack is and was made from; written last, so a pack without it is not finished
+    train.pixels         uint8, image after image: (3, S, S) each for squares, (H, W, 3) each for photographs
+    train.npz            labels (N,), bad (B,), and for photographs index (N, 3): offset in bytes, height, width;
+                         for squares sums (N, 2, 3): of the pixels and of their squares, per channel
+    test.pixels, test.npz where there is a test set
+
+All processes of a machine that map a file share one copy of it, the system's page cache. An image that could not be
+read is in ``bad``: it is black among squares, and has height 0 among photographs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st3sweep.data.decode import short_side
+from st3sweep.data.records import DataError
+from st3sweep.trial.data import OnDiskConfig
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class PackedSplit:
+    """One official split; ``pixels`` is mapped, (N, 3, S, S) for squares and flat for photographs."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    bad: dict[int, str]  # index -> why it cannot be read
+    index: NDArray[np.int64] | None  # (N, 3), photographs only
+    sums: NDArray[np.int64] | None  # (N, 2, 3), squares only
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The official splits of the dataset, before validation images are set apart."""
+
+    classes: int
+    train: PackedSplit
+    test: PackedSplit | None
+
+
+def open_pack(spec: OnDiskConfig) -> Pack:
+    """The pack that ``data.pack`` names; DataError unless it is whole and was made from this dataset as it is now.
+
+    Where the folder ``data.root`` is not there, the pack is taken as it is: it may have been copied alone.
+    """
+    folder = Path(spec.pack or "")
+    manifest = _manifest(folder)
+    _check_settings(manifest, spec, folder)
+    root = Path(spec.root)
+    if root.is_dir() and fingerprint(root, spec.files()) != manifest["source"]:
+        raise DataError("data.pack", f"{folder} is stale: files under {root} have changed since; {_again(folder)}")
+    splits = {name: _split(folder, name, manifest) for name in manifest["splits"]}
+    for split in splits.values():
+        if split.bad and spec.bad_images == "error":
+            first = next(iter(split.bad.values()))
+            count = f"{len(split.bad)} bad images, the first: {first}"
+            raise DataError("data.pack", f"{folder} leaves out {count}; data.bad_images=skip allows it")
+    return Pack(manifest["classes"], splits["train"], splits.get("test"))
+
+
+def fingerprint(root: Path, files: Iterable[str | Path]) -> dict[str, Any]:
+    """Of the names below ``root``, sizes and times of change of ``files``: what tells that one of them is another."""
+    digest, count = hashlib.sha256(), 0
+    for path in sorted(map(str, files)):
+        facts = os.stat(path)
+        digest.update(f"{os.path.relpath(path, root)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        count += 1
+    return {"files": count, "sha256": digest.hexdigest()}
+
+
+def kind(spec: OnDiskConfig) -> str:
+    """How images are kept: resized to one square, or photographs of which parts are cut."""
+    return "photographs" if spec.photographs else "squares"
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise DataError("data.pack", f"no pack in {folder}; make one with: st3sweep data pack FILE --out {folder}")
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        if manifest["format"] != FORMAT:
+            message = f"{folder} has format {manifest['format']}, this version reads {FORMAT}; {_again(folder)}"
+            raise DataError("data.pack", message)
+        _ = manifest["dataset"], manifest["size"], manifest["source"], manifest["classes"], manifest["splits"]["train"]
+    except FileNotFoundError:
+        message = f"{folder} is no finished pack: it has no {MANIFEST}; {_again(folder)}"
+        raise DataError("data.pack", message) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError("data.pack", f"cannot read {folder / MANIFEST}: {error!r}; {_again(folder)}") from error
+    return manifest
+
+
+def _check_settings(manifest: dict[str, Any], spec: OnDiskConfig, folder: Path) -> None:
+    if manifest["dataset"] != spec.dataset:
+        raise DataError("data.pack", f"{folder} is of {manifest['dataset']}, not of {spec.dataset}")
+    size, asked = manifest["size"], spec.image_size
+    if kind(spec) == "squares" and size != asked:
+        raise DataError("data.pack", f"{folder} holds images of {size} pixels; data.image_size is {asked}")
+    if kind(spec) == "photographs" and size < short_side(asked):
+        message = f"{folder} has shorter sides of {size} pixels; data.image_size {asked} needs {short_side(asked)}"
+        raise DataError("data.pack", message)
+
+
+def _split(folder: Path, name: str, manifest: dict[str, Any]) -> PackedSplit:
+    facts = manifest["splits"][name]
+    for file, size in facts["bytes"].items():
+        path = folder / file
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            is_ = "is missing" if found is None else f"has {found} bytes, not {size}"
+            raise DataError("data.pack", f"{path} {is_}; {_again(folder)}")
+    table = folder / f"{name}.npz"
+    if file_digest(table) != facts["sha256"]:
+        raise DataError("data.pack", f"{table} is not as it was written; {_again(folder)}")
+    pixels: NDArray[np.uint8] = np.memmap(folder / f"{name}.pixels", np.uint8, mode="r")
+    with np.load(table) as arrays:
+        index, sums = arrays.get("index"), arrays.get("sums")
+        labels, bad_ids = arrays["labels"], arrays["bad"].tolist()
+    if index is None:
+        pixels = pixels.reshape(-1, 3, manifest["size"], manifest["size"])
+    return PackedSplit(pixels, labels, dict(zip(bad_ids, facts["bad"], strict=True)), index, sums)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _again(folder: Path) -> str:
+    return f"make it again with: st3sweep data pack FILE --out {folder}"

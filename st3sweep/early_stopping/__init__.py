@@ -1,0 +1,1 @@
+"""Early stopping: the rules, the ranking they use, and replays of finished runs."""

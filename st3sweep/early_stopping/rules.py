@@ -1,0 +1,121 @@
+"""Early stopping that knows of the Pareto front and of the sparsity ramp.
+
+During the ramp a trial is less sparse than it will be, and trials are to end at different costs. So a trial is looked
+at when it reaches a *rung*, a fraction of its ramp, and is compared there with all trials that have reached the rung
+before it, at the cost that each will have at its end (``gflops_final``). ``ramp_pareto`` ranks by Pareto layer,
+``residual`` by the accuracy above what is usual at that cost. Both let go on whoever is on the front of the rung or
+one of the best two of its cost bin. ``asha`` is the scalar rule, for contrast: it ranks by accuracy alone, at rungs in
+training progress, and guards nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from st3sweep.early_stopping.ranking import GOALS, Floats, pareto_rank, residual_rank, scalar_rank
+from st3sweep.pareto import pareto_mask
+from st3sweep.space.early_stopping import EarlyStoppingConfig
+
+SAFE_PER_BIN = 2  # best trials of a bin that are not stopped; a bin spans a factor of two in gflops
+_ROUNDING = 1e-9  # of fractions such as 3 epochs of 12
+
+RANKS = {
+    "ramp_pareto": pareto_rank,
+    "residual": residual_rank,
+    "asha": lambda index, points, ties: scalar_rank(index, points[:, 0], ties),
+}
+
+
+@dataclass
+class EarlyStopping:
+    """What the trials showed at their rungs. Plain numbers that follow from what was observed, in its order, alone.
+
+    ``counted``: rung → trial → (error in percent, log gflops, tie), in the order in which trials came.
+    """
+
+    config: EarlyStoppingConfig
+    seed: int  # settles ties
+    reached: dict[int, int] = field(default_factory=dict)  # trial → number of its last rung, from 0
+    ramp_ended: dict[int, float] = field(default_factory=dict)  # trial → training progress at that time
+    counted: dict[int, dict[int, tuple[float, float, float]]] = field(default_factory=dict)
+
+    def observe(self, trial: int, record: Mapping[str, Any]) -> bool:
+        """Whether ``trial`` is to be stopped after the epoch of ``record``, a row of ``results.EPOCHS``.
+
+        Where an epoch passes several rungs at once it counts at each and is judged at the last. Whoever has no accuracy
+        or cost at a rung goes on and does not count there. At the end of training nothing is left to stop.
+        """
+        before, rung = self.reached.get(trial, -1), self._rung_of(trial, record)
+        if rung <= before:
+            return False
+        self.reached[trial] = rung
+        point = self._point(record)
+        if point is None:
+            return False
+        for passed in range(before + 1, rung + 1):
+            self.counted.setdefault(passed, {})[trial] = (*point, self._tie(trial, passed))
+        return record["progress"] < 1 - _ROUNDING and self._stops(trial, rung)
+
+    def rung(self, trial: int) -> int | None:
+        """Number of the last rung that ``trial`` reached, from 0; None before the first."""
+        return self.reached.get(trial)
+
+    def _rung_of(self, trial: int, record: Mapping[str, Any]) -> int:
+        """Number of the last rung at or below the record's progress, -1 for none."""
+        progress, rungs = _number(record.get("progress")), self.config.rungs
+        if self.config.name == "none" or progress is None:
+            return -1
+        ramp = None if self.config.name == "asha" else _number(record.get("ramp_progress"))
+        if ramp is None or ramp < 1 - _ROUNDING:
+            return bisect_right(rungs, (progress if ramp is None else ramp) + _ROUNDING) - 1
+        after = progress - self.ramp_ended.setdefault(trial, progress)
+        return len(rungs) - 1 + math.floor(after / self.config.every + _ROUNDING)
+
+    def _point(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Error and log gflops: those at the end of the ramp, where there is a ramp and they are known."""
+        top1, gflops = _number(record.get("val_top1")), _number(record.get("gflops"))
+        if _number(record.get("ramp_progress")) is not None:
+            final = _number(record.get("gflops_final"))
+            gflops = gflops if final is None else final
+        if top1 is None or gflops is None or gflops <= 0:
+            return None
+        return 100.0 - top1, math.log(gflops)
+
+    def _tie(self, trial: int, rung: int) -> float:
+        """A number in [0, 1) as good as random, the same whenever it is asked for."""
+        digest = hashlib.blake2b(f"{self.seed}:{trial}:{rung}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
+
+    def _stops(self, trial: int, rung: int) -> bool:
+        entries = self.counted[rung]
+        if len(entries) < self.config.min_trials:
+            return False
+        table, index = np.array(list(entries.values())), list(entries).index(trial)
+        points, ties = table[:, :2], table[:, 2]
+        if self.config.name != "asha" and (on_front(index, points) or among_best_of_bin(index, points)):
+            return False
+        return RANKS[self.config.name](index, points, ties) > max(1.0, len(entries) / self.config.reduction_factor)
+
+
+def on_front(index: int, points: Floats) -> bool:
+    """Whether no point dominates point ``index``."""
+    return bool(pareto_mask(points, GOALS)[index])
+
+
+def among_best_of_bin(index: int, points: Floats) -> bool:
+    """Whether fewer than two trials of its bin have a lower error. Bins are counted from the cheapest trial's cost."""
+    error, cost = points.T
+    bins = np.floor((cost - cost.min()) / math.log(2) + _ROUNDING)
+    return int(((bins == bins[index]) & (error < error[index])).sum()) < SAFE_PER_BIN
+
+
+def _number(value: Any) -> float | None:
+    """``value`` if it is a finite number; None for what is missing."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

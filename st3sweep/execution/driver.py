@@ -1,0 +1,145 @@
+"""The sweep's side of Tune: one Tune trial a slot, and a callback that hands the sweep's trials to the slots."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray import tune
+
+from st3sweep.execution.cluster import release
+from st3sweep.execution.slot import Slot
+from st3sweep.runs.folder import take_stop_request, trial_folder
+from st3sweep.space.resources import TUNE_ACTOR_CPUS
+from st3sweep.sweep.state import Sweep
+
+SLOT_RESTARTS = 5  # of a slot that was lost
+POLL_SECONDS = 1.0
+
+
+@dataclass
+class _Held:
+    """What the driver knows of a slot: its mailbox, and the sweep's trial that it has."""
+
+    name: str
+    mailbox: Any
+    group: str | None = None  # of its workers
+    number: int | None = None
+    asked_to_stop: bool = False
+
+
+class Driver(tune.Callback):
+    """Brings the slots' messages to the sweep and the sweep's trials to the slots."""
+
+    def __init__(self, sweep: Sweep):
+        self.sweep = sweep
+        self.slots: dict[str, _Held] = {}  # by Tune's name of the slot
+        self.failure: BaseException | None = None
+        self.polled = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks; the ledger is the truth
+
+    def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
+        try:
+            self._receive(trial.trial_id, result)
+        except Exception as error:  # Tune would take it for an error of the slot
+            self.failure = self.failure or error
+
+    def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
+        self._on_slot_lost(trial.trial_id)
+
+    def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
+        self._on_slot_lost(trial.trial_id)
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Between any two events, ten times a second at least."""
+        if self.failure is not None:
+            raise self.failure
+        if time.monotonic() - self.polled >= POLL_SECONDS:
+            self.polled = time.monotonic()
+            self._poll_stop_conditions()
+        for held in list(self.slots.values()):
+            self._assign(held)
+
+    def _receive(self, slot: str, result: dict[str, Any]) -> None:
+        held = self.slots.get(slot)
+        if held is None or held.name != result["mailbox"]:  # new, or started again after it was lost
+            self._on_slot_lost(slot)
+            held = self.slots[slot] = _Held(result["mailbox"], ray.get_actor(result["mailbox"]))
+        held.group = result["group"] or held.group
+        for message in result["messages"]:
+            assert held.number is not None, "a slot reports of the trial that it was given"
+            self.sweep.record(held.number, message)
+            if "status" in message:
+                held.number, held.asked_to_stop = None, False
+        self._assign(held)
+
+    def _on_slot_lost(self, slot: str) -> None:
+        held = self.slots.pop(slot, None)
+        if held is not None and held.group is not None:
+            release(held.group)
+        if held is not None and held.number is not None:
+            self.sweep.lost(held.number, "see the logs of Ray")
+
+    def _assign(self, held: _Held) -> None:
+        """Give a free slot a trial, or let it go; ask a busy one to stop where the sweep wants that."""
+        if held.number is not None:
+            if not held.asked_to_stop and self.sweep.should_stop(held.number):
+                held.mailbox.stop.remote(held.number)
+                held.asked_to_stop = True
+            return
+        trial = self.sweep.next_trial()
+        if trial is not None:
+            folder = trial_folder(self.sweep.folder, trial.number)
+            _write_config(folder, trial.spec)
+            held.number = trial.number
+            held.mailbox.put.remote({"trial": trial.number, "spec": trial.spec, "folder": str(folder)})
+        elif not self.sweep.may_have_more():
+            held.mailbox.close.remote()
+
+    def _poll_stop_conditions(self) -> None:
+        """At what can end the run early: a request in its folder, and the budget."""
+        request = take_stop_request(self.sweep.folder)
+        if request == "drain":
+            self.sweep.drain("asked to drain")
+        elif request is not None:
+            self.sweep.pause("asked to stop")
+        if self.sweep.budget_hit():
+            self.sweep.pause("the budget is spent")
+        self.sweep.show_budget()
+
+
+def _write_config(folder: Path, spec: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+
+
+def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: type[Slot] = Slot) -> None:
+    """Run every trial that is left in ``slots`` slots. Returns when none is, or when the sweep ends early."""
+    resources = sweep.space.config.resources
+    config = {
+        **resources.model_dump(exclude={"slots", "hang_limit"}),
+        "hang_seconds": resources.hang_seconds,
+        "folder": str(sweep.folder / "ray" / "slots"),
+        "plugins": list(plugins),
+    }
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"CPU": TUNE_ACTOR_CPUS}),
+        param_space=config,
+        tune_config=tune.TuneConfig(num_samples=slots, trial_dirname_creator=lambda trial: f"slot-{trial.trial_id}"),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(sweep.folder / "ray"),
+            callbacks=[Driver(sweep)],
+            failure_config=tune.FailureConfig(max_failures=SLOT_RESTARTS),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    tuner.fit()

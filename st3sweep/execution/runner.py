@@ -1,0 +1,86 @@
+"""A sweep from a checked space to its results: holds the folder, starts Ray, runs the slots, ends in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from st3sweep.execution.cluster import cluster
+from st3sweep.execution.driver import run_slots
+from st3sweep.execution.loggers import Tracking
+from st3sweep.reporting.json_events import JsonEvents
+from st3sweep.reporting.live_table import LiveTable
+from st3sweep.runs.folder import lock, take_stop_request, write_resolved
+from st3sweep.runs.ledger import LedgerError
+from st3sweep.space.space import Space
+from st3sweep.sweep.state import Outcome, Sweep
+from st3sweep.util.errors import NO_SPACE
+
+
+def sweep(
+    space: Space,
+    folder: Path,
+    address: str | None,
+    progress: LiveTable | JsonEvents,
+    *,
+    verbose: bool = False,
+    promote: Sequence[int] = (),
+    track: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+) -> Outcome:
+    """Run what is left of the run in ``folder``: complete, or ended by its budget, or interrupted and resumable.
+
+    ``promote`` are trials that were stopped early and are to be trained to their end, ``track`` loggers to feed (see
+    ``loggers.py``), ``plugins`` modules that the workers import. The first SIGINT or SIGTERM ends the run when the
+    epochs in progress have ended; the second one at once.
+    """
+    with lock(folder), progress:
+        write_resolved(folder, space.document.data)
+        take_stop_request(folder)  # one that came too late for the program before
+        run = Sweep(space, folder, progress, Tracking(track, folder, progress.say) if track else None)
+        try:
+            run.promote(promote)
+            progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
+            if run.is_complete() or run.blocking_limit():
+                return run.outcome()
+            with cluster(address, space.config.resources, verbose=verbose) as slots, _signals(run):
+                try:
+                    run_slots(run, int(min(slots, run.slots_needed())), plugins)
+                finally:
+                    run.end_tracking()
+        except KeyboardInterrupt:
+            run.pause("interrupted at once")
+        except LedgerError as error:
+            run.pause(str(error))
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            run.pause(f"{error.strerror}: {error.filename or folder}")
+        finally:
+            run.close()
+        return run.outcome()
+
+
+@contextmanager
+def _signals(run: Sweep) -> Iterator[None]:
+    """The first signal pauses the run; what comes after it raises KeyboardInterrupt."""
+
+    def handle(number: int, _: Any) -> None:
+        if run.pausing:
+            raise KeyboardInterrupt
+        run.pause(signal.Signals(number).name)
+        run.progress.say("ending with the epochs in progress; press Ctrl-C again to end at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,120 @@
+"""A slot: TorchTrainer workers that stay alive, held by one Tune trial; the sweep's trials pass through it.
+
+Starting a Train run costs tens of seconds of imports and actors. A slot pays that once: its Tune trial lasts as long as
+the sweep, and the driver hands it one trial of the sweep after the other through a mailbox. The documented pattern, a
+Train run a trial, costs that for every trial; and Tune's own work for a trial grows with how many it has had.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import Any
+
+import ray
+from ray import train, tune
+
+from st3sweep.execution.mailbox import Mailbox
+
+MAX_REBUILDS = 20  # of a group of workers, before the slot counts as lost
+CLOSE_SECONDS = 30.0
+PROBE_SECONDS = 5.0
+
+
+class Slot(tune.Trainable):
+    """Its results are ``{"mailbox": name, "messages": [...], "group": id}``; the driver puts jobs into that mailbox.
+
+    ``group`` is the placement group of its workers, None before they are there.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._name, self._config = f"mailbox-{uuid.uuid4().hex}", config
+        mailbox = ray.remote(Mailbox).options(name=self._name, num_cpus=0, max_concurrency=100)  # it only waits
+        self._mailbox = mailbox.remote(lasting=config["trials_per_process"] or 0)
+        self._error: BaseException | None = None
+        self._workers = threading.Thread(target=self._hold_workers, args=(config,), daemon=True)
+        self._introduced = False
+
+    def step(self) -> dict[str, Any]:
+        """What its trial has reported since the last step; an empty list at first, which asks for a trial."""
+        if not self._introduced:
+            ray.get(self._mailbox.stop.remote(-1))  # it answers: the driver may ask for it by name
+            self._workers.start()
+            self._introduced = True
+            return self._result([])
+        while not (messages := ray.get(self._mailbox.next_messages.remote(1.0))):
+            if not self._workers.is_alive():
+                if self._error is None:
+                    return self._result([]) | {"done": True}
+                raise RuntimeError(f"the slot's workers are gone: {self._error}") from self._error
+            self._end_if_hanging()
+        return self._result(messages)
+
+    def _result(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"mailbox": self._name, "messages": messages, "group": ray.get(self._mailbox.group.remote())}
+
+    def _hold_workers(self, config: dict[str, Any]) -> None:
+        """One group of workers after the other, until the mailbox is closed."""
+        try:
+            while not ray.get(self._mailbox.is_closed.remote()):
+                _train_run(self._mailbox, config).fit()
+        except BaseException as error:  # kept, and raised in the Tune actor's own thread
+            self._error = error
+
+    def _end_if_hanging(self) -> None:
+        """A trial of which nothing is heard has failed, and its workers go; Train starts the group anew."""
+        limit = self._config["hang_seconds"]
+        workers = ray.get(self._mailbox.silent.remote(limit)) if limit else []
+        if workers and not any(map(_is_dead, workers)):  # the trial of a dead one is gone on with by the next
+            ray.get(self._mailbox.give_up.remote(limit))
+            for worker in workers:
+                ray.kill(worker)
+
+    def cleanup(self) -> None:
+        ray.get(self._mailbox.close.remote())
+        if self._introduced:
+            self._workers.join(timeout=CLOSE_SECONDS)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: training keeps its own checkpoints, in the trial's folder."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing."""
+
+
+def _is_dead(worker: Any) -> bool:
+    try:
+        ray.get(worker.__ray_ready__.remote(), timeout=PROBE_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        return False  # it hangs
+    except ray.exceptions.RayActorError:
+        return True
+    return False
+
+
+def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
+    """A TorchTrainer whose workers take trials from ``mailbox``."""
+    # Here, since importing torch takes seconds that the driver, which imports this module, need not spend.
+    from ray.train.torch import TorchTrainer
+
+    from st3sweep.execution.worker import worker_loop
+
+    gpus = config["gpus_per_worker"]
+    resources: dict[str, float] = {"CPU": config["cpus_per_worker"], **({"GPU": gpus} if gpus else {})}
+    return TorchTrainer(
+        worker_loop,
+        train_loop_config={
+            "mailbox": mailbox,
+            "threads": config["cpus_per_worker"],
+            "gpu": bool(gpus),
+            "plugins": config["plugins"],
+        },
+        scaling_config=train.ScalingConfig(
+            num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=resources
+        ),
+        run_config=train.RunConfig(
+            name=f"slot-{uuid.uuid4().hex[:8]}",
+            storage_path=config["folder"],
+            failure_config=train.FailureConfig(max_failures=MAX_REBUILDS),
+        ),
+    )

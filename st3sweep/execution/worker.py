@@ -1,0 +1,75 @@
+"""What runs in every worker of a slot: take a trial, train it with ``training.fit``, take the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import train
+
+from st3sweep import data
+from st3sweep.data import DataError
+from st3sweep.training.components import register_components
+from st3sweep.training.loop import Diverged, fit
+from st3sweep.training.process_state import ProcessState
+from st3sweep.training.world import World
+from st3sweep.trial.data import DataConfig
+from st3sweep.trial.recipes import resolve
+from st3sweep.util.errors import NO_SPACE, UserError
+
+_splits: dict[str, data.Splits] = {}  # of the last data that was asked for: the next trial's is mostly the same
+
+
+def worker_loop(config: dict[str, Any]) -> None:
+    """``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, and ``plugins``.
+
+    Returns when the slot closes.
+    """
+    context = train.get_context()
+    register_components(config["plugins"])
+    torch.set_num_threads(config["threads"])
+    device = train.torch.get_device() if config["gpu"] else torch.device("cpu")
+    world = World(context.get_world_rank(), context.get_world_size(), device)
+    mailbox = config["mailbox"]
+    group, actor = ray.util.get_current_placement_group(), ray.get_runtime_context().current_actor
+    ray.get(mailbox.enter.remote(world.rank, actor, group.id.hex() if group else None))
+    clean = ProcessState.capture()
+    finished = 0
+    # Each rank waits at the mailbox, which has no time limit; what rank 0 took is what all of them train.
+    while taken := world.broadcast(ray.get(mailbox.take.remote(world.rank, finished))):
+        finished, job = taken
+        clean.restore()
+        _run(job, finished, world, mailbox)
+
+
+def _run(job: dict[str, Any], number: int, world: World, mailbox: Any) -> None:
+    """Train one job. A failure is reported as data: an exception that left here would end the slot."""
+
+    def report(message: dict[str, Any]) -> bool:
+        return world.is_main and ray.get(mailbox.report.remote(number, message))
+
+    try:
+        spec = resolve(job["spec"])
+        report(fit(spec, world, report, Path(job["folder"]), _load(spec.data)))
+    except (Diverged, DataError, UserError) as error:  # every rank comes to the same conclusion at the same point
+        report({"status": "failed", "error": _one_line(error)})
+    except Exception as error:
+        no_space = isinstance(error, OSError) and error.errno in NO_SPACE
+        status = "interrupted" if no_space else "failed"  # a full disk is not the trial's fault
+        ray.get(mailbox.report.remote(number, {"status": status, "error": _one_line(error)}))
+        if world.size > 1 or (world.device.type == "cuda" and not isinstance(error, torch.OutOfMemoryError)):
+            raise  # other ranks wait in a collective, or the device is in an unknown state: start the group anew
+
+
+def _load(spec: DataConfig) -> data.Splits:
+    key = spec.model_dump_json()
+    if key not in _splits:
+        _splits.clear()
+        _splits[key] = data.load(spec)
+    return _splits[key]
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

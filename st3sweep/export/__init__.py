@@ -1,0 +1,1 @@
+"""Trained sparse networks as files that can be deployed."""

@@ -1,0 +1,89 @@
+"""From a finished trial to a network that can be deployed: the best epoch's θ̂ in a plain network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from st3sweep import data
+from st3sweep.data import DataError
+from st3sweep.data.batches import eval_batches
+from st3sweep.networks import build_model, flops
+from st3sweep.runs.finished_trial import finished_trial
+from st3sweep.runs.folder import trial_folder
+from st3sweep.runs.ledger import Trial
+from st3sweep.sparse.method import Method, harden, prunable
+from st3sweep.sparse.methods import restore_method
+from st3sweep.training import checkpoint
+from st3sweep.training.checkpoint import CheckpointError
+from st3sweep.training.evaluate import evaluate
+from st3sweep.training.loop import BEST
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
+
+
+def export(run: Path, trial: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state_dict of trial ``trial`` of the run in folder ``run``, hardened, and the metadata of its file.
+
+    It loads into the plain network, whose logits are then those of the network that was evaluated, bit by bit on the
+    same device. The numbers in the metadata are those that the run recorded; ``zeros`` is by layer, nothing is counted
+    here. Raises UserError if there is no such trial, it has not finished, or its checkpoint is absent or damaged.
+    """
+    stored, spec = finished_trial(run, trial)
+    path = trial_folder(run, trial) / BEST
+    try:
+        saved = checkpoint.load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; without it there are no weights to export") from None
+    except CheckpointError as error:
+        raise UserError(str(error)) from None
+    inputs = saved.get("input") or _data(spec).input_facts()  # checkpoints did not always say
+    model = build_model(spec.model, inputs["num_classes"], inputs["channels"])
+    try:
+        model.load_state_dict(saved["model"])
+    except RuntimeError:
+        raise UserError(
+            f"{path}: not the checkpoint of this trial (its tensors do not fit {spec.model.name})"
+        ) from None
+    weights = list(prunable(model).values())
+    costs = flops.layer_costs(model, (inputs["channels"], inputs["image_size"], inputs["image_size"]))
+    harden(weights, restore_method(spec, weights, flops.macs_per_weight(costs), saved["method"]))
+    return model.state_dict(), {**_described(stored, spec), **inputs, "zeros": _recorded_zeros(stored)}
+
+
+def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial: int) -> float:
+    """Percent of the trial's validation images that ``model`` gets right, normalised as ``metadata`` says."""
+    _, spec = finished_trial(run, trial)
+    splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
+    batches = eval_batches(splits.validation, splits, batch_size=512, rank=0, size=1, device="cpu")
+    return evaluate(model, [], Method(), batches, precision=spec.train.precision)[1]
+
+
+def _data(spec: TrialSettings) -> data.Splits:
+    try:
+        return data.load(spec.data)
+    except DataError as error:
+        raise UserError(f"{error.field}: {error.message}") from None
+
+
+def _described(trial: Trial, settings: TrialSettings) -> dict[str, Any]:
+    """What is recorded of a trial that outlives its run; no path of the machine that trained it."""
+    numbers = ("sparsity", "gflops", "gflops_dense", "val_top1", "test_top1")
+    return {
+        "model": settings.model.model_dump(mode="json"),
+        "method": settings.sparsity.label,
+        "dataset": settings.data.dataset,
+        "precision": settings.train.precision,
+        "digest": trial.digest,
+        "seed": trial.seed,
+        "epoch": int(trial.result["best_epoch"]),
+        **{name: trial.result.get(name) for name in numbers},
+    }
+
+
+def _recorded_zeros(trial: Trial) -> dict[str, int]:
+    layers = sorted(trial.result["layers"], key=lambda layer: int(layer["position"]))
+    return {layer["layer"]: layer["numel"] - round(layer["density"] * layer["numel"]) for layer in layers}

@@ -1,0 +1,147 @@
+"""A trained network as one file: plain tensors, zeros in place, with what is needed to rebuild and feed it.
+
+The tensors are those of the plain network's state_dict. Beside them is one JSON text, under the key ``st3sweep``: of a
+safetensors file in its metadata; of a ``.pt`` file next to ``state_dict``. Its fields: ``version`` of this format,
+``sha256`` of all the rest, those of ``from_run.export`` and those of ``data.Splits.input_facts``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from st3sweep.networks import build_model, flops
+from st3sweep.sparse.masks import nonzeros
+from st3sweep.sparse.method import prunable
+from st3sweep.trial.model import ModelConfig
+from st3sweep.util.errors import UserError
+from st3sweep.util.storage.atomic import atomic_write
+
+VERSION = 1
+FORMATS = ("safetensors", "pt")
+_KEY = "st3sweep"
+
+StateDict = dict[str, Tensor]
+Metadata = dict[str, Any]
+
+
+class ModelFileError(UserError):
+    """A file holds no whole network of ours, or cannot be written; the message names it."""
+
+
+def save(path: Path, state: StateDict, metadata: Metadata, format_: str = "safetensors") -> nn.Module:
+    """Write the network to ``path`` and return it as read back from there; ``format_`` is one of ``FORMATS``.
+
+    Checked before it gets its name: a file of that name has the zeros (``metadata["zeros"]``, by layer), the
+    ``sparsity`` and the ``gflops`` that were recorded. Raises ModelFileError where it would not, or cannot be written.
+    """
+    # A copy each: safetensors refuses memory that two names share, or that is not in the order of the indices.
+    state = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in state.items()}
+    metadata = {**metadata, "version": VERSION}
+    text = _text({**metadata, "sha256": _hash(state, metadata)})
+    if format_ == "safetensors":
+        content = safetensors.save(state, {_KEY: text})
+    else:
+        buffer = io.BytesIO()
+        torch.save({"state_dict": state, _KEY: text}, buffer)
+        content = buffer.getvalue()
+    try:
+        with atomic_write(path) as file:
+            file.write(content)
+            file.flush()
+            model, metadata = load_exported(file.name)
+            _check(path, model, metadata)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be written ({error.strerror})") from None
+    return model
+
+
+def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
+    """The network in ``path``, on the CPU and ready to evaluate, and its metadata. Runs no code from the file.
+
+    It takes x (B, channels, image_size, image_size), pixels scaled to [0, 1] less ``mean``, divided by ``std``, and
+    gives logits (B, num_classes). Raises ModelFileError if the file is absent, truncated, altered or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: not found")
+    state, text = _read(path)
+    try:
+        metadata = json.loads(text)
+        version, claimed = metadata["version"], metadata.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelFileError(f"{path}: not a network that st3sweep exported (its metadata say nothing of it)") from None
+    if version != VERSION:
+        raise ModelFileError(f"{path}: format version {version}, but this st3sweep reads {VERSION}")
+    if _hash(state, metadata) != claimed:
+        raise ModelFileError(f"{path}: altered (its checksum does not match)")
+    spec: ModelConfig = ModelConfig.parse(metadata["model"])
+    model = build_model(spec, metadata["num_classes"], metadata["channels"])
+    model.load_state_dict(state)
+    return model.eval(), metadata
+
+
+def counted(model: nn.Module, metadata: Metadata) -> tuple[list[flops.LayerCost], list[int]]:
+    """The conv and linear layers of ``model`` with their dense cost, and the zeros in each one's weight."""
+    size = metadata["image_size"]
+    costs = flops.layer_costs(model, (metadata["channels"], size, size))
+    alive = nonzeros(list(prunable(model).values()))
+    return costs, [layer.numel - count for layer, count in zip(costs, alive, strict=True)]
+
+
+def totals(costs: list[flops.LayerCost], zeros: list[int]) -> dict[str, float]:
+    """Sparsity and gflops of what was ``counted``."""
+    densities = [1 - count / layer.numel for layer, count in zip(costs, zeros, strict=True)]
+    sparsity = sum(zeros) / sum(layer.numel for layer in costs)
+    return {"sparsity": sparsity, "gflops": flops.gflops(costs, densities)}
+
+
+def _check(path: Path, model: nn.Module, metadata: Metadata) -> None:
+    """Raise ModelFileError unless the zeros in ``model`` are those recorded, and come to what was recorded of them."""
+    costs, zeros = counted(model, metadata)
+    found = {layer.name: count for layer, count in zip(costs, zeros, strict=True)}
+    recorded = metadata["zeros"]
+    for name in {**found, **recorded}:
+        if found.get(name) != recorded.get(name):
+            message = f"{found.get(name)} zeros in layer {name}, but {recorded.get(name)} are recorded"
+            raise ModelFileError(f"{path}: not written: {message}")
+    for name, value in totals(costs, zeros).items():
+        if not math.isclose(value, metadata[name], rel_tol=1e-9, abs_tol=1e-12):  # rounded in another order
+            raise ModelFileError(f"{path}: not written: {name} is {value:.9g}, but {metadata[name]:.9g} is recorded")
+
+
+def _read(path: Path) -> tuple[StateDict, Any]:
+    """Tensors and JSON text of either format, whatever the file is called."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(b"PK"):  # a .pt file is a zip archive
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return saved["state_dict"], saved[_KEY]
+        with safe_open(path, "pt") as opened:
+            names = opened.keys()  # not a mapping: it has no other way to iterate
+            return {name: opened.get_tensor(name) for name in names}, (opened.metadata() or {}).get(_KEY)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
+        raise ModelFileError(f"{path}: truncated, altered or not an exported network") from None
+
+
+def _text(metadata: Metadata) -> str:
+    return json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+
+
+def _hash(state: StateDict, metadata: Metadata) -> str:
+    digest = hashlib.sha256(_text(metadata).encode())
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,20 @@
+"""Plain models that know nothing of sparsity, one module each: importing this package registers them."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from st3sweep.networks import cifar_resnet, mobilenet_v1, resnet50, torchvision, vgg, wide_resnet
+from st3sweep.trial.model import ModelConfig
+
+__all__ = ["build_model", "cifar_resnet", "mobilenet_v1", "resnet50", "torchvision", "vgg", "wide_resnet"]
+
+
+def build_model(config: ModelConfig, num_classes: int, channels: int, bn_momentum: float = 0.1) -> nn.Module:
+    """The model, initialised from torch's global generator; batch norms get ``bn_momentum`` (PyTorch's sense)."""
+    model = config.build(num_classes, channels)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = bn_momentum
+    return model

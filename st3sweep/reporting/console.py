@@ -1,0 +1,50 @@
+"""Where the commands print: to a person's terminal, or piped."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+_PIPED_WIDTH = 1000
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; gives ``advance(done, of)``."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def say(line: str) -> None:
+    """Print a line, which the terminal may wrap."""
+    out.print(line, soft_wrap=True)
+
+
+def warn(line: str) -> None:
+    """Print a line to stderr."""
+    err.print(line, soft_wrap=True)
+
+
+def show(text: RenderableType) -> None:
+    """Print what is laid out in columns; piped, at its full width, whatever the terminal."""
+    if out.is_terminal:
+        out.print(text)
+        return
+    wide = Console(file=io.StringIO(), width=_PIPED_WIDTH, highlight=False)
+    with wide.capture() as captured:
+        wide.print(text)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def short(path: Path) -> str:
+    """The path relative to the working directory where it lies below that."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,245 @@
+"""What a person sees while a sweep runs: a table that updates on a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from st3sweep.pareto import pareto_mask
+from st3sweep.runs.ledger import Trial
+from st3sweep.util.text import format_flops
+
+LINE_INTERVAL_SECONDS = 15.0  # between plain lines of one trial's epochs
+RECENT = 6  # ended trials that the table keeps in sight
+FRONT = 8  # members of the front that it shows
+_COLUMNS = ("trial", "method", "sparsity", "trained", "val top-1", "cost")
+_RUNNING = ("rung", "s/epoch", "left")  # columns of trials that run
+_UNITS = {"wall": "", "gpu_hours": "GPU-hours", "money": "in money"}
+
+Spent = dict[str, tuple[float, float | None]]  # name of a limit: what is spent, and of how much
+
+
+class LiveTable:
+    """Told of every trial that starts, every epoch and every end. ``total`` trials are expected, if known.
+
+    On a terminal a thread of ``Live`` draws the table meanwhile: what it goes through is replaced whole, or copied.
+    """
+
+    def __init__(self, total: int | None, console: Console | None = None):
+        self.console = console or Console(highlight=False)
+        self.total = total
+        self.counts = {"finished": 0, "stopped": 0, "failed": 0}
+        self.began = time.monotonic()
+        self._running: dict[int, tuple[Trial, dict[str, Any], int | None]] = {}
+        self.replicates = 0  # that are over
+        self.front: list[Trial] = []  # of the search, cheapest first
+        self._recent: list[Trial] = []
+        self._heard = False  # anything of a trial, since the start
+        self._epochs = 0  # since the start
+        self._epochs_of_ended: list[int] = []
+        self._spent: Spent = {}
+        self._last_line: dict[int, float] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> LiveTable:
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(text, soft_wrap=True)
+
+    def resumed(self, ended: Iterable[Trial]) -> None:
+        """Trials of an earlier process count toward the total."""
+        for trial in ended:
+            self._count(trial)
+
+    def started(self, trial: Trial) -> None:
+        """A slot has the trial."""
+        self._running[trial.number] = (trial, trial.epochs[max(trial.epochs)] if trial.epochs else {}, None)
+        self._last_line[trial.number] = time.monotonic()
+
+    def epoch(self, trial: Trial, record: dict[str, Any], rung: int | None = None) -> None:
+        """The trial has ended an epoch; ``rung`` is the last one of early stopping that it reached."""
+        self._running[trial.number] = (trial, record, rung)
+        self._epochs += 1
+        self._heard = True
+        if self._live is None and time.monotonic() - self._last_line.get(trial.number, 0) >= LINE_INTERVAL_SECONDS:
+            self._last_line[trial.number] = time.monotonic()
+            self.say("         " + _line(trial, record))
+
+    def done(self, trial: Trial) -> None:
+        """The trial has finished, was stopped early, or failed."""
+        self._running.pop(trial.number, None)
+        self._heard = True
+        self._count(trial)
+        if self._live is None:
+            self.say(f"{self._place(trial):<8} {_line(trial, trial.result)}")
+
+    def requeue(self, trial: Trial) -> None:
+        """The trial is no longer in a slot, and not over."""
+        self._running.pop(trial.number, None)
+
+    def budget(self, spent: Spent) -> None:
+        """What is spent of the budget's limits."""
+        self._spent = spent
+
+    def _place(self, trial: Trial) -> str:
+        """How many of the search's trials are over; of a replicate, the trial that it repeats."""
+        if trial.replicate_of is not None:
+            return f"(as {trial.replicate_of})"
+        return f"[{self.done_count:>{len(str(self.total))}}/{self.total}]" if self.total else f"[{self.done_count}]"
+
+    @property
+    def done_count(self) -> int:
+        """Trials of the search that are over."""
+        return sum(self.counts.values())
+
+    def _count(self, trial: Trial) -> None:
+        self._recent = [*self._recent, trial][-RECENT:]
+        if trial.is_replicate:
+            self.replicates += 1
+            return  # the total is that of the search
+        self.counts[trial.status] += 1
+        if trial.epochs:  # not one whose result was taken over
+            self._epochs_of_ended.append(len(trial.epochs))
+        if trial.may_be_on_front:
+            candidates = [*self.front, trial]
+            mask = pareto_mask([(t.result["val_top1"], t.result["gflops"]) for t in candidates], ("max", "min"))
+            front = [one for one, on_front in zip(candidates, mask, strict=True) if on_front]
+            self.front = sorted(front, key=lambda t: t.result["gflops"])
+
+    def seconds_left(self) -> float | None:
+        """Estimated from the epochs trained so far and those to come; None before there is anything to go by."""
+        if not self._epochs or self.total is None:
+            return None
+        running = [trial for trial, _, _ in list(self._running.values())]
+        to_come: float = sum(max(0, _epochs_of(trial) - len(trial.epochs)) for trial in running)
+        lengths = self._epochs_of_ended or [_epochs_of(trial) for trial in running]
+        waiting = max(0, self.total - self.done_count - len(running))
+        to_come += waiting * sum(lengths) / len(lengths) if lengths else 0
+        return to_come * (time.monotonic() - self.began) / self._epochs
+
+    def head(self, *, clock: bool = True) -> str:
+        """One line: trials, budget, and with ``clock`` the time since the start and that to come."""
+        parts = [f"{self.done_count} of {self.total} trials done" if self.total else f"{self.done_count} trials done"]
+        parts[0] += "".join(f", {self.counts[name]} {name}" for name in ("stopped", "failed") if self.counts[name])
+        if self.replicates:
+            parts.append(f"{self.replicates} replicate{'s' if self.replicates > 1 else ''} done")
+        if clock:
+            parts.append(_clock(time.monotonic() - self.began))
+        parts += [_of_budget(name, *spent) for name, spent in self._spent.items() if spent[1] is not None]
+        if left := self.seconds_left():
+            parts.append(f"about {_clock(left)} left")
+        elif clock and not self._heard:
+            parts.append("starting workers")
+        return " · ".join(parts)
+
+    def table(self, *, clock: bool = True) -> Group:
+        """The head, trials that ended lately, those that run, and the front."""
+        running, recent, front = list(self._running.values()), self._recent, self.front
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for name in (*_COLUMNS, *(_RUNNING if running else ())):
+            table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+        failed = [trial for trial in recent if trial.status == "failed"]
+        for trial in recent:
+            if trial not in failed:
+                table.add_row(*_facts(trial, trial.result), style="dim")
+        for trial, record, rung in running:
+            table.add_row(*_facts(trial, record), "" if rung is None else str(rung), *_speed(trial))
+        parts: list[Any] = [Text(self.head(clock=clock), style="bold"), *([table] if table.rows else [])]
+        parts += [Text(_line(trial, {}), style="red", no_wrap=True, overflow="ellipsis") for trial in failed]
+        if front:
+            over = self.total is not None and self.done_count >= self.total
+            parts += [Text("\nfront" if over else "\nfront so far", style="bold"), _front_table(front)]
+        return Group(*parts)
+
+
+def _front_table(front: list[Trial]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for _ in range(4):
+        table.add_column(justify="right", no_wrap=True)
+    for trial in front if len(front) <= FRONT else _spread(front, FRONT):
+        result = trial.result
+        sparsity = f"{100 * result['sparsity']:.1f} % sparse"
+        table.add_row(f"{trial.number}", f"{result['val_top1']:.2f} %", format_flops(result["gflops"]), sparsity)
+    return table
+
+
+def _spread(front: list[Trial], count: int) -> list[Trial]:
+    """``count`` members over the whole front, both ends among them."""
+    last = len(front) - 1
+    return [front[round(index * last / (count - 1))] for index in range(count)]
+
+
+def _epochs_of(trial: Trial) -> int:
+    return trial.summary.epochs if trial.summary else 0
+
+
+def _speed(trial: Trial) -> tuple[str, str]:
+    """Seconds an epoch takes, and until the trial's end."""
+    if not trial.epochs:
+        return "", ""
+    lately = [trial.epochs[epoch]["seconds"] for epoch in sorted(trial.epochs)[-3:]]
+    speed = sum(lately) / len(lately)
+    return f"{speed:.3g}", _clock(speed * max(0, _epochs_of(trial) - len(trial.epochs)))
+
+
+def _of_budget(name: str, spent: float, limit: float | None) -> str:
+    if name == "wall":
+        return f"{_clock(spent)} of {_clock(limit or 0)} wall time"
+    return f"{spent:.2f} of {limit:g} {_UNITS[name]}"
+
+
+def _facts(trial: Trial, record: dict[str, Any]) -> list[str]:
+    """Number, method, sparsity, epochs or time, accuracy and cost of a trial; why it failed, if it did."""
+    if trial.status == "failed":
+        return [str(trial.number), f"failed: {trial.error}"]
+    number = str(trial.number) if trial.replicate_of is None else f"{trial.number} as {trial.replicate_of}"
+    assert trial.summary is not None, "only failed trials have no settings"
+    budget, asked = trial.summary.gflops_target, trial.summary.sparsity_target
+    target = format_flops(budget) if budget else f"{100 * (asked or 0):.1f} %"
+    if trial.status == "stopped" and trial.epochs:
+        record = trial.epochs[max(trial.epochs)]  # its result tells of the training alone
+    now = record.get("sparsity")
+    if trial.status == "finished":
+        sparsity = f"{100 * now:.1f} %" if now is not None else target
+        epoch = f"{trial.result.get('wall_seconds', 0):.1f} s"
+    else:
+        sparsity = f"{100 * (now or 0):.1f} → {target}"
+        epoch = f"{len(trial.epochs)}/{_epochs_of(trial)}"
+    accuracy = f"{record['val_top1']:.2f} %" if "val_top1" in record else ""
+    cost = format_flops(record["gflops"]) if "gflops" in record else ""
+    return [number, trial.summary.method, sparsity, epoch, accuracy, cost]
+
+
+def _line(trial: Trial, record: dict[str, Any]) -> str:
+    """The same as columns of text."""
+    _, *rest = _facts(trial, record)
+    number = trial.number
+    if trial.status == "failed":
+        return f"trial {number:>3}  {rest[0]}"
+    method, sparsity, epoch, accuracy, cost = rest
+    kind = {"running": "epoch ", "stopped": "stopped "}.get(trial.status, "") + epoch
+    return f"trial {number:>3}  {method:<5}  {sparsity:>15}  {kind:>13}  {accuracy:>8}  {cost:>12}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,38 @@
+"""The finished trial of a run that a command names by its number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from st3sweep.runs.ledger import LEDGER, Ledger, Trial
+from st3sweep.trial.recipes import resolve
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import MethodConfig
+from st3sweep.util.errors import UserError
+
+
+def finished_trial(run: Path, number: int) -> tuple[Trial, TrialSettings]:
+    """Trial ``number`` of the run in folder ``run``, with its settings, which need the registry.
+
+    Raises UserError if ``run`` is no run, the trial does not exist or has not finished, or its settings cannot be read:
+    they are of another version, or name a method of a plugin that was not imported.
+    """
+    if not (run / LEDGER).is_file():
+        raise UserError(f"{run}: not the folder of a run (it has no {LEDGER})")
+    trials = Ledger(run, read_only=True).trials
+    trial = trials.get(number)
+    if trial is None:
+        last = f"its last is {max(trials)}" if trials else "it has none"
+        raise UserError(f"{run}: no trial {number}; {last}")
+    if trial.status != "finished":
+        raise UserError(f"{run}: trial {number} is {trial.status}; this needs a finished one")
+    try:
+        return trial, resolve(trial.spec)
+    except ValidationError as error:
+        method = trial.spec.get("sparsity", {}).get("method")
+        if isinstance(method, str) and method not in MethodConfig.registered:
+            raise UserError(f"{run}: trial {number} has the method {method}; name its plugin with --plugin") from None
+        reason = error.errors()[0]["msg"]
+        raise UserError(f"{run}: trial {number} is of another version of st3sweep ({reason})") from None

@@ -1,0 +1,1 @@
+"""The search: proposes points with Optuna and is told how they ended. The only importers of Optuna."""

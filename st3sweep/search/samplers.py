@@ -1,0 +1,54 @@
+"""Where proposals come from: Optuna's samplers, and a scrambled Sobol' sequence."""
+
+from __future__ import annotations
+
+import hashlib
+
+import optuna
+
+from st3sweep.space.space import SearcherConfig
+
+
+def seed_of(seed: int, asked: int) -> int:
+    """Randomness as a function of the sweep's seed and the proposals before: nothing has to be kept to resume."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{asked}".encode()).digest()[:4], "big")
+
+
+def optuna_sampler(spec: SearcherConfig, seed: int) -> optuna.samplers.BaseSampler:
+    """The sampler of tpe, gp, nsga2 or random."""
+    if spec.sampler == "tpe":
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=spec.startup_trials or 10,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+    if spec.sampler == "gp":
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=spec.startup_trials or 10, warn_independent_sampling=False
+        )
+    if spec.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=spec.population or 50)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+class Sobol:
+    """A scrambled Sobol' sequence in ``[0, 1)^dimensions``, by index.
+
+    Not Optuna's QMCSampler: that one learns its dimensions from the first trial that ends, so that fields which this
+    trial happens to lack are random for ever, and it counts a point that a killed run never started as used.
+    """
+
+    def __init__(self, dimensions: int, seed: int):
+        from scipy.stats import qmc  # takes a second to import
+
+        self._engine = qmc.Sobol(dimensions, scramble=True, seed=seed)
+
+    def at(self, index: int) -> list[float]:
+        """Point number ``index``, from 0."""
+        if index < self._engine.num_generated:
+            self._engine.reset()
+        if index > self._engine.num_generated:
+            self._engine.fast_forward(index - self._engine.num_generated)
+        return [float(coordinate) for coordinate in self._engine.random(1)[0]]

@@ -1,0 +1,183 @@
+"""What a run asks Optuna and tells it: points to try, and how they ended.
+
+Not Ray's OptunaSearch: with several objectives that one tells stopped trials as complete and leaves NaN ones running
+for ever. Here the study is brought in line with the ledger whenever a run starts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+
+from st3sweep.runs.ledger import Ledger, Trial, objective_values
+from st3sweep.search.samplers import Sobol, optuna_sampler, seed_of
+from st3sweep.search.study import RunStudy, quiet
+from st3sweep.space.distributions import FloatRange
+from st3sweep.space.space import Point, Space
+
+VIOLATES = "violates a constraint"
+_TRIES = 20  # proposals of no use in a row, after which a point is drawn at random
+_DRAWS = 10_000
+
+
+class Exhausted(Exception):
+    """The space has no further point."""
+
+
+class Searcher:
+    """The search of a run. ``ask`` gives a trial's number and point, ``tell`` ends it, ``repeat`` adds a replicate."""
+
+    def __init__(self, space: Space, folder: Path, first: Sequence[tuple[str, Point]] = ()):
+        """``first``: points with their names, to be proposed before the sampler's; they may lack fields.
+
+        A grid has its own order.
+        """
+        self.space, self.sampler = space, space.config.searcher.sampler
+        self.metrics = space.config.objective_names()
+        self._run = RunStudy(space, folder)
+        self.study = self._run.study
+        self._first_of_all = () if self.sampler == "grid" else first
+        self._grid = space.grid() if _is_finite(space) else iter(())
+        if self.sampler == "qmc":
+            self._sobol = Sobol(len(space.config.search), seed_of(space.config.seed, 0))
+        self._take_stock()
+
+    def ask(self) -> tuple[int, Point]:
+        """A point that meets the constraints and that no trial had before. Raises Exhausted where there is none."""
+        name, fixed = self._next_first()
+        for _ in range(_TRIES):
+            number, point = self._propose(name, fixed)
+            identity = _identity(self.space, point)
+            if not self.space.allows(point):
+                self._run.set_attribute(number, "status", VIOLATES)
+                self.study.tell(number, state=TrialState.FAIL)
+            elif identity in self._known:
+                self._run.end_duplicate(number, self._known[identity])
+                name, fixed = self._next_first()
+            else:
+                break
+        else:
+            number, point = self._propose("", self._unknown_point())
+            identity = _identity(self.space, point)
+        self._known[identity] = number
+        return number, point
+
+    def tell(self, number: int, values: list[float] | None, error: str | None = None, status: str = "finished") -> None:
+        """Trial ``number`` has ended: ``finished`` with ``values``, ``stopped`` early, or failed with ``error``."""
+        self._run.end(number, values, error, status)
+
+    def repeat(self, number: int, seed: int) -> int:
+        """A trial of the study with the point of trial ``number``, to be run with another seed; its number."""
+        return self._run.repeat(number, seed)
+
+    def reconcile(self, ledger: Ledger) -> None:
+        """Bring the study in line with the ledger: a kill can fall between them, a power cut take the study's end."""
+        for number in range(len(self.study.get_trials(deepcopy=False)), max(ledger.trials, default=-1) + 1):
+            trial = ledger.trials.get(number)
+            attributes: dict[str, Any] = {}
+            if trial is not None and trial.is_replicate:
+                attributes = {"replicate_of": trial.replicate_of, "seed": trial.seed}
+            self._run.add(trial.params if trial else {}, attributes)
+        self._run.take_stock()
+        for frozen in self.study.get_trials(deepcopy=False):
+            trial = ledger.trials.get(frozen.number)
+            if trial is None and not frozen.state.is_finished():
+                self._run.end_never_started(frozen.number)
+            elif trial is not None and frozen.state in (TrialState.RUNNING, TrialState.PRUNED):
+                self._reconcile_trial(frozen, trial)
+        self._take_stock(ledger)
+
+    def _reconcile_trial(self, frozen: FrozenTrial, trial: Trial) -> None:
+        if frozen.state == TrialState.RUNNING:
+            self._run.set_missing_params(trial.number, trial.params)
+        if trial.status != "running":
+            self.tell(trial.number, objective_values(trial, self.metrics), trial.error, trial.status)
+
+    def _take_stock(self, ledger: Ledger | None = None) -> None:
+        """Go through the study once; from here on each ``ask`` keeps count of what it adds."""
+        trials = ledger.trials if ledger else {}
+        started = self._run.take_stock()
+        proposals = [trial for trial in started if "replicate_of" not in trial.user_attrs]
+        self._asked = len(proposals)
+        names = {trial.user_attrs.get("warm_start") for trial in proposals}
+        self._first = [(name, point) for name, point in self._first_of_all if name not in names]
+        self._known: dict[str, int] = {}  # which trial has a point
+        for trial in started:
+            if not {"status", "duplicate_of"} & set(trial.user_attrs):
+                self._known.setdefault(self._identity_of(trial, trials.get(trial.number)), trial.number)
+
+    def _identity_of(self, frozen: FrozenTrial, trial: Trial | None) -> str:
+        if trial and trial.digest:
+            return trial.identity
+        seed = {"seed": frozen.user_attrs["seed"]} if "replicate_of" in frozen.user_attrs else {}
+        return _identity(self.space, self._run.parameters.to_point(frozen.params) | seed)
+
+    def _next_first(self) -> tuple[str, Point]:
+        """What is to be proposed first, once; then nothing is fixed."""
+        return self._first.pop(0) if self._first else ("", {})
+
+    def _propose(self, name: str, fixed: Mapping[str, Any]) -> tuple[int, Point]:
+        """A trial of the study with the sampler's next point; fields in ``fixed`` have their values from there."""
+        asked, self._asked = self._asked, self._asked + 1
+        attributes = {"warm_start": name} if name else {}
+        if self.sampler in ("grid", "qmc"):
+            point = self._sobol_point(asked, fixed) if self.sampler == "qmc" else self._next_of_grid()
+            return self._run.add(point, attributes), point
+        with quiet():
+            self._run.proposals.sampler = optuna_sampler(
+                self.space.config.searcher, seed_of(self.space.config.seed, asked)
+            )
+            trial = self._run.proposals.new_trial(self._run.parameters.to_study(fixed), attributes)
+            return trial.number, self._suggest(trial)
+
+    def _suggest(self, trial: optuna.Trial) -> Point:
+        """Define-by-run: conditional fields are suggested only where they are active."""
+        point: Point = {}
+        for one in self._run.parameters.all:
+            if self.space.active(one.path, point):
+                point[one.path] = one.to_point(trial._suggest(one.name, one.distribution))
+        return point
+
+    def _sobol_point(self, index: int, fixed: Mapping[str, Any]) -> Point:
+        """A coordinate for every searched field; those of fields that are not active go unused."""
+        point: Point = {}
+        for one, coordinate in zip(self._run.parameters.all, self._sobol.at(index), strict=True):
+            if self.space.active(one.path, point):
+                point[one.path] = fixed.get(one.path, one.searched.at(coordinate))
+        return point
+
+    def _next_of_grid(self) -> Point:
+        for point in self._grid:
+            if _identity(self.space, point) not in self._known:
+                return point
+        raise Exhausted("every point of the space has been run")
+
+    def _unknown_point(self) -> Point:
+        """A random point that meets the constraints and no trial has; the next of the grid where draws find none."""
+        rng = random.Random(seed_of(self.space.config.seed, self._asked))
+        for _ in range(_DRAWS):
+            point = self.space.draw(rng)
+            if self.space.allows(point) and _identity(self.space, point) not in self._known:
+                return point
+        if _is_finite(self.space):
+            return self._next_of_grid()
+        raise Exhausted(f"{_DRAWS:,} random points violate the constraints or were run before")
+
+
+def _is_finite(space: Space) -> bool:
+    return not any(isinstance(distribution, FloatRange) for distribution in space.config.search.values())
+
+
+def _identity(space: Space, point: Mapping[str, Any]) -> str:
+    """What two points share that are the same trial: digest and seed; the point itself where it is no valid trial."""
+    try:
+        trial = space.trial_for(point)
+    except ValidationError:
+        return str(sorted(point.items()))
+    return trial.identity()

@@ -1,0 +1,1 @@
+"""A search space: reading it, checking it, its points."""

@@ -1,0 +1,184 @@
+"""Reading a search space or a trial from its file, with ``--set`` applied; every mistake is found here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from st3sweep.space.constraints import Constraint, ConstraintError
+from st3sweep.space.field_errors import problems_of, top_paths
+from st3sweep.space.first_points import check_first_points
+from st3sweep.space.point_checks import check_points
+from st3sweep.space.search_checks import check_budget, check_sampler, check_search
+from st3sweep.space.space import OLD_KEYS, Space, SpaceConfig
+from st3sweep.trial.paths import all_paths, fields_at
+from st3sweep.trial.recipes import resolve
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import Problem, SpecError, near_path
+from st3sweep.util.yaml_lines import Document, Path_, parse_value, read_yaml
+
+
+def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> Space:
+    """Read, override (``--set``) and check a search space. Raises SpecError with every problem that was found.
+
+    Models, datasets and methods must be registered (``training.components``). Of ``warm_start.from`` only the form is
+    checked here; the earlier runs themselves by ``sweep.warm_start``.
+    """
+    document = read_yaml(path)
+    if "model" in document.data and not {"trial", "search"} & set(document.data):
+        message = "this is one trial, not a search space; run it with: st3sweep train"
+        raise SpecError([document.problem(("model",), message).named("")])
+    rename_old_keys(document)
+    apply_overrides(document, overrides or {})
+    expand_paths(document, ("trial",))
+    expand_runs(document)
+    config = _validated(document)
+    space = Space(config, _parse_constraints(config, document), document)
+    problems = [*check_search(space), *check_sampler(space), *check_budget(space)]
+    if problems:
+        raise SpecError(problems)
+    check_points(space)
+    if problems := list(check_first_points(space)):
+        raise SpecError(problems)
+    return space
+
+
+def load_stored_space(path: Path | str) -> Space:
+    """Read the space of a run, which was checked when it began: no registry, plugin or torch is needed."""
+    document = read_yaml(path)
+    rename_old_keys(document)
+    config = _validated(document)
+    return Space(config, tuple(map(Constraint.parse, config.constraints)), document)
+
+
+def _validated(document: Document) -> SpaceConfig:
+    try:
+        return SpaceConfig.model_validate(document.data)
+    except ValidationError as error:
+        raise SpecError(problems_of(error, document, (), SpaceConfig)) from None
+
+
+def rename_old_keys(document: Document) -> None:
+    """Give keys that older versions wrote their present names."""
+    for old, new in OLD_KEYS.items():
+        if old in document.data and new in document.data:
+            raise SpecError([document.problem((old,), f"is the old name of {new}, which is given too; remove one")])
+        if old in document.data:
+            document.rename(old, new)
+
+
+def load_trial(path: Path | str, overrides: Mapping[str, str] | None = None) -> TrialSettings:
+    """Read one trial: a file with the fields of a space's ``trial`` part."""
+    document = read_yaml(path)
+    if {"trial", "search"} <= set(document.data):
+        message = "this is a search space, not one trial; run it with: st3sweep run"
+        raise SpecError([document.problem(("search",), message).named("")])
+    for dotted, text in (overrides or {}).items():
+        _check_known(dotted, text, all_paths())
+        document.set(dotted.split("."), _value(dotted, text), f"--set {dotted}={text}")
+    expand_paths(document, ())
+    try:
+        return resolve(document.data)
+    except ValidationError as error:
+        raise SpecError(problems_of(error, document, (), TrialSettings)) from None
+
+
+def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
+    """``--set``: a path of the trial, of the rest of the space, or ``search.PATH`` for how a field is searched."""
+    known = [*top_paths(), *all_paths()]
+    for dotted, text in overrides.items():
+        first, _, rest = dotted.partition(".")
+        where = f"--set {dotted}={text}"
+        if first == "search" and rest:
+            _check_known(rest, text, all_paths(), written=dotted)
+            document.set(["search", rest], _value(dotted, text), where)
+            continue
+        path = rest if first == "trial" and rest else dotted
+        if first in OLD_KEYS:
+            path = ".".join([OLD_KEYS[first], *([rest] if rest else [])])
+        _check_known(path, text, known, written=dotted)
+        value = _value(dotted, text)
+        in_trial = path not in top_paths() or first == "trial"
+        document.set([*(["trial"] if in_trial else []), *path.split(".")], value, where)
+        if in_trial:
+            _fix(document, path, value, where)
+
+
+def _fix(document: Document, path: str, value: Any, where: str) -> None:
+    """A searched field that is set is fixed; what is searched below it, or only for other values of it, falls away."""
+    search = document.data.get("search")
+    if not isinstance(search, dict) or not search:
+        return
+    gone = {searched for searched in search if searched == path or searched.startswith(f"{path}.")}
+    for searched, distribution in search.items():
+        when = distribution.get("when") if isinstance(distribution, dict) else None
+        if isinstance(when, dict) and path in when:
+            wanted = when[path] if isinstance(when[path], list) else [when[path]]
+            gone |= set() if value in wanted else {searched}
+    for searched in gone:
+        del search[searched]
+    if not search:
+        message = "leaves nothing to search; one trial is run with: st3sweep train"
+        raise SpecError([Problem(where, None, None, path, message)])
+
+
+def _value(dotted: str, text: str) -> Any:
+    try:
+        return parse_value(text)
+    except ValueError as error:
+        raise SpecError([Problem(f"--set {dotted}={text}", None, None, dotted, f"not YAML: {error}")]) from None
+
+
+def _check_known(path: str, text: str, known: list[str], written: str = "") -> None:
+    if path not in known:
+        message = f"unknown field{near_path(path, known)}"
+        raise SpecError([Problem(f"--set {written or path}={text}", None, None, path, message)])
+
+
+def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:
+    """Make the folders of the data absolute, environment variables and ~ expanded, so that workers see the same."""
+    data: Any = document.data
+    for key in (*prefix, "data"):
+        data = data.get(key) if isinstance(data, dict) else None
+    for name in ("root", "pack"):
+        if not isinstance(data, dict) or not isinstance(data.get(name), str):
+            continue
+        data[name] = _absolute(document, (*prefix, "data", name), data[name], f"data.{name}")
+
+
+def expand_runs(document: Document) -> None:
+    """The same for the folders of earlier runs."""
+    warm_start = document.data.get("warm_start")
+    runs: Any = warm_start.get("from") if isinstance(warm_start, dict) else None
+    for index, folder in enumerate(runs if isinstance(runs, list) else []):
+        if isinstance(folder, str):
+            runs[index] = _absolute(document, ("warm_start", "from", index), folder, f"warm_start.from[{index}]")
+
+
+def _absolute(document: Document, where: Path_, text: str, field: str) -> str:
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
+        message = f"the environment variable {unset[1].strip('{}')} is not set (got {text!r})"
+        raise SpecError([document.problem(where, message).named(field)])
+    return os.path.abspath(expanded)
+
+
+def _parse_constraints(spec: SpaceConfig, document: Document) -> tuple[Constraint, ...]:
+    parsed, problems = [], []
+    for index, text in enumerate(spec.constraints):
+        try:
+            constraint = Constraint.parse(text)
+            for path in constraint.paths:
+                if not fields_at(path):
+                    raise ConstraintError(f"unknown field {path}{near_path(path, all_paths())}")
+            parsed.append(constraint)
+        except ConstraintError as error:
+            problems.append(document.problem(("constraints", index), f"{text!r}: {error}"))
+    if problems:
+        raise SpecError(problems)
+    return tuple(parsed)

@@ -1,0 +1,135 @@
+"""What a sweep may use: the machines of a trial, the budget of the whole, and its share for replicates."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from st3sweep.trial.fields import Frozen, fail
+from st3sweep.util.errors import UserError
+
+TUNE_ACTOR_CPUS = 0.01  # of each slot; Tune refuses 0
+DEFAULT_SHARE = 0.25  # of a budget that replicates get
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration(text: Any) -> str:
+    if not isinstance(text, str) or not re.fullmatch(r"\d+(\.\d+)?[smhd]", text) or not seconds(text):
+        raise ValueError("must be a number above 0 with a unit: s, m, h or d, e.g. 72h")
+    return text
+
+
+Duration = Annotated[str, BeforeValidator(_duration)]
+
+
+def seconds(duration: str) -> float:
+    """Seconds of a duration such as 90s, 30m, 72h or 3d."""
+    return float(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+class Resources(Frozen):
+    """What one trial runs on. ``slots`` trials run at a time; null: as many as the cluster holds.
+
+    A fraction of a GPU shares it among trials of one worker. A trial of which nothing was heard for ``hang_limit`` has
+    failed. ``trials_per_process``: worker processes are replaced after so many trials; null: never.
+    """
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: int = Field(1, ge=1)
+    gpus_per_worker: float = Field(0, ge=0, le=1)
+    slots: int | None = Field(None, ge=1)
+    hang_limit: Duration | None = None
+    trials_per_process: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Resources:
+        if 0 < self.gpus_per_worker < 1 and self.workers > 1:
+            message = f"must be 0 or 1 with {self.workers} workers: two ranks cannot share a GPU"
+            raise fail("resources.gpus_per_worker", f"{message} (got {self.gpus_per_worker:g})")
+        return self
+
+    @property
+    def gpus(self) -> float:
+        """Of one trial."""
+        return self.workers * self.gpus_per_worker
+
+    @property
+    def hang_seconds(self) -> float | None:
+        return None if self.hang_limit is None else seconds(self.hang_limit)
+
+    @property
+    def devices(self) -> float:
+        """What a price is for: the GPUs of one trial, or its CPUs where it has none."""
+        return self.gpus or float(self.workers * self.cpus_per_worker)
+
+
+class Budget(Frozen):
+    """When the sweep ends: at the first of these. A grid ends by itself. Replicates are not among ``trials``.
+
+    ``price_per_device_hour`` is that of a GPU, or of a CPU where trials have no GPU, in the currency of ``money``.
+    """
+
+    trials: int | None = Field(None, ge=1)  # failed ones included
+    wall: Duration | None = None  # of the program, all its sessions
+    gpu_hours: float | None = Field(None, gt=0)
+    money: float | None = Field(None, gt=0)
+    price_per_device_hour: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _priced(self) -> Budget:
+        if self.money is not None and self.price_per_device_hour is None:
+            raise fail("budget.money", "needs budget.price_per_device_hour")
+        return self
+
+    def limits(self) -> dict[str, float]:
+        """Every limit that is set but ``trials``: wall in seconds, gpu_hours, money."""
+        wall = None if self.wall is None else seconds(self.wall)
+        found = {"wall": wall, "gpu_hours": self.gpu_hours, "money": self.money}
+        return {name: limit for name, limit in found.items() if limit is not None}
+
+
+class Replicates(Frozen):
+    """More seeds for the best trials, once the search is over.
+
+    ``seeds`` is how many each gets, its own included. ``of`` are the trials on the front; ``near`` adds those that are
+    at most so many points of accuracy below it. ``share`` of wall, GPU-hours and money is kept for them.
+    """
+
+    seeds: int = Field(3, ge=2)
+    of: Literal["front"] = "front"
+    near: float = Field(0.0, ge=0)
+    share: float | None = Field(None, gt=0, lt=1)
+
+    @property
+    def share_kept(self) -> float:
+        return self.share or DEFAULT_SHARE
+
+
+def count_slots(available: dict[str, float], resources: Resources, *, grows: bool = False) -> int:
+    """How many trials run at a time: ``resources.slots``, or as many as fit into ``available`` CPUs and GPUs.
+
+    Raises UserError where not one fits; a cluster that ``grows`` may start machines for the slots that are asked for.
+    """
+    if grows and resources.slots:
+        return resources.slots
+    cpus = resources.workers * resources.cpus_per_worker
+    # On a cluster Tune's actors take their share of its CPUs: without it the last slot would wait for ever.
+    fitting = math.floor(available.get("CPU", 0.0) / (cpus + (TUNE_ACTOR_CPUS if grows else 0.0)))
+    if resources.gpus:
+        fitting = min(fitting, _fitting_on_gpus(available.get("GPU", 0.0), resources))
+    if fitting < 1:
+        has = f"{available.get('CPU', 0.0):g} CPUs and {available.get('GPU', 0.0):g} GPUs"
+        hint = "; for a cluster that starts machines on demand, set resources.slots" if grows else ""
+        needs = f"{cpus} CPUs and {resources.gpus:g} GPUs"
+        raise UserError(f"resources: a trial needs {needs} at once, but there are {has}{hint}")
+    return min(fitting, resources.slots or fitting)
+
+
+def _fitting_on_gpus(gpus: float, resources: Resources) -> int:
+    """Trials at a time; one that asks for a part of a GPU has it on one GPU, never on two."""
+    if resources.gpus < 1:
+        return math.floor(gpus) * math.floor(1 / resources.gpus + 1e-9)
+    return math.floor(gpus / resources.gpus)

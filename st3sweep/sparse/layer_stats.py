@@ -1,0 +1,76 @@
+"""What a method has done to each layer: zeros, dead channels, how much its mask moved, how far θ̂ is from θ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from st3sweep.sparse.method import Method, Weights
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """One layer: ``alive`` non-zeros of ``numel`` weights in θ̂, and how it got there.
+
+    ``dead_channels`` are output channels (axis 0) without a non-zero; ``flipped`` counts weights whose mask is not the
+    earlier one; ``distance`` is |θ̂ - θ| and ``norm`` |θ|, Euclidean.
+    """
+
+    numel: int
+    alive: int
+    dead_channels: int
+    flipped: int
+    distance: float
+    norm: float
+
+    @property
+    def density(self) -> float:
+        return self.alive / self.numel
+
+    @property
+    def flip_rate(self) -> float:
+        return self.flipped / self.numel
+
+    @property
+    def mismatch(self) -> float:
+        """|θ̂ - θ| / |θ|; 0 for a layer of zeros."""
+        return self.distance / self.norm if self.norm else 0.0
+
+
+@torch.no_grad()
+def layer_stats(
+    weights: Weights, method: Method, earlier: Sequence[Tensor] | None
+) -> tuple[list[LayerStats], list[Tensor]]:
+    """State of every layer, and its mask (bool); ``earlier`` masks, or None where nothing was pruned yet.
+
+    Waits for the device once.
+    """
+    sparse = method.sparsify(weights)
+    masks = [weight != 0 for weight in (weights if sparse is None else sparse)]
+    rows = []
+    for index, (weight, mask) in enumerate(zip(weights, masks, strict=True)):
+        before = torch.ones_like(mask) if earlier is None else earlier[index]
+        theta = weight.detach()
+        moved = torch.zeros_like(theta) if sparse is None else sparse[index] - theta
+        numbers = [mask.sum(), (~mask.flatten(1).any(1)).sum(), (mask != before).sum(), moved.norm(), theta.norm()]
+        rows.append(torch.stack([number.double() for number in numbers]))
+    table = torch.stack(rows).tolist()
+    return [
+        LayerStats(weight.numel(), int(alive), int(dead), int(flipped), distance, norm)
+        for weight, (alive, dead, flipped, distance, norm) in zip(weights, table, strict=True)
+    ], masks
+
+
+def total(layers: Sequence[LayerStats]) -> LayerStats:
+    """All layers as one."""
+    return LayerStats(
+        numel=sum(layer.numel for layer in layers),
+        alive=sum(layer.alive for layer in layers),
+        dead_channels=sum(layer.dead_channels for layer in layers),
+        flipped=sum(layer.flipped for layer in layers),
+        distance=sum(layer.distance**2 for layer in layers) ** 0.5,
+        norm=sum(layer.norm**2 for layer in layers) ** 0.5,
+    )

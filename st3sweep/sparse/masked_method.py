@@ -1,0 +1,63 @@
+"""What all methods with a stored mask share: pruned weights are 0 in θ as in θ̂, and nothing moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from st3sweep.sparse.masks import nonzeros
+from st3sweep.sparse.method import Method, Weights
+
+
+@torch.no_grad()
+def masked_densities(weights: Weights, masks: Sequence[Tensor]) -> list[float]:
+    """Density of each layer under ``masks``: a weight that is 0 though its mask lets it live counts as a zero."""
+    alive = nonzeros([weight * mask for weight, mask in zip(weights, masks, strict=True)])
+    return [count / weight.numel() for count, weight in zip(alive, weights, strict=True)]
+
+
+def momentum_of(weight: Tensor, optimizer: torch.optim.Optimizer) -> Tensor | None:
+    """That of ``weight`` in SGD, to be changed in place; None before its first step."""
+    return optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
+
+
+class MaskedMethod(Method):
+    """θ̂ = θ m, ∂L/∂θ = m ∂L/∂θ̂, and θ <- θ m after each step; ``masks`` holds m (bool) for each weight.
+
+    The last of the three makes momentum and weight decay pass the pruned weights by: they cannot leave 0. Their
+    momentum is 0 too: left to fade, it would be denormal after 760 steps and stay so, and SGD slow on a CPU.
+    """
+
+    def __init__(self, masks: Sequence[Tensor], *, target_sparsity: float, scheduled_sparsity: float):
+        self.masks = list(masks)
+        self.target_sparsity, self.scheduled_sparsity = target_sparsity, scheduled_sparsity
+
+    @torch.no_grad()
+    def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
+        for weight, mask in zip(weights, self.masks, strict=True):
+            weight.mul_(mask)
+
+    @torch.no_grad()
+    def sparsify(self, weights: Weights) -> list[Tensor] | None:
+        return [weight * mask for weight, mask in zip(weights, self.masks, strict=True)]
+
+    @torch.no_grad()
+    def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+        for weight, mask in zip(weights, self.masks, strict=True):
+            if weight.grad is not None:
+                weight.grad.mul_(mask)
+            if (momentum := momentum_of(weight, optimizer)) is not None:
+                momentum.mul_(mask)
+
+    def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
+        return 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "masks": self.masks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.masks = state["masks"]

@@ -1,0 +1,281 @@
+"""What a run has done and has to do: the one place where ledger, study, early stopping, budget and replicates meet."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from st3sweep.early_stopping.rules import EarlyStopping
+from st3sweep.reporting.json_events import JsonEvents
+from st3sweep.reporting.live_table import LiveTable
+from st3sweep.reporting.trial_logger import TrialLogger
+from st3sweep.runs.ledger import Ledger, LedgerError, Trial, finite_values, objective_values, stored
+from st3sweep.runs.table_rows import RunTables
+from st3sweep.search.searcher import Exhausted, Searcher
+from st3sweep.space.first_points import first_points
+from st3sweep.space.space import Space
+from st3sweep.sweep import budget
+from st3sweep.sweep.replicates import next_replicate
+from st3sweep.sweep.warm_start import EarlierRuns
+from st3sweep.trial.recipes import resolve
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program's part in a run ended; ``why`` in words, ``spent`` the limit of the budget that was reached."""
+
+    end: Literal["complete", "budget", "interrupted"]
+    why: str = ""
+    spent: str | None = None
+
+
+MAX_LOSSES = 3  # of the slot under one trial
+
+
+class Sweep:
+    """``next_trial`` gives work, ``record`` takes what came of it. ``to_stop`` are trials to end after their epoch."""
+
+    def __init__(
+        self, space: Space, folder: Path, progress: LiveTable | JsonEvents, tracking: TrialLogger | None = None
+    ):
+        self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
+        self.ledger = Ledger(folder)
+        self.ledger.add_session(space.document.data, space.expected_trials())
+        self.earlier = EarlierRuns(space)
+        self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints])
+        self.searcher.reconcile(self.ledger)
+        self.tables = RunTables(folder)
+        self.metrics = space.config.objective_names()
+        self.waiting = self.ledger.unfinished()  # of an earlier process: they go on from their checkpoints
+        self.held: set[int] = set()  # trials that a slot has
+        self.to_stop: set[int] = set()
+        self.draining = self.pausing = False
+        self.why = ""  # it ends early
+        self.losses: dict[int, int] = {}
+        self.total = space.expected_trials() or math.inf  # of the search; replicates come on top
+        self.searched = sum(not trial.is_replicate for trial in self.ledger.trials.values())
+        self._replay_early_stopping()
+
+    def _replay_early_stopping(self) -> None:
+        """Its state follows from what it was shown, in that order; so do decisions not carried out before a kill."""
+        self.early_stopping = EarlyStopping(self.space.config.early_stopping, self.space.config.seed)
+        for number, epoch in self.ledger.epoch_order:
+            self._show_early_stopping(self.ledger.trials[number], self.ledger.trials[number].epochs[epoch])
+
+    def _show_early_stopping(self, trial: Trial, record: dict[str, Any]) -> None:
+        if trial.is_replicate:
+            return
+        stop = self.early_stopping.observe(trial.number, record)
+        if stop and trial.status == "running" and not trial.promoted:
+            self.to_stop.add(trial.number)
+
+    def next_trial(self) -> Trial | None:
+        """An unfinished trial, else a new one, else a replicate; None while there is nothing to do."""
+        if self.draining or self.pausing:
+            return None
+        trial = self._next_waiting() or self._new_trial() or self._new_replicate()
+        if trial is not None:
+            self.held.add(trial.number)
+            now = self._devices()  # more of them, or another price, than those that it was chosen with
+            self.ledger.add_began(trial.number, **{k: v for k, v in now.items() if v != getattr(trial, k)})
+            self.progress.started(trial)
+            if self.tracking:
+                self.tracking.started(trial)
+        return trial
+
+    def _next_waiting(self) -> Trial | None:
+        while self.waiting:
+            trial = self.waiting.pop(0)
+            if trial.digest:
+                return trial
+            # Its point is no trial, and a kill came between the ledger's two lines on that.
+            self._end(trial.number, "failed", {}, "its point is not a trial")
+        return None
+
+    def _new_trial(self) -> Trial | None:
+        while self.trials_left() > 0 and not self.budget_hit(for_search=True):
+            try:
+                number, point = self.searcher.ask()
+            except Exhausted:
+                self.ledger.add_exhausted()
+                return None
+            try:
+                settings = self.space.trial_for(point)
+            except ValidationError as error:  # past the checks of a load: the point is a failed trial, not a crash
+                self.searched += 1
+                self.ledger.add_trial(number, point, self.space.raw_trial(point), "", 0)
+                self._end(number, "failed", {}, str(error.errors()[0]["msg"]))
+                continue
+            self.searched += 1
+            trial = self._add(number, point, settings)
+            result = self.earlier.result(settings)
+            if result is None:
+                return trial
+            self._end(number, "finished", result)
+        return None
+
+    def _new_replicate(self) -> Trial | None:
+        if self.space.config.replicates is None or self._searching() or self.budget_hit():
+            return None
+        found = next_replicate(self.ledger, self.space.config.replicates)
+        if found is None:
+            return None
+        of, seed = found
+        number = self.searcher.repeat(of.number, seed)
+        return self._add(number, of.params, resolve({**of.spec, "seed": seed}), replicate_of=of.number)
+
+    def _add(self, number: int, params: dict[str, Any], settings: TrialSettings, **facts: Any) -> Trial:
+        workers = self.space.config.resources.workers
+        self.ledger.add_trial(number, params, workers=workers, **stored(settings), **self._devices(), **facts)
+        return self.ledger.trials[number]
+
+    def _devices(self) -> dict[str, Any]:
+        """What a trial holds, and what that costs."""
+        resources, price = self.space.config.resources, self.space.config.budget.price_per_device_hour
+        return {"gpus": resources.gpus, "price_per_hour": None if price is None else price * resources.devices}
+
+    def _searching(self) -> bool:
+        """Whether trials of the search are running or waiting: the front is not known before they have ended."""
+        return any(not trial.is_replicate for trial in self.ledger.unfinished())
+
+    def record(self, number: int, message: dict[str, Any]) -> None:
+        """A slot's message about trial ``number``: an epoch, or how it ended."""
+        trial = self.ledger.trials[number]
+        if "status" not in message:
+            if self.ledger.add_epoch(number, message):
+                self._show_early_stopping(trial, message)
+                self.progress.epoch(trial, message, self.early_stopping.rung(number))
+                if self.tracking:
+                    self.tracking.epoch(trial, message)
+        elif message["status"] == "finished" and finite_values(message, self.metrics) is None:
+            self._end(number, "failed", message, f"an objective is not a number: {', '.join(self.metrics)}")
+        elif message["status"] == "interrupted":
+            self.pause(message["error"])
+            self._requeue(trial)
+        elif message["status"] == "stopped" and number not in self.to_stop:
+            self._requeue(trial)  # it was asked to pause
+        else:
+            self._end(number, message["status"], message, message.get("error"))
+        self.tables.write(self.ledger)
+
+    def lost(self, number: int, error: str) -> None:
+        """The slot that had the trial is gone: another goes on from its checkpoint, some times."""
+        if self.ledger.trials[number].status != "running":
+            return
+        self.losses[number] = self.losses.get(number, 0) + 1
+        if self.losses[number] >= MAX_LOSSES:
+            self._end(number, "failed", {}, f"its slot was lost {MAX_LOSSES} times: {error}")
+        else:
+            self._requeue(self.ledger.trials[number])
+
+    def _requeue(self, trial: Trial) -> None:
+        self.held.discard(trial.number)
+        self.waiting.append(trial)
+        self.ledger.add_requeued(trial.number)
+        self.progress.requeue(trial)
+
+    def _end(self, number: int, status: str, message: dict[str, Any], error: str | None = None) -> None:
+        result = {key: value for key, value in message.items() if key not in ("status", "error")}
+        self.held.discard(number)
+        self.to_stop.discard(number)
+        rung = self.early_stopping.rung(number)
+        self.ledger.add_done(number, status, result if rung is None else {**result, "rung": rung}, error)
+        trial = self.ledger.trials[number]
+        self.searcher.tell(number, objective_values(trial, self.metrics), error, status)
+        self.progress.done(trial)
+        if self.tracking:
+            self.tracking.done(trial)
+
+    def drain(self, why: str) -> None:
+        """No new trials; those that run go on to their end."""
+        self.draining, self.why = True, self.why or why
+
+    def pause(self, why: str) -> None:
+        """No new trials, and those that run end after their epoch, to be gone on with."""
+        self.pausing, self.why = True, self.why or why
+
+    def promote(self, numbers: Sequence[int]) -> None:
+        """Trials that were stopped early are to go on. Raises UserError where one was not."""
+        numbers = list(dict.fromkeys(numbers))
+        for number in numbers:
+            trial = self.ledger.trials.get(number)
+            if trial is None or trial.status != "stopped":
+                is_ = "there is no such trial" if trial is None else f"it is {trial.status}"
+                raise UserError(f"--promote {number}: only a trial that was stopped early can go on; {is_}")
+        for number in numbers:
+            self.ledger.add_promoted(number)
+            self.waiting.append(self.ledger.trials[number])
+
+    def close(self) -> None:
+        """Write the tables and close the ledger."""
+        with contextlib.suppress(OSError, LedgerError):  # a full disk; all is written again when the run is resumed
+            self.ledger.add_closed()
+            self.tables.write(self.ledger, now=True)
+        self.ledger.close()
+        self.end_tracking()
+
+    def end_tracking(self) -> None:
+        """Let the loggers finish."""
+        if self.tracking:
+            self.tracking.close()
+
+    def show_budget(self) -> None:
+        """Tell the progress what is spent, of what."""
+        limits, spent = self.space.config.budget.limits(), self.spent()
+        self.progress.budget({name: (spent[name], limits.get(name)) for name in spent})
+
+    def should_stop(self, number: int) -> bool:
+        return self.pausing or number in self.to_stop
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left: every trial of the budget or the grid, and every replicate, has ended."""
+        return budget.is_complete(self.space, self.ledger, self.total, self.spent())
+
+    def outcome(self) -> Outcome:
+        if self.is_complete():
+            return Outcome("complete")
+        spent = self.blocking_limit()
+        if spent:
+            return Outcome("budget", f"the budget's {spent} is spent", spent)
+        return Outcome("interrupted", self.why or "interrupted")
+
+    def may_have_more(self) -> bool:
+        """Whether a slot that found nothing to do should wait: replicates follow when the search has ended."""
+        return bool(self.held) and self.space.config.replicates is not None and not (self.draining or self.pausing)
+
+    def trials_left(self) -> float:
+        """New trials of the search that may still be chosen."""
+        return 0 if self.ledger.exhausted else self.total - self.searched
+
+    def slots_needed(self) -> float:
+        """Trials that can be told now to follow: more slots than that would start for nothing."""
+        replicates = self.space.config.replicates
+        return math.inf if replicates else len(self.waiting) + max(self.trials_left(), 0)
+
+    def spent(self) -> dict[str, float]:
+        """Wall seconds, GPU-hours and money so far, all sessions, up to now."""
+        now = time.time()
+        live = [self.ledger.trials[number] for number in self.held]
+        hours = [(trial, max(0.0, now - (trial.began or now)) / 3600) for trial in live]
+        return {
+            "wall": self.ledger.wall_seconds + self.ledger.seconds_since_last(now),
+            "gpu_hours": self.ledger.gpu_hours + sum(trial.gpus * more for trial, more in hours),
+            "money": self.ledger.money + sum((trial.price_per_hour or 0.0) * more for trial, more in hours),
+        }
+
+    def blocking_limit(self) -> str | None:
+        """The limit of the budget that keeps the run from going on."""
+        return budget.blocking_limit(self.space, self.ledger, self.spent())
+
+    def budget_hit(self, *, for_search: bool = False) -> str | None:
+        """Which of wall time, GPU-hours and money is spent; ``for_search`` leaves the replicates' share alone."""
+        return budget.limit_hit(self.space, self.spent(), for_search=for_search)

@@ -1,0 +1,142 @@
+"""Earlier runs that a sweep starts from (``warm_start.from``): their results, and their fronts as points to try first.
+
+A finished trial is taken over when the sweep proposes the same trial: same digest, seed, number of workers and, where
+the dataset's name does not say what is in it, folder. It is not taken over where ``wall_seconds`` is an objective, nor
+where the tables lack an objective.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from st3sweep.pareto import pareto_mask
+from st3sweep.space.first_points import NotInSpace, as_point
+from st3sweep.space.space import ABSENT, Point, Space, look_up
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import Problem, ResultsError
+
+# Columns that say what the trial was in its own run, not what came of it
+_OF_THE_RUN = (
+    "trial", "status", "error", "digest", "method", "model", "dataset", "seed", "sparsity_target", "gflops_target",
+    "replicate_of", "reused_from", "rung", "workers", "gpu_hours", "cost", "params", "spec",
+)  # fmt: skip
+Row = dict[str, Any]
+
+
+class EarlierRuns:
+    """The runs of ``warm_start.from``; ``hints`` are the points of their fronts that lie in the space."""
+
+    def __init__(self, space: Space):
+        self.space = space
+        self.hints: list[tuple[str, Point]] = []
+        self._finished: dict[str, tuple[str, Row]] = {}
+        self._layers = cache(_layers)  # a folder's are read once, when the first of its trials is taken over
+        for folder in space.config.warm_start.from_ if space.config.warm_start else []:
+            rows = _finished(folder)
+            if not {"wall_seconds"} & set(space.config.objective_names()):
+                for row in reversed(rows):  # of several, the first
+                    self._finished[_identity(row["spec"], row["workers"])] = (folder, row)
+            self.hints += [(f"{folder}, trial {row['trial']}", point) for row, point in front_points(space, rows)]
+
+    @property
+    def count(self) -> int:
+        """Trials whose results may be taken over."""
+        return len(self._finished)
+
+    def result(self, trial: TrialSettings) -> Row | None:
+        """What an earlier run has of this very trial, as a trial's result; ``reused_from`` says which. Else None."""
+        identity = _identity(trial, self.space.config.resources.workers)
+        if identity not in self._finished:
+            return None
+        folder, row = self._finished[identity]
+        result = {name: value for name, value in row.items() if name not in _OF_THE_RUN and value is not None}
+        if any(metric not in result for metric in self.space.config.objective_names()):
+            return None
+        return {
+            **result,
+            "layers": self._layers(folder).get(row["trial"], []),
+            "reused_from": f"{folder}, trial {row['trial']}",
+        }
+
+
+def front_points(space: Space, rows: list[Row]) -> list[tuple[Row, Point]]:
+    """Rows on the front of the space's objectives, replicates left out, and their points, where the space has them."""
+    goals = [(metric, goal) for metric, goal in space.config.goals() if rows and metric in rows[0]]
+    own = [row for row in rows if row.get("replicate_of") is None]
+    if not goals or not own:
+        return []
+    values = [[math.nan if row[metric] is None else row[metric] for metric, _ in goals] for row in own]
+    front = pareto_mask(values, [goal for _, goal in goals])  # type: ignore[misc]
+    points = [(row, _point(space, row["spec"])) for row, on_front in zip(own, front, strict=True) if on_front]
+    return [(row, point) for row, point in points if point]
+
+
+def _point(space: Space, trial: TrialSettings) -> Point | None:
+    """The values that ``trial`` has in the searched fields; None where one lies outside its range."""
+    fields, values = trial.model_dump(mode="json"), dict[str, Any]()
+    for path in space.order():
+        if space.active(path, values) and (value := look_up(fields, path)) is not ABSENT and value is not None:
+            values[path] = value
+    try:
+        point = as_point(space, values)
+    except NotInSpace:
+        return None
+    return point if space.allows(point) else None
+
+
+def check_earlier_runs(space: Space) -> Iterator[Problem]:
+    """Each folder of ``warm_start.from`` is a run with finished trials."""
+    for index, folder in enumerate(space.config.warm_start.from_ if space.config.warm_start else []):
+        try:
+            message = None if _finished(folder) else f"{folder}: no trial has finished there"
+        except ResultsError as error:
+            message = str(error)
+        if message:
+            problem = space.document.problem(("warm_start", "from", index), message)
+            yield problem.named(f"warm_start.from[{index}]")
+
+
+def _finished(folder: str) -> list[Row]:
+    """Rows of finished trials, with the spec in place of its JSON. Raises ResultsError."""
+    rows = []
+    for row in _rows(folder, "trials"):
+        try:
+            spec = TrialSettings.model_validate(json.loads(row["spec"])) if row["status"] == "finished" else None
+        except ValidationError:
+            continue  # of another version, which had other fields: its numbers are not those of a trial of today
+        if spec is not None:
+            rows.append({**row, "spec": spec})
+    return rows
+
+
+def _layers(folder: str) -> dict[int, list[Row]]:
+    """Those of each trial."""
+    found: dict[int, list[Row]] = {}
+    for row in _rows(folder, "layers"):
+        found.setdefault(row["trial"], []).append({name: row[name] for name in row if name != "trial"})
+    return found
+
+
+def _rows(folder: str, name: str) -> list[Row]:
+    """A table's rows, None for null; whole numbers, which pandas makes floats beside a null, are whole again."""
+    from st3sweep.runs import tables  # pandas and pyarrow: a second that a sweep without earlier runs saves
+
+    whole = {field.name for field in tables.SCHEMAS[name] if str(field.type) == "int64"}
+    records: list[Any] = tables.read_table(folder, name).to_dict("records")
+    return [{column: _plain(value, column in whole) for column, value in row.items()} for row in records]
+
+
+def _plain(value: Any, whole: bool) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return int(value) if whole else value
+
+
+def _identity(trial: TrialSettings, workers: Any) -> str:
+    return f"{trial.identity()} {workers} {trial.data.place}"

@@ -1,0 +1,88 @@
+"""Short trainings that a method may ask for before the first step (``Method.prepare``), each run once and recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from st3sweep.data import Splits
+from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.atomic import atomic_write
+
+FILE, _FOLDER = "calibration.json", "pilots"
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """One short training of ``epochs`` epochs, and the sparsity at its end."""
+
+    epochs: int
+    sparsity: float
+    seconds: float
+    training_gflops: float
+
+
+class Pilots:
+    """Calling it with the settings of a pilot trains that and returns its final sparsity, the same on all ranks.
+
+    Pilots train in ``folder`` by ``fit``, so that they too are resumed after an interruption. Each outcome is recorded
+    there in calibration.json: a later training asks for the same pilots in the same order and gets what is recorded.
+    Pilots never see the test set.
+    """
+
+    def __init__(self, fit: Callable[..., dict[str, Any]], world: World, folder: Path, splits: Splits):
+        self._fit, self._world, self._folder = fit, world, folder
+        self._splits = replace(splits, test=None)
+        self._recorded: list[Pilot] | None = None
+        self._asked: list[Pilot] = []
+
+    def __call__(self, settings: TrialSettings) -> float:
+        number = len(self._asked)
+        if self._recorded is None:
+            self._recorded = self._world.broadcast(self._read() if self._world.is_main else None)
+        if number < len(self._recorded):
+            self._asked.append(self._recorded[number])
+        else:
+            place = self._folder / _FOLDER / str(number)
+            result = self._fit(settings, self._world, lambda _: False, place, self._splits)
+            spent = (result["wall_seconds"], result["training_gflops"])
+            self._asked.append(Pilot(settings.train.epochs, result["sparsity"], *spent))
+            self._write({})
+        return self._asked[-1].sparsity
+
+    @property
+    def seconds(self) -> float:
+        """Of all pilots together."""
+        return sum(pilot.seconds for pilot in self._asked)
+
+    @property
+    def training_gflops(self) -> float:
+        """Of all pilots together."""
+        return sum(pilot.training_gflops for pilot in self._asked)
+
+    def close(self, found: dict[str, Any]) -> None:
+        """Record what the method ``found`` beside the pilots, and remove their checkpoints."""
+        if self._asked:
+            self._write(found)
+            if self._world.is_main:
+                shutil.rmtree(self._folder / _FOLDER, ignore_errors=True)
+
+    def _read(self) -> list[Pilot]:
+        path = self._folder / FILE
+        if not path.is_file():
+            return []
+        names = Pilot.__dataclass_fields__
+        rows = json.loads(path.read_text())["pilots"]
+        return [Pilot(**{name: row.get(name, 0) for name in names}) for row in rows]
+
+    def _write(self, found: dict[str, Any]) -> None:
+        if self._world.is_main:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            content = {**found, "pilots": [asdict(pilot) for pilot in self._asked]}
+            with atomic_write(self._folder / FILE) as file:
+                file.write(json.dumps(content, indent=2).encode() + b"\n")

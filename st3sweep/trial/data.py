@@ -1,0 +1,120 @@
+"""``DataConfig``: the settings of a dataset. Each dataset's own class stands beside its reader in ``data/formats/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from st3sweep.trial.fields import Frozen
+from st3sweep.trial.registry import Registered, register
+
+__all__ = [
+    "DataConfig",
+    "OnDiskConfig",
+    "ResizedCropAndFlip",
+    "ShiftAndFlip",
+    "ShiftDigits",
+    "Validation",
+    "register_dataset",
+]
+
+Validation = int | Annotated[float, Field(gt=0, lt=1)]  # images, or a fraction of the training set
+
+
+class ShiftAndFlip(Frozen):
+    """Augmentation of small images: random crop from an image padded by ``padding`` pixels, horizontal flip."""
+
+    padding: int = Field(4, ge=0)
+    fill: Literal["zero", "edge"] = "zero"
+    flip: bool = True
+
+
+class ShiftDigits(ShiftAndFlip):
+    """``ShiftAndFlip`` with the defaults for digits, which are small and have a left and a right."""
+
+    padding: int = Field(1, ge=0)
+    flip: bool = False
+
+
+class ResizedCropAndFlip(Frozen):
+    """Augmentation of photographs: a random part of area ``min_scale`` to 1, resized; horizontal flip."""
+
+    min_scale: float = Field(0.08, gt=0, le=1)
+    flip: bool = True
+
+
+class DataConfig(Registered):
+    """Base of all dataset settings. A subclass narrows ``dataset`` to its names and is decorated ``@register_dataset``.
+
+    A subclass also has ``augment`` and ``image_size``, the pixels of a side: a field, or a constant where the files
+    decide it.
+    """
+
+    key: ClassVar[str] = "dataset"
+    registered: ClassVar[dict[str, type[DataConfig]]] = {}
+    channels: ClassVar[int] = 3
+    recipe_size: ClassVar[Literal["small", "large"]] = "small"  # which form of a recipe suits its images
+
+    if TYPE_CHECKING:  # a subclass decides what each is
+        image_size: int
+        augment: ShiftAndFlip | ResizedCropAndFlip
+
+    dataset: str
+    validation: Validation = 0.1
+    train_limit: int | None = Field(None, ge=1)  # train on the first so many images only
+
+    @field_validator("validation")
+    @classmethod
+    def _some_validation(cls, value: int | float) -> int | float:
+        if value <= 0:
+            raise ValueError("must be at least one image")
+        return value
+
+    @property
+    def place(self) -> str:
+        """The folder, where the name alone does not determine the images; else the empty string."""
+        return ""
+
+    @property
+    def known_classes(self) -> int | None:
+        """The number of classes, where the name alone determines it."""
+        return None
+
+    def inspect(self) -> Any:
+        """Counts and shape as ``load`` gives them, a ``data.DataInfo``. Decodes nothing. Raises ``data.DataError``."""
+        raise NotImplementedError
+
+    def load(self) -> Any:
+        """The three splits, a ``data.Splits``. Raises ``data.DataError`` where they cannot be read."""
+        raise NotImplementedError
+
+
+class OnDiskConfig(DataConfig):
+    """Base for images in files under ``root``, which can be decoded once into a pack."""
+
+    photographs: ClassVar[bool] = False  # of any size, decoded at each fetch and cropped; else squares, decoded once
+    ordered: ClassVar[bool] = False  # whether the validation images are the last in file order, not a random choice
+
+    root: str
+    pack: str | None = None  # the folder that `st3sweep data pack` wrote; like root, no part of the digest
+    bad_images: Literal["error", "skip"] = "error"  # files that are no image: refused, or left out and counted
+
+    @property
+    def place(self) -> str:
+        return str(Path(self.root))
+
+    def fetch(self) -> None:
+        """Download what is missing, where the settings allow it. Default: nothing."""
+
+    def files(self) -> list[Path] | list[str]:
+        """The files that the images are read from."""
+        raise NotImplementedError
+
+    def sources(self, short_side: int) -> Any:
+        """All images for a pack, a ``data.pack.sources.Sources``; photographs with a shorter side of ``short_side``."""
+        raise NotImplementedError
+
+
+register_dataset = register

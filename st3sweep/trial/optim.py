@@ -1,0 +1,71 @@
+"""Fields of a space's ``train`` and ``optim``: length, numerics, optimiser and its schedules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from st3sweep.trial.fields import Frozen, Time
+
+
+class StepSchedule(Frozen):
+    """Learning rate times ``gamma`` at each milestone, after a linear warm-up."""
+
+    kind: Literal["step"]
+    milestones: tuple[Time, ...] = (0.5, 0.75)
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup: Time = 0.0
+
+
+class CosineSchedule(Frozen):
+    """Half a cosine to ``final_ratio`` times the learning rate, after a linear warm-up."""
+
+    kind: Literal["cosine"]
+    warmup: Time = 0.0
+    final_ratio: float = Field(0.0, ge=0, le=1)
+
+
+class ConstantDecay(Frozen):
+    """The same weight decay throughout."""
+
+    kind: Literal["constant"]
+    value: float = Field(1e-4, ge=0)
+
+
+class DecayByTarget(Frozen):
+    """The ST-3 appendix's tables: weight decay by network and target sparsity."""
+
+    kind: Literal["by_target"]
+
+
+class FallingDecay(Frozen):
+    """Weight decay that falls to ``value * final_ratio``, with the current sparsity or along half a cosine."""
+
+    kind: Literal["with_sparsity", "cosine"]
+    value: float = Field(1e-4, ge=0)
+    final_ratio: float = Field(ge=0, le=1)
+
+
+class Optim(Frozen):
+    """SGD with momentum. Weight decay acts on conv and linear weights only."""
+
+    lr: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    clip_norm: float | None = Field(gt=0)  # global norm of the gradient; null: no clipping
+    schedule: Annotated[StepSchedule | CosineSchedule, Field(discriminator="kind")]
+    weight_decay: Annotated[ConstantDecay | DecayByTarget | FallingDecay, Field(discriminator="kind")]
+
+
+class Train(Frozen):
+    """Length, batches and numerics of training."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)  # over all workers together
+    label_smoothing: float = Field(ge=0, lt=1)
+    precision: Literal["fp32", "bf16"]
+    compile: bool = False  # torch.compile, with CUDA graphs on a GPU; minutes to start with, worth it on GPUs only
+    bn_momentum: float = Field(gt=0, le=1)  # in PyTorch's sense: weight of the newest batch
+    bn_recalibration: int = Field(0, ge=0)  # batches that set the statistics anew after hardening; 0: as trained
+    finetune_epochs: int = Field(ge=0)  # with fixed masks, after ``epochs``
+    finetune_lr: float | None = Field(None, gt=0)  # null: a hundredth of optim.lr

@@ -1,0 +1,83 @@
+"""The models, datasets and methods that a trial may name: one settings class each, registered under its names.
+
+``ModelConfig``, ``DataConfig`` and ``MethodConfig`` are the three kinds. A field of such a type takes every class that
+is registered as of its kind, told apart by the kind's ``key``; the class builds what its settings describe. The package
+registers its own when ``networks``, ``data`` and ``sparse.methods`` are imported, a plugin when its module is.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args
+
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
+
+from st3sweep.trial.fields import Frozen
+
+_dependants: list[type[BaseModel]] = []  # models with a field of a kind: built anew when a class is registered
+
+
+class Registered(Frozen):
+    """Base of the three kinds. ``key`` is the field that holds the name, a Literal in each registered class."""
+
+    key: ClassVar[str]
+    registered: ClassVar[dict[str, type[Any]]]  # by name, one dict a kind
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if "registered" not in cls.__dict__ or not cls.__pydantic_complete__:  # a registered class, or still being made
+            return handler(source)
+        if not cls.registered:
+            raise RuntimeError(f"no {cls.key} is registered yet: import st3sweep.training.components first")
+        members = tuple(dict.fromkeys(cls.registered.values()))
+        union: Any = Union[members]  # noqa: UP007 (made while the program runs)
+        return handler.generate_schema(Annotated[union, Field(discriminator=cls.key)] if members[1:] else union)
+
+    @classmethod
+    def parse(cls, fields: Any) -> Self:
+        """The settings in ``fields``, of whichever registered class they name. Raises pydantic's ValidationError."""
+        kind: Any = Annotated[cls, "by key"]  # the plain class would be read as itself
+        settings: Self = TypeAdapter(kind).validate_python(fields)
+        return settings
+
+
+Config = TypeVar("Config", bound=type[Registered])
+
+
+def register(config: Config) -> Config:
+    """Register a settings class under the names that its ``key`` field allows; returns it, so as to decorate it.
+
+    Registering a class again under the same module and name replaces it. Raises ValueError where the field allows no
+    names, and for a name that another class has.
+    """
+    fields: dict[str, FieldInfo] = config.model_fields  # type: ignore[call-overload]
+    field = fields.get(config.key)
+    names = [name for name in get_args(field.annotation) if isinstance(name, str)] if field else []
+    if not names:
+        raise ValueError(f"{config.__name__}.{config.key} must be a Literal of one name or more")
+    for name in names:
+        other = config.registered.get(name, config)
+        if (other.__module__, other.__qualname__) != (config.__module__, config.__qualname__):
+            raise ValueError(f"the {config.key} {name} is registered already, by {other.__module__}")
+    known = {**config.registered, **dict.fromkeys(names, config)}
+    config.registered.clear()
+    config.registered.update(sorted(known.items()))  # by name: the order of imports must not show in messages
+    for model in _dependants:
+        if model.__pydantic_complete__:
+            model.model_rebuild(force=True)
+    return config
+
+
+def depends_on_registry(model: type[BaseModel]) -> None:
+    """Build ``model`` anew whenever a class is registered after it was built."""
+    _dependants.append(model)
+
+
+def members_of(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation names: unions and ``Annotated`` unwrapped, every class registered as of a kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if "registered" in annotation.__dict__:
+            return list(dict.fromkeys(annotation.registered.values()))  # type: ignore[attr-defined]
+        return [annotation]
+    return [model for part in get_args(annotation) for model in members_of(part)]

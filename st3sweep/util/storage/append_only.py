@@ -1,0 +1,35 @@
+"""Files that only grow, a line an entry: what a killed process leaves is whole lines and at most one torn one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from io import RawIOBase
+from pathlib import Path
+
+
+def append(file: RawIOBase, lines: bytes, *, sync: bool = False) -> None:
+    """Append ``lines`` to an unbuffered ``file``, all or none of them; with ``sync`` they outlast a power cut.
+
+    Raises OSError where they could not be written; the file is then as long as before.
+    """
+    size = os.fstat(file.fileno()).st_size
+    try:
+        if file.write(lines) != len(lines):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if sync:
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):  # else the rest is dropped as a torn line when the file is next opened
+            os.ftruncate(file.fileno(), size)
+        raise
+
+
+def drop_torn_line(path: Path) -> None:
+    """Remove the half line that a process killed while writing left at the end of ``path``."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with open(path, "r+b") as file:
+            file.truncate(whole)

@@ -1,0 +1,42 @@
+"""Tables and costs as text, and values as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
+    """``rows``, a line each, columns two blanks apart: those numbered in ``left`` flush left, others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    put = [str.ljust if column in left else str.rjust for column in range(len(widths))]
+    return "\n".join(
+        "  ".join(flush(cell, width) for flush, cell, width in zip(put, row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def format_flops(gflops: float, of: float | None = None) -> str:
+    """A cost in the unit that suits its size, or that of the cost ``of`` which it is a part of: 4.1 of 40.8 MFLOPs."""
+    unit, scale = ("GFLOPs", 1.0) if (gflops if of is None else of) >= 0.1 else ("MFLOPs", 1000.0)
+    digits = 3 if of is None else 4
+    whole = "" if of is None else f" of {scale * of:.{digits}g}"
+    return f"{scale * gflops:.{digits}g}{whole} {unit}"
+
+
+def json_line(value: Any) -> str:
+    """``value`` as one line of JSON, for programs: a number that is not finite, which JSON has no word for, is null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(value), ensure_ascii=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(below) for below in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,169 @@
+"""YAML with a memory: the parsed data, and the line and column where each key and value stood."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from st3sweep.util.errors import Problem, SpecError, near_match
+
+Path_ = tuple[str | int, ...]
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads ``1e-4`` as a number, as YAML 1.2 does; PyYAML wants ``1.0e-4``."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: list(resolvers) for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+@dataclass
+class Document:
+    """``data`` as parsed; ``marks`` maps a path of keys and indices to (where, line, column)."""
+
+    file: str
+    data: dict[str, Any]
+    marks: dict[Path_, tuple[str, int | None, int | None]] = field(default_factory=dict)
+
+    def problem(self, path: Path_, message: str) -> Problem:
+        """A Problem at ``path``, or at the nearest enclosing key that stands in the file."""
+        known = path
+        while known and known not in self.marks:
+            known = known[:-1]
+        where, line, column = self.marks.get(known, (self.file, 1, 1))
+        return Problem(where, line, column, ".".join(str(part) for part in path), message)
+
+    def set(self, keys: Sequence[str], value: Any, where: str) -> None:
+        """Put ``value`` at ``keys``; ``where`` is what problems with it, or below it, will be blamed on.
+
+        Where a key on the way holds no mapping, nothing is set: checking the data will say so.
+        """
+        here: Any = self.data
+        for key in keys[:-1]:
+            here = here.setdefault(key, {})
+            if not isinstance(here, dict):
+                return
+        here[keys[-1]] = value
+        path = tuple(keys)
+        self.marks = {known: mark for known, mark in self.marks.items() if known[: len(path)] != path}
+        self.marks[path] = (where, None, None)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give the top-level key ``old`` the name ``new``; it keeps its place in the file."""
+        self.data = {new if key == old else key: value for key, value in self.data.items()}
+        self.marks = {(new, *path[1:]) if path[:1] == (old,) else path: mark for path, mark in self.marks.items()}
+
+
+def parse_value(text: str) -> Any:
+    """One value in YAML, as in ``--set path=value``. Raises ValueError, in one line."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(_reason(error, text)[0]) from None
+
+
+def read_yaml(path: Path | str) -> Document:
+    """Parse a YAML file whose top level is a mapping. Raises SpecError for anything else."""
+    file = str(path)
+    text = _read(Path(path))
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        document = Document(file, {})
+        problems: list[Problem] = []
+        if node is not None:
+            _collect_marks(node, (), document, problems, ())
+        if problems:
+            raise SpecError(problems)
+        data = loader.construct_document(node) if node is not None else None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2024-99-99
+        message, line, column = _reason(error, text)
+        raise SpecError([Problem(file, line, column, "", f"not YAML: {message}")]) from None
+    if not isinstance(data, dict):
+        found = {type(None): "an empty file", list: "a list"}.get(type(data), "a single value")
+        line = None if data is None else 1
+        message = f"expected a mapping of names to values at the top, found {found}"
+        raise SpecError([Problem(file, line, line, "", message)])
+    document.data = data
+    return document
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = near_match(path.name, [p.name for p in path.parent.glob("*.y*ml")])
+        message = f"no such file{near}"
+    except IsADirectoryError:
+        message = "is a folder; expected a YAML file"
+    except UnicodeDecodeError as error:
+        message = f"not YAML: byte {error.start} is not UTF-8 text"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    raise SpecError([Problem(str(path), None, None, "", message)])
+
+
+def _reason(error: Exception, text: str) -> tuple[str, int | None, int | None]:
+    """Why ``text`` is not YAML, and the line and column if they are known."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        message = str(error.problem)
+        if "'\\t'" in message:
+            message = "a tab; indent with spaces"
+        elif error.context == "expected a single document in the stream":
+            message = "a second document starts here; expected one"
+        elif error.context and error.context_mark and error.context_mark.line != mark.line:
+            message += f" ({error.context} that starts on line {error.context_mark.line + 1})"
+        return message, mark.line + 1, mark.column + 1
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        column = len(before) - (before.rfind("\n") + 1) + 1
+        return f"the character U+{ord(text[error.position]):04X} is not allowed", before.count("\n") + 1, column
+    return " ".join(str(error).split()), None, None
+
+
+def _collect_marks(
+    node: yaml.Node, path: Path_, document: Document, problems: list[Problem], above: tuple[yaml.Node, ...]
+) -> None:
+    """Fill ``document.marks``; names given twice, names that are no text, and aliases of themselves are problems."""
+
+    def problem(at: yaml.Node, where: Path_, message: str) -> None:
+        dotted = ".".join(map(str, where)).removeprefix("trial.")
+        problems.append(Problem(document.file, at.start_mark.line + 1, at.start_mark.column + 1, dotted, message))
+
+    if any(node is outer for outer in above):
+        problem(node, path, "refers to itself")
+    elif isinstance(node, yaml.MappingNode):
+        merged = [value for key, value in node.value if key.tag == _MERGE]  # <<: *defaults
+        for part in [one for value in merged for one in (value.value if _is_list(value) else [value])]:
+            _collect_marks(part, path, document, problems, (*above, node))
+        first: dict[str, int] = {}
+        for key, value in [(key, value) for key, value in node.value if key.tag != _MERGE]:
+            name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
+            below, line = (*path, name), key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                problem(key, below, "a name must be text; put it in quotes")
+            elif name in first:
+                problem(key, below, f"given twice; first on line {first[name]}")
+            first.setdefault(name, line)
+            document.marks[below] = (document.file, line, key.start_mark.column + 1)
+            _collect_marks(value, below, document, problems, (*above, node))
+    elif _is_list(node):
+        for index, value in enumerate(node.value):
+            document.marks[(*path, index)] = (document.file, value.start_mark.line + 1, value.start_mark.column + 1)
+            _collect_marks(value, (*path, index), document, problems, (*above, node))
+
+
+def _is_list(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.SequenceNode)
