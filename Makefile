@@ -1,10 +1,11 @@
 # make quickstart   install, then a sweep of a few minutes: twenty-four sparse networks and their Pareto front
 # make test         install, then lint, types and the tests
+# make fast         install, then the unit tests on all cores
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test lint types tests slow clean
+.PHONY: quickstart test lint types tests fast slow clean
 
 quickstart: $(READY)
 	$(BIN)/python -m st3sweep run search_spaces/quickstart.yaml
@@ -20,6 +21,9 @@ types: $(READY)
 
 tests: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
+
+fast: $(READY)
+	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses auto --dist loadfile
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
