@@ -1,6 +1,6 @@
 # make quickstart   install, then a sweep of a few minutes: twenty-four sparse networks and their Pareto front
 # make test         install, then lint, types and the tests
-# make fast         install, then the unit tests on all cores
+# make fast         install, then the unit tests on all cores, but those that take seconds each
 # make docs         install, then the documentation site, into site/
 # make reference    write the command reference in docs/ anew, after a change of the commands
 PYTHON ?= python3
@@ -26,7 +26,7 @@ tests: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
 fast: $(READY)
-	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest tests/unit -m "not slow and not long" --hypothesis-profile fast --numprocesses auto --dist loadfile
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -56,6 +56,7 @@ def loaded_by(imports: list[str]) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_layer_loads_only_what_it_may(layer: str) -> None:
     names, allowed = LAYERS[layer]
