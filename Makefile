@@ -1,10 +1,14 @@
 # make quickstart   install, then a sweep of a few minutes: twenty-four sparse networks and their Pareto front
 # make test         install, then lint, types and the tests
+# make fast         install, then the unit tests on all cores, but those that take seconds each
+# make docs         install, then the documentation site, into site/
+# make reference    write the command reference in docs/ anew, after a change of the commands
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.ready-docs
 
-.PHONY: quickstart test lint types tests slow clean
+.PHONY: quickstart test lint types tests fast slow docs reference clean
 
 quickstart: $(READY)
 	$(BIN)/python -m st3sweep run search_spaces/quickstart.yaml
@@ -21,8 +25,18 @@ types: $(READY)
 tests: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
+fast: $(READY)
+	$(BIN)/python -m pytest tests/unit -m "not slow and not long" --hypothesis-profile fast --numprocesses auto --dist loadfile
+
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+docs: $(DOCS_READY)
+	$(BIN)/python docs/command_reference.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+reference: $(READY)
+	$(BIN)/python docs/command_reference.py
 
 # Byte code is compiled while installing: otherwise the first run does it, in every one of its processes.
 $(READY): pyproject.toml constraints.txt
@@ -38,5 +52,13 @@ $(READY): pyproject.toml constraints.txt
 	fi
 	@touch $(READY)
 
+$(DOCS_READY): $(READY)
+	@if command -v uv > /dev/null; then \
+	    uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,docs]'; \
+	else \
+	    $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'; \
+	fi
+	@touch $(DOCS_READY)
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

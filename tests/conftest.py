@@ -19,6 +19,7 @@ from st3sweep.trial.settings import TrialSettings
 torch.set_num_threads(1)
 register_components()
 hypothesis.settings.register_profile("st3sweep", deadline=None)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=20)  # make fast asks for it
 hypothesis.settings.load_profile("st3sweep")
 
 

@@ -372,6 +372,7 @@ def test_a_method_looks_the_same_everywhere() -> None:
     style_of("new", ["new", "ST-3"])
 
 
+@pytest.mark.long
 def test_layers_of_imports() -> None:
     code = "import sys, st3sweep.analysis.{0}; print(*{{{1}}} & set(sys.modules))"
     pyplot = "'torch', 'ray', 'matplotlib.pyplot'"

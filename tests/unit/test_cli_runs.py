@@ -128,6 +128,7 @@ def test_status_of_an_interrupted_and_of_a_complete_run(tmp_path: Path, capsys: 
     assert costs == sorted(costs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budget", ["{trials: 50}", "{wall: 9h}"])
 def test_a_run_is_complete_when_its_space_has_no_other_point(
     budget: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
@@ -434,6 +435,7 @@ def test_what_cannot_be_reproduced_is_refused(
     assert "it has no ledger.jsonl" in st3sweep(capsys, "reproduce", tmp_path, 0)[2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
     """What a shell asks for, and the commands that it is given."""

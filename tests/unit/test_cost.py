@@ -85,6 +85,7 @@ def test_the_model_is_not_touched() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.long
 def test_counting_does_not_import_what_takes_seconds() -> None:
     """The meta device brings sympy and the compiler with it; a dry run and every worker would wait for them."""
     code = (

@@ -51,6 +51,7 @@ def loaded_by(imports: list[str]) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_loads_only_what_it_may(part: str) -> None:
     names, allowed = PARTS[part]

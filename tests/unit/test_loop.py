@@ -305,6 +305,7 @@ def test_evaluation_by_hand() -> None:
         assert model.training == mode
 
 
+@pytest.mark.long
 def test_learning_happens(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:
     """On 600 digits a pruned network is far above chance after five epochs."""
     spec = tiny_trial(data={"train_limit": 600}, model={"width": 8}, train={"epochs": 5}, sparsity={"target": 0.5})

@@ -97,6 +97,7 @@ def test_channels_last_and_shared_tensors(
     assert (tmp_path / "a").stat().st_size < 60_000, "no more than the tensors themselves"
 
 
+@pytest.mark.long
 def test_a_file_with_any_byte_altered_is_refused(model: nn.Module, metadata: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save(path, model.state_dict(), metadata)

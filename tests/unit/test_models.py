@@ -123,6 +123,7 @@ def test_every_arch_is_tried() -> None:
     assert {fields["arch"] for fields in [*SMALL, *TORCHVISION]} == set(ModelConfig.registered)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fields", [*SMALL, *TORCHVISION], ids=str)
 def test_every_weight_gets_a_gradient(fields: dict[str, Any]) -> None:
     model = build(fields).train()

@@ -383,6 +383,7 @@ def test_a_folder_with_other_things_is_left_alone(cifar_pack: DataConfig, tmp_pa
 # -- memory -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_pack_is_mapped_and_not_copied(cifar_pack: DataConfig) -> None:
     """Overwriting the file in place shows through, in this process and in another one: both map the same pages."""
     images = data.load(cifar_pack).train
@@ -454,6 +455,7 @@ def st3sweep(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 def test_the_command_packs_what_a_trial_or_a_space_names(tmp_path: Path) -> None:
     write_cifar_batches(tmp_path / "root")
     trial = "model: {arch: cifar_resnet, depth: 8}\ndata: {dataset: cifar10, root: ROOT, validation: 5, pack: PACK}\n"

@@ -66,6 +66,7 @@ def make_a_mess(folder: Path) -> None:
     torch.set_default_device("meta")
 
 
+@pytest.mark.long
 def test_every_setting_comes_back(tmp_path: Path) -> None:
     ProcessState.capture().restore()  # what this imports for the first time has settings of its own
     state = ProcessState.capture()
@@ -79,6 +80,7 @@ def test_every_setting_comes_back(tmp_path: Path) -> None:
     assert settings() == before
 
 
+@pytest.mark.long
 def test_a_trial_after_a_mess_is_the_trial_before_it(
     tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:

@@ -157,6 +157,7 @@ def test_ratios_by_hand() -> None:
     assert compare([0, 1, 2, 3], t0=1, t1=1)["compute_ratio"] == 0, "the others are beyond the reference"
 
 
+@pytest.mark.long
 def test_losing_the_front_shows() -> None:
     """Asha stops the cheap end of the front whenever it does not come early; the Pareto rule never does."""
     tables = run_of(CLEAR)
@@ -240,6 +241,7 @@ def test_the_table() -> None:
     assert "no ramp_progress" in replay_table([old]).splitlines()[1]
 
 
+@pytest.mark.long
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, table in zip(("trials", "epochs"), run_of(CLEAR), strict=True):
         known = table[[column for column in table if column in SCHEMAS[name].names]]

@@ -199,6 +199,7 @@ def test_a_point_of_the_grid_that_failed_is_not_run_again(make_space: MakeSpace,
     assert point not in told(searcher, 7)
 
 
+@pytest.mark.long
 def test_the_gaussian_process_learns_two_objectives(make_space: MakeSpace, tmp_path: Path) -> None:
     """After a random start it proposes better points than a random search: here, the cheapest are the best."""
     searcher = {"sampler": "gp", "startup_trials": 6}
@@ -263,6 +264,7 @@ def test_asking_and_telling_do_not_go_through_the_trials_before(
 # -- no trial is run twice --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_point_of_a_finite_space_is_asked_for_once(sampler: str, make_space: MakeSpace, tmp_path: Path) -> None:
     space = make_space("grid", searcher={"sampler": sampler})
@@ -368,6 +370,7 @@ def test_killed_between_choosing_a_point_of_the_grid_and_asking_for_it(make_spac
     assert sorted(map(str, map(as_tuple, points.values()))) == sorted(map(str, GRID_POINTS))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sampler", ["random", "qmc", "grid"])
 @pytest.mark.parametrize("cut", range(1, 400, 57))
 def test_killed_while_writing_the_journal(sampler: str, cut: int, make_space: MakeSpace, tmp_path: Path) -> None:

@@ -185,6 +185,7 @@ def test_processes_that_start_together_decode_once_and_map_one_file(
     assert len(entries(cache)) == 1
 
 
+@pytest.mark.long
 @linux
 def test_four_processes_hold_one_copy(tmp_path: Path, cache: Path) -> None:
     write_cifar_batches(tmp_path / "root", per_batch=1000, test=1000)
@@ -249,6 +250,7 @@ def test_a_file_that_changes_is_decoded_anew(tmp_path: Path, cache: Path) -> Non
 # -- never half -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @linux
 @pytest.mark.parametrize("writes", [0, 1, 5, 9])
 def test_a_builder_that_is_killed_leaves_nothing_that_counts(

@@ -115,6 +115,7 @@ def test_points_are_no_use_to_a_grid(load: Load, tmp_path: Path) -> None:
         load_space(tmp_path / "space.yaml")
 
 
+@pytest.mark.long
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 2**20), left_out=st.sets(st.sampled_from(sorted({"optim.lr", "model.depth"}))))
 def test_every_point_of_the_space_may_be_written(seed: int, left_out: set[str], load: Load) -> None:

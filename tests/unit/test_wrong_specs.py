@@ -134,6 +134,7 @@ def nodes(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from nodes(tree[key], (*above, key))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("junk", [None, "te{x}t", {"a": 1}], ids=str)
 def test_junk_in_any_place_is_a_problem_of_that_place(junk: Any, tmp_path: Path):
     """Never a crash, and never a line that does not name the part of the file which is wrong."""
@@ -172,6 +173,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_as_a_program(kind: str, tmp_path: Path):
     """The command itself: exit code, one line, nothing on stdout, and neither Ray nor Optuna imported on the way."""
