@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -52,8 +53,12 @@ def _packages() -> Iterator[Check]:
     try:
         asked_for = metadata.requires("st3sweep") or []
     except metadata.PackageNotFoundError:
-        yield Check("st3sweep", "warn", "not installed, so what it needs is not known: pip install -e .")
-        return
+        checkout = Path(__file__).parents[2] / "pyproject.toml"
+        if not checkout.is_file():
+            yield Check("st3sweep", "warn", "not installed, so what it needs is not known: pip install -e .")
+            return
+        yield Check("st3sweep", "warn", f"not installed, but on the path: {checkout.parent}")
+        asked_for = tomllib.loads(checkout.read_text(encoding="utf-8"))["project"]["dependencies"]
     for text in asked_for:
         if "extra ==" in text or not (match := re.match(r"([A-Za-z0-9_.-]+)(\[.*\])?>=([0-9.]+)", text)):
             continue

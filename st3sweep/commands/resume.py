@@ -11,6 +11,7 @@ from st3sweep.commands.run import check_loggers, run_to_the_end
 from st3sweep.runs.folder import RESOLVED, existing_run
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.changes import check_unchanged
+from st3sweep.util.errors import UserError
 
 
 def resume(
@@ -32,10 +33,12 @@ def resume(
     started.
     """
     folder = existing_run(folder)
+    ledger = Ledger(folder, read_only=True)
+    if absent := [name for name in ledger.plugins if name not in plugins]:
+        raise UserError(f"{folder}: was run with --plugin {' --plugin '.join(absent)}; name it again")
     space = read_space(folder / RESOLVED, overrides, plugins)
-    begun_with = Ledger(folder, read_only=True).space
-    if begun_with is not None:
-        check_unchanged(begun_with, space.document.data, extend=extend)
+    if ledger.space is not None:
+        check_unchanged(ledger.space, space.document.data, extend=extend)
     if address is None:
         check_data(space)
     check_loggers(track)

@@ -41,7 +41,8 @@ def sweep(
     with lock(folder), progress:
         write_resolved(folder, space.document.data)
         take_stop_request(folder)  # one that came too late for the program before
-        run = Sweep(space, folder, progress, Tracking(track, folder, progress.say) if track else None)
+        tracking = Tracking(track, folder, progress.say) if track else None
+        run = Sweep(space, folder, progress, tracking, plugins)
         try:
             run.promote(promote)
             progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])

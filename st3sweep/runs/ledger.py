@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from io import RawIOBase
@@ -90,6 +91,7 @@ class Ledger:
         self.space: dict[str, Any] | None = None  # of the last session
         self.expected_trials: int | None = None  # of the search, as the last session had it
         self.knows_expected_trials = False
+        self.plugins: list[str] = []  # modules that the last session imported
         self.exhausted = False  # the space
         self.wall_seconds = 0.0  # of all sessions, up to the last event, like the next two
         self.gpu_hours = self.money = 0.0
@@ -103,9 +105,12 @@ class Ledger:
         if not read_only:
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (open for the life of the run)
 
-    def add_session(self, space: dict[str, Any], expected_trials: int | None = None) -> None:
-        """A program took the run up; ``space`` is the search space as plain data, with its number of trials."""
-        self._append({"event": "session", "space": space, "expected_trials": expected_trials}, sync=True)
+    def add_session(
+        self, space: dict[str, Any], expected_trials: int | None = None, plugins: Sequence[str] = ()
+    ) -> None:
+        """A program took the run up: its search space as plain data, its number of trials, and its plugins."""
+        facts = {"space": space, "expected_trials": expected_trials, "plugins": list(plugins)}
+        self._append({"event": "session", **facts}, sync=True)
 
     def add_trial(
         self, number: int, params: dict[str, Any], spec: dict[str, Any], digest: str, workers: int, **facts: Any
@@ -180,6 +185,7 @@ class Ledger:
             self.space = event["space"]
             self.knows_expected_trials = "expected_trials" in event  # sessions before 0.2 did not say
             self.expected_trials = event.get("expected_trials")
+            self.plugins = event.get("plugins", [])
             for trial in self.trials.values():
                 trial.began = None
         else:

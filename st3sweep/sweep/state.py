@@ -45,11 +45,16 @@ class Sweep:
     """``next_trial`` gives work, ``record`` takes what came of it. ``to_stop`` are trials to end after their epoch."""
 
     def __init__(
-        self, space: Space, folder: Path, progress: LiveTable | JsonEvents, tracking: TrialLogger | None = None
+        self,
+        space: Space,
+        folder: Path,
+        progress: LiveTable | JsonEvents,
+        tracking: TrialLogger | None = None,
+        plugins: Sequence[str] = (),
     ):
         self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
         self.ledger = Ledger(folder)
-        self.ledger.add_session(space.document.data, space.expected_trials())
+        self.ledger.add_session(space.document.data, space.expected_trials(), plugins)
         self.earlier = EarlierRuns(space)
         self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints])
         self.searcher.reconcile(self.ledger)

@@ -88,11 +88,13 @@ UNDISTURBED = """\
 import json, sys
 from pathlib import Path
 import torch
+from st3sweep.training.components import register_components
 from st3sweep.trial.recipes import resolve
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.world import World
 
 torch.set_num_threads(1)
+register_components()
 folder = Path(sys.argv[1])
 for number, raw in reversed(json.loads((folder / "trials.json").read_text()).items()):
     records = []
