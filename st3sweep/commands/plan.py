@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from st3sweep.networks import build_model
-from st3sweep.networks.flops import layer_costs
+from st3sweep.networks.flops import layer_costs, over_budget
 from st3sweep.space.distributions import Choice, FloatRange
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 from st3sweep.space.first_points import first_points
@@ -60,9 +60,8 @@ def check_data(space: Space) -> Any:
             raise SpecError([_problem(space, point, "train.batch_size", message)])
         if trial.gflops is not None:
             dense = _dense(trial.model, info.num_classes, info.channels, info.image_size)[1] / 1e9
-            if trial.gflops.target > dense:
-                message = f"{trial.gflops.target:g} is more than the dense network's {dense:.6g}"
-                raise SpecError([_problem(space, point, "gflops.target", message)])
+            if excess := over_budget(trial.gflops.target, dense):
+                raise SpecError([_problem(space, point, "gflops.target", excess)])
     return info
 
 

@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from st3sweep.analysis.fronts import searched
 from st3sweep.early_stopping.ranking import GOALS, Floats, normalised
 from st3sweep.early_stopping.rules import EarlyStopping
 from st3sweep.early_stopping.simulation import Curve, Simulated, simulate
@@ -127,8 +128,8 @@ def _whole_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """The finished trials of the search, replicates left out."""
     if stopped := int((trials["status"] == "stopped").sum()):
         raise UserError(f"{stopped} trials of this run were stopped early: a replay needs whole ones")
-    searched = trials[trials["replicate_of"].isna()] if "replicate_of" in trials else trials
-    rows = searched[(searched["status"] == "finished") & searched["val_top1"].notna() & (searched["gflops"] > 0)]
+    found = searched(trials)
+    rows = found[found["val_top1"].notna() & (found["gflops"] > 0)]
     if len(rows) < 2:
         raise UserError(f"a replay needs at least 2 finished trials; this run has {len(rows)}")
     return rows

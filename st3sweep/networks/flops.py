@@ -64,6 +64,11 @@ def gflops(costs: Sequence[LayerCost], densities: Sequence[float] | None = None)
     return sum(cost.macs * density for cost, density in zip(costs, densities, strict=True)) / 1e9
 
 
+def over_budget(budget: float, dense: float) -> str | None:
+    """Why pruning cannot meet a ``budget``: the model costs less, ``dense``, both in gflops. None where it can."""
+    return f"{budget:g} is more than the dense network's {dense:.6g}" if budget > dense else None
+
+
 def training_gflops(sparse: Sequence[float], dense: float, images: int, dense_gradients: float) -> float:
     """Cost of a training in 1e9 multiply-accumulates, on hardware that skips zeros.
 

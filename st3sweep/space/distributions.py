@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -67,7 +67,7 @@ class IntRange(_Distribution):
             raise ValueError(f"step {self.step} leaves a single value between {self.int_[0]} and {self.int_[1]}")
         return self
 
-    def values(self) -> Sequence[Any]:
+    def values(self) -> Sequence[int]:
         return range(self.int_[0], self.int_[1] + 1, self.step)
 
     def ends(self) -> list[Any]:
@@ -104,14 +104,19 @@ class Choice(_Distribution):
         return rng.choice(self.choice)
 
 
+_Curve = Callable[[float], float]
+_SCALED: dict[str, _Curve] = {"linear": lambda v: v, "log": math.log, "log1m": lambda v: -math.log1p(-v)}
+_UNSCALED: dict[str, _Curve] = {"linear": lambda v: v, "log": math.exp, "log1m": lambda v: -math.expm1(-v)}
+
+
 def scaled(value: float, scale: str) -> float:
     """``value`` on the scale in which it is searched uniformly."""
-    return {"linear": lambda v: v, "log": math.log, "log1m": lambda v: -math.log1p(-v)}[scale](value)
+    return _SCALED[scale](value)
 
 
 def unscaled(value: float, scale: str) -> float:
     """The inverse of ``scaled``."""
-    return {"linear": lambda v: v, "log": math.exp, "log1m": lambda v: -math.expm1(-v)}[scale](value)
+    return _UNSCALED[scale](value)
 
 
 _KINDS = {"float": FloatRange, "int": IntRange, "choice": Choice}

@@ -25,7 +25,8 @@ def family(shape: Sequence[int], macs_per_weight: float, shape_power: float, mac
 
     A layer that does not run counts as used once.
     """
-    return math.sqrt(sum(shape)) ** shape_power * max(macs_per_weight, 1.0) ** -mac_power
+    scale: float = math.sqrt(sum(shape)) ** shape_power * max(macs_per_weight, 1.0) ** -mac_power
+    return scale
 
 
 def layer_scales(

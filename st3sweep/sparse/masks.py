@@ -27,7 +27,7 @@ def largest(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     GPU nothing waits for the device.
     """
     chosen = _largest(torch.cat([score.reshape(-1) for score in scores]), count)
-    parts = chosen.split([score.numel() for score in scores])
+    parts = torch.split(chosen, [score.numel() for score in scores])
     return [_laid_out(part, score) for part, score in zip(parts, scores, strict=True)]
 
 

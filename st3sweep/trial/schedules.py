@@ -20,7 +20,8 @@ def ramp(progress: float, start: float, end: float, power: float = 3.0) -> float
     done = min(1.0, max(0.0, (progress - start) / (end - start)))
     if done < 1e-9:  # the step that ends at ``start``: 681 of 1,910 steps is not, to the last bit, 68.1 of 191 epochs
         return 0.0
-    return 1.0 - (1.0 - done) ** power
+    risen: float = 1.0 - (1.0 - done) ** power
+    return risen
 
 
 def last_update(progress: float, start: float, end: float, interval: float) -> float:

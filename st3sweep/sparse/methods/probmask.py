@@ -168,7 +168,7 @@ class ProbMask(StochasticMethod):
             return None
         scores = self.scores.clone()
         project_(scores, (1.0 - self.target_sparsity) * len(scores))
-        return [*torch.stack([part.mean() for part in scores.split(self.sizes)]).tolist()]
+        return [*torch.stack([part.mean() for part in torch.split(scores, self.sizes)]).tolist()]
 
     @property
     def at_target(self) -> bool:
@@ -210,4 +210,4 @@ class ProbMask(StochasticMethod):
 
     def _by_layer(self, flat: Tensor, weights: Weights) -> list[Tensor]:
         """Views of the parts of ``flat`` (n,) in the shapes of the weights."""
-        return [part.view(weight.shape) for part, weight in zip(flat.split(self.sizes), weights, strict=True)]
+        return [part.view(weight.shape) for part, weight in zip(torch.split(flat, self.sizes), weights, strict=True)]

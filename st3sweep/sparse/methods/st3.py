@@ -28,6 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from st3sweep.networks.flops import over_budget
 from st3sweep.sparse.criteria import layer_scales
 from st3sweep.sparse.lamp import lamp_thresholds
 from st3sweep.sparse.method import Method, Weights
@@ -125,8 +126,8 @@ class ST3(Method):
     def _macs_to_remove(self, gflops: float) -> float:
         """The fraction of the dense model's multiply-accumulates beyond the budget."""
         dense = self.macs / 1e9
-        if gflops > dense:
-            raise UserError(f"gflops.target: {gflops:g} is more than the dense network's {dense:.6g}")
+        if message := over_budget(gflops, dense):
+            raise UserError(f"gflops.target: {message}")
         return 1.0 - gflops / dense
 
     @torch.no_grad()
