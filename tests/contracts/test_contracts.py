@@ -149,7 +149,7 @@ def test_a_budget_is_ramped(tiny_trial: TinyTrial) -> None:
 
 def test_a_budget_beyond_the_dense_network_is_an_error(tiny_trial: TinyTrial) -> None:
     spec = tiny_trial(sparsity={"target": None}, gflops={"target": 1.0})
-    with pytest.raises(UserError, match=r"gflops.target: 1 is more than the dense network's"):
+    with pytest.raises(UserError, match=r"gflops.target: 1 is more than the dense model's"):
         start(spec)
 
 
