@@ -21,7 +21,7 @@ from st3sweep.util.errors import UserError
 def test_a_network_that_would_overrun_memory(
     tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"train.compile: not on a CPU for this network"):
+    with pytest.raises(UserError, match=r"train.compile: not on a CPU for this model"):
         fit(tiny_trial(train={"compile": True}), World(), lambda _: False, tmp_path, digits)
 
 
