@@ -136,10 +136,10 @@ def test_files_of_others_are_refused(model: nn.Module, tmp_path: Path) -> None:
         load_exported(path)
     for metadata in (None, {"format": "pt"}, {"st3sweep": "[]"}, {"st3sweep": "{}"}):
         safetensors.torch.save_file(tensors(model), path, metadata)
-        with pytest.raises(ModelFileError, match=re.escape(f"{path}: not a network that st3sweep exported")):
+        with pytest.raises(ModelFileError, match=re.escape(f"{path}: not a model exported by st3sweep")):
             load_exported(path)
     torch.save(model.state_dict(), path)
-    with pytest.raises(ModelFileError, match=re.escape(f"{path}: truncated, altered or not an exported network")):
+    with pytest.raises(ModelFileError, match=re.escape(f"{path}: truncated, altered or not an exported model")):
         load_exported(path)
 
 

@@ -95,14 +95,14 @@ def test_a_budget_names_layers_or_the_rest(budget: Path) -> None:
     [
         ("conv1,0.5\n", ":1: must begin with: layer,sparsity (got conv1,0.5)"),
         ("", ":1: must begin with: layer,sparsity (got an empty file)"),
-        (f"{HEAD}cnv1,0.5\n", ":2: cnv1: is no conv or linear layer of the network; did you mean conv1?"),
-        (f"{HEAD}\nx,0.5\n", ":3: x: is no conv or linear layer of the network; it has conv1, layer1.0.conv1, fc"),
+        (f"{HEAD}cnv1,0.5\n", ":2: cnv1: is no conv or linear layer of the model; did you mean conv1?"),
+        (f"{HEAD}\nx,0.5\n", ":3: x: is no conv or linear layer of the model; it has conv1, layer1.0.conv1, fc"),
         (f"{HEAD}fc,90\n", ":2: fc: sparsity must be a fraction from 0 to 1; 90 % is 0.9 (got 90)"),
         (f"{HEAD}fc,-0.1\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got -0.1)"),
         (f"{HEAD}fc,nan\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got nan)"),
         (f"{HEAD}fc,\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got nothing)"),
         (f"{HEAD}fc\n", ":2: must have a layer and a sparsity (got 1 cell)"),
-        (f"{HEAD}fc,0.5\nconv1,0.5\nfc,0.5\n", ":4: fc: is there already, in line 2"),
+        (f"{HEAD}fc,0.5\nconv1,0.5\nfc,0.5\n", ":4: fc: is given already, in line 2"),
         (f"{HEAD}fc,x\ncnv1,0\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got x)\n{}:3: cnv1: is no conv"),
     ],
 )  # fmt: skip

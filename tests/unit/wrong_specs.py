@@ -299,7 +299,7 @@ FIELDS = [
           "model.network: must be a convolutional classifier of torchvision; did you mean efficientnet_b0? "
           "(got 'efficientnet_b00')"),
     Wrong("network of attention", {_NETWORK: "{arch: torchvision, ^network: vit_b_16}"},
-          "model.network: must be of conv and linear layers, not of attention (got 'vit_b_16')"),
+          "model.network: must consist of conv and linear layers, without attention (got 'vit_b_16')"),
     Wrong("network of torchvision for one channel", {_NETWORK: "{^arch: torchvision, network: resnet18}"},
           "model.arch: torchvision_resnet18 takes images of 3 channels; digits has 1"),
     Wrong("images that are too small for the network", {_NETWORK: "{^arch: vgg11}"},
