@@ -21,7 +21,7 @@ def allocate(allocation: str, shapes: Sequence[Sequence[int]], density: float, k
 
 
 def uniform(shapes: Sequence[Sequence[int]], density: float) -> list[float]:
-    """Return the same density for every layer."""
+    """Return the same density for all layers."""
     return [density] * len(shapes)
 
 

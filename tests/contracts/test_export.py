@@ -1,4 +1,4 @@
-"""Test that the exported model is the evaluated one for every method. Methods are added in ``settings.py``."""
+"""Test that the exported model is the evaluated one for all methods. Methods are added in ``settings.py``."""
 
 from __future__ import annotations
 

@@ -72,6 +72,6 @@ def test_every_setting_does_something(tiny_trial: TinyTrial, method: str) -> Non
 
 @pytest.mark.parametrize("method", ["static", "rigl", "granet", "probmask"])
 def test_random_masks_depend_on_the_seed(tiny_trial: TinyTrial, method: str) -> None:
-    """The initial model of the small training is the same for every seed of a trial."""
+    """The initial model of the small training is the same for all seeds of a trial."""
     sparsity = {"method": method, "target": 0.8}
     assert not same(*(trained(tiny_trial(sparsity=sparsity, seed=seed)).weights for seed in (0, 1)))

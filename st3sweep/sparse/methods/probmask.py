@@ -1,4 +1,4 @@
-"""ProbMask: learn for every weight the probability that it is kept, and draw the final mask from these.
+"""ProbMask: learn for each weight the probability that it is kept, and draw the final mask from these.
 
 With s in [0, 1] one probability a weight, 1 at the start, u a uniform random number, ε = 1e-20, t the progress of
 training and k the number of weights that the budget leaves:

@@ -1,4 +1,4 @@
-"""Static sparse training: a random mask, fixed from the first step; the baseline for every other method.
+"""Static sparse training: a random mask, fixed from the first step; the baseline of all other methods.
 
     m_l   K_l of the n_l weights, drawn without replacement; the K_l by ERK or uniform (``sparse/allocation.py``)
     θ̂   = θ m,  ∂L/∂θ = m ∂L/∂θ̂
