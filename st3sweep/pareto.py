@@ -1,4 +1,4 @@
-"""Pareto fronts and hypervolume of a set of points, in numpy.
+"""Compute Pareto fronts and hypervolume of a set of points, in numpy.
 
 A point *dominates* another when it is no worse in every objective and better in at least one. The *front* is the
 set of points that no other point dominates. The *hypervolume* of a set is the size of the region that its points
@@ -7,7 +7,7 @@ dominate, up to a reference point: it grows when the front moves forward anywher
 Definitions that the callers rely on:
 
 - identical points do not dominate one another, so all copies of a point on the front are on the front;
-- a point with a NaN has no place in the order: it is never on the front and dominates nobody;
+- a point with a NaN is never on the front and dominates no other;
 - infinities are values like any other: -inf is the worst that a maximised objective can be.
 """
 
@@ -24,7 +24,7 @@ Goal = Literal["max", "min"]
 
 
 def pareto_mask(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
-    """Which rows of ``points`` are on the Pareto front.
+    """Return which rows of ``points`` are on the Pareto front.
 
     Args:
         points: (n, m) values of n points in m objectives, in any units; n = 0 is allowed.
@@ -42,7 +42,7 @@ def pareto_mask(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
 
 
 def pareto_layers(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.int64]:
-    """The layer of each point: 0 on the front, 1 on the front of what is left without layer 0, and so on.
+    """Return the Pareto layer of each point: 0 on the front, 1 on the front without layer 0, and so on.
 
     Args:
         points: (n, 2) values, finite or not; n = 0 is allowed.
@@ -69,7 +69,7 @@ def pareto_layers(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.int64]
 
 
 def hypervolume(points: ArrayLike, goals: Sequence[Goal], reference: ArrayLike) -> float:
-    """Area that ``points`` dominate up to ``reference``, in the product of the two objectives' units.
+    """Return the area that ``points`` dominate up to ``reference``, in the product of the two objectives' units.
 
     Args:
         points: (n, 2) values; a point that is not better than the reference in both objectives adds nothing, nor
@@ -87,18 +87,18 @@ def hypervolume(points: ArrayLike, goals: Sequence[Goal], reference: ArrayLike) 
         raise ValueError(f"reference must be 2 finite numbers, but got {reference!r}")
     corner = corner * _signs(goals)
     better = costs[(costs < corner).all(axis=1)]
-    # Each point of the front, from left to right, owns a strip as wide as the gap to the next one. np.unique sorts
-    # by the first objective and drops copies, whose strips of width zero would make 0 × inf of an infinite height.
+    # Each point of the front, from left to right, adds a strip as wide as the gap to the next one. np.unique sorts by
+    # the first objective and drops copies, whose strips of width 0 would give 0 × inf for an infinite height.
     front = np.unique(better[_front_of_two(better)], axis=0)
     widths = np.append(front[1:, 0], corner[0]) - front[:, 0] if len(front) else np.empty(0)
     return float((widths * (corner[1] - front[:, 1])).sum())
 
 
 def _costs(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.float64]:
-    """``points`` as an (n, m) array in which less is better in every column."""
+    """Return ``points`` as an (n, m) array in which less is better in every column."""
     signs = _signs(goals)
     values = np.asarray(points, dtype=float)
-    if values.shape == (0,):  # an empty list does not know its number of columns
+    if values.shape == (0,):  # an empty list has no number of columns
         values = values.reshape(0, len(signs))
     if values.ndim != 2:
         raise ValueError(f"points must have shape (n, m), but got {values.shape}")
@@ -108,7 +108,7 @@ def _costs(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.float64]:
 
 
 def _signs(goals: Sequence[Goal]) -> NDArray[np.float64]:
-    """(m,) factors that turn each objective into one to minimise."""
+    """Return (m,) factors, 1 or -1, that turn each objective into one to minimise."""
     if isinstance(goals, str) or not goals:
         raise ValueError(f'goals must be a sequence of "max" or "min", but got {goals!r}')
     for goal in goals:
@@ -118,10 +118,10 @@ def _signs(goals: Sequence[Goal]) -> NDArray[np.float64]:
 
 
 def _front_of_two(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n,) front of (n, 2) costs without NaN: a sweep over the points sorted by the first cost."""
+    """Return which of (n, 2) costs without NaN are on the front, by one pass in order of the first cost."""
     order = np.lexsort((costs[:, 1], costs[:, 0]))
     x, y = costs[order].T
-    # A point survives when it is the lowest at its own x and strictly lower than everything at smaller x.
+    # A point is on the front if it is the lowest at its own x and strictly lower than all at smaller x.
     first = np.searchsorted(x, x, side="left")
     lowest = np.minimum.accumulate(y)
     keep = (y == y[first]) & ((first == 0) | (y < lowest[first - 1]))
@@ -131,6 +131,6 @@ def _front_of_two(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _front_pairwise(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n,) front of (n, m) costs without NaN, each point against all others."""
+    """Return which of (n, m) costs without NaN are on the front, comparing each point with all others."""
     dominated = [((costs <= point).all(axis=1) & (costs < point).any(axis=1)).any() for point in costs]
     return ~np.array(dominated, dtype=bool)

@@ -1,4 +1,4 @@
-"""Results, records and checkpoints without their durations, and down to the bytes."""
+"""Prepare results, records and checkpoints for comparison: without durations, or as bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def timeless(tree: Any) -> Any:
-    """A result, record or checkpoint without its durations."""
+    """Return a result, record or checkpoint without its durations."""
     if isinstance(tree, dict):
         return {
             key: timeless(value)
@@ -19,7 +19,7 @@ def timeless(tree: Any) -> Any:
 
 
 def flat(tree: Any) -> Any:
-    """The same with the bytes of each tensor in its place."""
+    """Return ``tree`` without durations and with the bytes of each tensor in its place."""
     if isinstance(tree, dict):
         return {key: flat(value) for key, value in timeless(tree).items()}
     if isinstance(tree, list):

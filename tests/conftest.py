@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, and a trial that trains in a second."""
+"""Fixtures and settings of all tests: one thread, a separate cache, and a trial that trains in a second."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from st3sweep.trial.settings import TrialSettings
 torch.set_num_threads(1)
 register_components()
 hypothesis.settings.register_profile("st3sweep", deadline=None)
-hypothesis.settings.register_profile("fast", deadline=None, max_examples=20)  # make fast asks for it
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=20)  # used by make fast
 hypothesis.settings.load_profile("st3sweep")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_its_own() -> Iterator[None]:
-    """Decoded data of tests stay out of the user's cache."""
+    """Keep decoded data of tests out of the user's cache."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ST3SWEEP_CACHE"] = folder
         yield
@@ -41,11 +41,11 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def tiny_trial() -> Callable[..., TrialSettings]:
-    """``tiny_trial(train={"epochs": 4})``: a ResNet-8 of width 4 on 128 digits, with what is given laid over it."""
+    """Return a function for a trial of ResNet-8, width 4, on 128 digits: ``tiny_trial(train={"epochs": 4})``."""
     return lambda **overrides: resolve(overlay(TINY, overrides))
 
 
 @pytest.fixture(scope="session")
 def digits(tiny_trial: Callable[..., TrialSettings]) -> data.Splits:
-    """The data of every tiny trial."""
+    """Return the data of every tiny trial."""
     return data.load(tiny_trial().data)

@@ -1,4 +1,4 @@
-"""Methods on weights of a test's own: settings by keyword, the ramp's times as fractions of training."""
+"""Build methods on a test's weights: settings by keyword, the ramp's times as fractions of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from st3sweep.sparse.methods.static import Static, StaticConfig
 from st3sweep.sparse.methods.str import STR, STRConfig
 
 Weights = Sequence[Tensor]
-EPOCHS = 100  # of the training: what is given as a fraction does not depend on it
+EPOCHS = 100  # of the training; times given as fractions do not depend on it
 
 
 def _ramped(start: float, end: float, power: float, settings: dict[str, Any]) -> dict[str, Any]:

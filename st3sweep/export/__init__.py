@@ -1,1 +1,1 @@
-"""Trained sparse networks as files that can be deployed."""
+"""Export trained sparse models to files for deployment."""

@@ -1,4 +1,4 @@
-"""From a finished trial to a network that can be deployed: the best epoch's θ̂ in a plain network."""
+"""Export a finished trial's model: the best epoch's sparse weights θ̂ in a plain model."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from st3sweep.util.errors import UserError
 
 
 def export(run: Path, trial: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state_dict of trial ``trial`` of the run in folder ``run``, hardened, and the metadata of its file.
+    """Return the hardened state_dict of trial ``trial`` of the run in folder ``run``, and the metadata of its file.
 
-    It loads into the plain network, whose logits are then those of the network that was evaluated, bit by bit on the
-    same device. The numbers in the metadata are those that the run recorded; ``zeros`` is by layer, nothing is counted
-    here. Raises UserError if there is no such trial, it has not finished, or its checkpoint is absent or damaged.
+    It loads into the plain model, whose logits are then those of the evaluated model, bit by bit on the same device.
+    The numbers in the metadata are those that the run recorded, not counted again; ``zeros`` is by layer. Raises
+    UserError if there is no such trial, it has not finished, or its checkpoint is absent or damaged.
     """
     stored, spec = finished_trial(run, trial)
     path = trial_folder(run, trial) / BEST
     try:
         saved = checkpoint.load(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; without it there are no weights to export") from None
+        raise UserError(f"{path}: not found; it holds the weights to export") from None
     except CheckpointError as error:
         raise UserError(str(error)) from None
-    inputs = saved.get("input") or _data(spec).input_facts()  # checkpoints did not always say
+    inputs = saved.get("input") or _data(spec).input_facts()  # missing in older checkpoints
     model = build_model(spec.model, inputs["num_classes"], inputs["channels"])
     try:
         model.load_state_dict(saved["model"])
@@ -55,7 +55,7 @@ def export(run: Path, trial: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial: int) -> float:
-    """Percent of the trial's validation images that ``model`` gets right, normalised as ``metadata`` says."""
+    """Return the top-1 accuracy (percent) of ``model`` on the trial's validation images, normalised by ``metadata``."""
     _, spec = finished_trial(run, trial)
     splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
     batches = eval_batches(splits.validation, splits, batch_size=512, rank=0, size=1, device="cpu")
@@ -70,7 +70,7 @@ def _data(spec: TrialSettings) -> data.Splits:
 
 
 def _described(trial: Trial, settings: TrialSettings) -> dict[str, Any]:
-    """What is recorded of a trial that outlives its run; no path of the machine that trained it."""
+    """Return the metadata that describe a trial outside its run, without paths of the machine that trained it."""
     numbers = ("sparsity", "gflops", "gflops_dense", "val_top1", "test_top1")
     return {
         "model": settings.model.model_dump(mode="json"),

@@ -1,7 +1,7 @@
-"""A trained network as one file: plain tensors, zeros in place, with what is needed to rebuild and feed it.
+"""Save and load a trained model as one file: plain tensors, zeros in place, and the metadata to rebuild and feed it.
 
-The tensors are those of the plain network's state_dict. Beside them is one JSON text, under the key ``st3sweep``: of a
-safetensors file in its metadata; of a ``.pt`` file next to ``state_dict``. Its fields: ``version`` of this format,
+The tensors are those of the plain model's state_dict. Beside them is one JSON text, under the key ``st3sweep``: in the
+metadata of a safetensors file, or next to ``state_dict`` in a ``.pt`` file. Its fields: ``version`` of this format,
 ``sha256`` of all the rest, those of ``from_run.export`` and those of ``data.Splits.input_facts``.
 """
 
@@ -36,16 +36,16 @@ Metadata = dict[str, Any]
 
 
 class ModelFileError(UserError):
-    """A file holds no whole network of ours, or cannot be written; the message names it."""
+    """A file holds no intact model exported by st3sweep, or cannot be written; the message names it."""
 
 
 def save(path: Path, state: StateDict, metadata: Metadata, format_: str = "safetensors") -> nn.Module:
-    """Write the network to ``path`` and return it as read back from there; ``format_`` is one of ``FORMATS``.
+    """Write the model to ``path`` and return it as read back from there; ``format_`` is one of ``FORMATS``.
 
-    Checked before it gets its name: a file of that name has the zeros (``metadata["zeros"]``, by layer), the
-    ``sparsity`` and the ``gflops`` that were recorded. Raises ModelFileError where it would not, or cannot be written.
+    The file is checked before it gets its name: it must have the recorded zeros (``metadata["zeros"]``, by layer),
+    ``sparsity`` and ``gflops``. Raises ModelFileError if it has not, or cannot be written.
     """
-    # A copy each: safetensors refuses memory that two names share, or that is not in the order of the indices.
+    # Copies, because safetensors refuses tensors that share memory or are not contiguous.
     state = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in state.items()}
     metadata = {**metadata, "version": VERSION}
     text = _text({**metadata, "sha256": _hash(state, metadata)})
@@ -67,10 +67,11 @@ def save(path: Path, state: StateDict, metadata: Metadata, format_: str = "safet
 
 
 def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
-    """The network in ``path``, on the CPU and ready to evaluate, and its metadata. Runs no code from the file.
+    """Load the model in ``path``, on the CPU in evaluation mode, and its metadata. Runs no code from the file.
 
     It takes x (B, channels, image_size, image_size), pixels scaled to [0, 1] less ``mean``, divided by ``std``, and
-    gives logits (B, num_classes). Raises ModelFileError if the file is absent, truncated, altered or not one of ours.
+    gives logits (B, num_classes). Raises ModelFileError if the file is absent, truncated, altered or not exported by
+    st3sweep.
     """
     path = Path(path)
     if not path.is_file():
@@ -80,7 +81,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
         metadata = json.loads(text)
         version, claimed = metadata["version"], metadata.pop("sha256")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelFileError(f"{path}: not a network that st3sweep exported (its metadata say nothing of it)") from None
+        raise ModelFileError(f"{path}: not a model exported by st3sweep (no such metadata)") from None
     if version != VERSION:
         raise ModelFileError(f"{path}: format version {version}, but this st3sweep reads {VERSION}")
     if _hash(state, metadata) != claimed:
@@ -92,7 +93,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
 
 
 def counted(model: nn.Module, metadata: Metadata) -> tuple[list[flops.LayerCost], list[int]]:
-    """The conv and linear layers of ``model`` with their dense cost, and the zeros in each one's weight."""
+    """Return the conv and linear layers of ``model`` with their dense cost, and the number of zeros in each weight."""
     size = metadata["image_size"]
     costs = flops.layer_costs(model, (metadata["channels"], size, size))
     alive = nonzeros(list(prunable(model).values()))
@@ -100,14 +101,14 @@ def counted(model: nn.Module, metadata: Metadata) -> tuple[list[flops.LayerCost]
 
 
 def totals(costs: list[flops.LayerCost], zeros: list[int]) -> dict[str, float]:
-    """Sparsity and gflops of what was ``counted``."""
+    """Return sparsity and gflops from the result of ``counted``."""
     densities = [1 - count / layer.numel for layer, count in zip(costs, zeros, strict=True)]
     sparsity = sum(zeros) / sum(layer.numel for layer in costs)
     return {"sparsity": sparsity, "gflops": flops.gflops(costs, densities)}
 
 
 def _check(path: Path, model: nn.Module, metadata: Metadata) -> None:
-    """Raise ModelFileError unless the zeros in ``model`` are those recorded, and come to what was recorded of them."""
+    """Raise ModelFileError unless the zeros, sparsity and gflops of ``model`` are those recorded."""
     costs, zeros = counted(model, metadata)
     found = {layer.name: count for layer, count in zip(costs, zeros, strict=True)}
     recorded = metadata["zeros"]
@@ -116,12 +117,12 @@ def _check(path: Path, model: nn.Module, metadata: Metadata) -> None:
             message = f"{found.get(name)} zeros in layer {name}, but {recorded.get(name)} are recorded"
             raise ModelFileError(f"{path}: not written: {message}")
     for name, value in totals(costs, zeros).items():
-        if not math.isclose(value, metadata[name], rel_tol=1e-9, abs_tol=1e-12):  # rounded in another order
+        if not math.isclose(value, metadata[name], rel_tol=1e-9, abs_tol=1e-12):  # summed in another order
             raise ModelFileError(f"{path}: not written: {name} is {value:.9g}, but {metadata[name]:.9g} is recorded")
 
 
 def _read(path: Path) -> tuple[StateDict, Any]:
-    """Tensors and JSON text of either format, whatever the file is called."""
+    """Return tensors and JSON text of a file of either format, whatever its name."""
     try:
         content = path.read_bytes()
         if content.startswith(b"PK"):  # a .pt file is a zip archive
@@ -131,7 +132,7 @@ def _read(path: Path) -> tuple[StateDict, Any]:
             names = opened.keys()  # not a mapping: it has no other way to iterate
             return {name: opened.get_tensor(name) for name in names}, (opened.metadata() or {}).get(_KEY)
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
-        raise ModelFileError(f"{path}: truncated, altered or not an exported network") from None
+        raise ModelFileError(f"{path}: truncated, altered or not an exported model") from None
 
 
 def _text(metadata: Metadata) -> str:

@@ -1,4 +1,4 @@
-"""Plain models that know nothing of sparsity, one module each: importing this package registers them."""
+"""Register the models, one module each, on import; none has code for sparsity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["build_model", "cifar_resnet", "mobilenet_v1", "resnet50", "torchvisi
 
 
 def build_model(config: ModelConfig, num_classes: int, channels: int, bn_momentum: float = 0.1) -> nn.Module:
-    """The model, initialised from torch's global generator; batch norms get ``bn_momentum`` (PyTorch's sense)."""
+    """Build a model, initialised from torch's global generator; batch norms get ``bn_momentum`` (PyTorch's sense)."""
     model = config.build(num_classes, channels)
     for module in model.modules():
         if isinstance(module, _BatchNorm):

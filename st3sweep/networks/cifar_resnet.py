@@ -36,7 +36,7 @@ class CifarResNetConfig(ModelConfig):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut; (B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
+    """Two 3x3 convolutions with a shortcut; (B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
 
     def __init__(self, c_in: int, c_out: int, stride: int):
         super().__init__()
@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """``depth`` = 6n+2 layers: a stem and three stages of n blocks with width, 2 width and 4 width channels."""
+    """ResNet of ``depth`` = 6n+2 layers: a stem and three stages of n blocks with width, 2 width, 4 width channels."""
 
     def __init__(self, depth: int, width: int, num_classes: int, channels: int = 3):
         super().__init__()

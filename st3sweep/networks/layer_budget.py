@@ -1,4 +1,4 @@
-"""Sparsities of a network's layers from a CSV file: columns ``layer`` and ``sparsity``; the layer ``*`` is the rest."""
+"""Read sparsities of a model's layers from a CSV file with columns ``layer`` and ``sparsity``; ``*`` is the rest."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _COLUMNS = ("layer", "sparsity")
 
 
 def read_layer_budget(path: Path, layers: Sequence[str]) -> dict[str, float]:
-    """The sparsity, 0 to 1, of each of ``layers`` that the file at ``path`` names, or all where it has a row ``*``.
+    """Return the sparsity, 0 to 1, of each of ``layers`` that the file at ``path`` names, or all if it has a row ``*``.
 
-    Raises UserError where the file cannot be read, SpecError with everything that is wrong in it.
+    Raises UserError where the file cannot be read, SpecError with all its errors.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -48,7 +48,7 @@ def read_layer_budget(path: Path, layers: Sequence[str]) -> dict[str, float]:
         layer, text = cells[at[0]], cells[at[1]]
         message = _wrong_layer(layer, layers) or _wrong_sparsity(text)
         if message is None and layer in found_at:
-            message = f"is there already, in line {found_at[layer]}"
+            message = f"is given already, in line {found_at[layer]}"
         if message is not None:
             problems.append(_problem(path, line, layer, message))
             continue
@@ -62,7 +62,7 @@ def read_layer_budget(path: Path, layers: Sequence[str]) -> dict[str, float]:
 def _wrong_layer(layer: str, layers: Sequence[str]) -> str | None:
     if layer in layers or layer == REST:
         return None
-    return f"is no conv or linear layer of the network{near_match(layer, layers) or f'; it has {_some(layers)}'}"
+    return f"is no conv or linear layer of the model{near_match(layer, layers) or f'; it has {_some(layers)}'}"
 
 
 def _some(layers: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""MobileNetV1 (Howard et al. 2017): depthwise 3x3 and pointwise 1x1 convolutions in turn."""
+"""MobileNetV1 (Howard et al. 2017): alternating depthwise 3x3 and pointwise 1x1 convolutions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BLOCKS = (
 
 
 class MobileNetV1(nn.Module):
-    """``stem_stride`` 2 is the paper's, for 224-pixel images; 1 keeps the resolution of 32-pixel images."""
+    """MobileNetV1. ``stem_stride`` 2 is the paper's, for 224-pixel images; 1 keeps the resolution of 32-pixel ones."""
 
     def __init__(self, num_classes: int, channels: int = 3, width: float = 1.0, stem_stride: int = 2):
         super().__init__()

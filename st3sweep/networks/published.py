@@ -1,4 +1,4 @@
-"""The networks of the ST-3 paper on their data sets, counted here, beside what was published for them."""
+"""Compare weights and multiply-accumulates of the ST-3 paper's models with the published counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from st3sweep.util.text import aligned
 
 @dataclass(frozen=True)
 class Published:
-    """A network and the counts to be met: conv and linear ``weights``, ``macs`` of one image (None: not published)."""
+    """Published counts of a model: conv and linear ``weights``, ``macs`` of one image (None: not published)."""
 
     label: str
     model: dict[str, Any]
@@ -39,7 +39,7 @@ PUBLISHED = (
 
 
 def counted() -> Iterator[dict[str, Any]]:
-    """A row for each network: what ``cost`` counts, what was published, and whether they agree to the unit."""
+    """Yield a row for each model: what ``cost`` counts, what was published, and whether they agree exactly."""
     for one in PUBLISHED:
         model = build_model(ModelConfig.parse(one.model), one.classes, channels=3)
         costs = layer_costs(model, (3, one.pixels, one.pixels))
@@ -61,7 +61,7 @@ def counted() -> Iterator[dict[str, Any]]:
 
 
 def settings() -> dict[str, str]:
-    """The fields of each ``arch`` with their defaults, e.g. ``depth 20, width 16``."""
+    """Return the fields of each ``arch`` with their defaults, e.g. ``depth 20, width 16``."""
     return {
         get_args(model.model_fields["arch"].annotation)[0]: ", ".join(
             name if info.is_required() else f"{name} {info.default}"
@@ -73,7 +73,7 @@ def settings() -> dict[str, str]:
 
 
 def networks_text() -> str:
-    """Both as text: the table, and below it the settings."""
+    """Return as text the table of counts, and below it the settings of each ``arch``."""
     heads = (
         "network",
         "dataset",

@@ -1,4 +1,4 @@
-"""ResNet-50 for photographs (He et al. 2016), as torchvision builds it, down to the names and the initial weights."""
+"""ResNet-50 for photographs (He et al. 2016), with the names and the initial weights of torchvision's."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ EXPANSION = 4  # a block's output channels over its inner ones
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut; (B, C_in, H, W) -> (B, 4 C, H / stride, W / stride).
+    """1x1, 3x3 and 1x1 convolutions with a shortcut; (B, C_in, H, W) -> (B, 4 C, H / stride, W / stride).
 
-    Differs from the paper: the stride is in the 3x3 convolution, not in the first 1x1, which would make the network
+    Differs from the paper: the stride is in the 3x3 convolution, not in the first 1x1, with which the model would cost
     3,858 instead of 4,089 million multiply-accumulates.
     """
 
@@ -40,7 +40,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         c_out = EXPANSION * c
         downsample = None
-        if stride != 1 or c_in != c_out:  # drawn first and registered last, so that a seed gives torchvision's weights
+        if stride != 1 or c_in != c_out:  # initialised first, registered last: a seed gives torchvision's weights
             downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
         self.conv1 = nn.Conv2d(c_in, c, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(c)
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """A stem that quarters the image and four stages of bottlenecks."""
+    """ResNet-50: a stem that quarters the image's sides, and four stages of bottlenecks."""
 
     def __init__(self, num_classes: int, channels: int = 3):
         super().__init__()

@@ -21,7 +21,7 @@ class TorchvisionConfig(ModelConfig):
 
     @property
     def name(self) -> str:
-        # ResNet-50 is the same network by either way to name it; the VGG-11 here is another one than torchvision's.
+        # ResNet-50 is the same model under both names; our VGG-11 differs from torchvision's.
         return self.network if self.network == "resnet50" else f"torchvision_{self.network}"
 
     @property
@@ -32,16 +32,16 @@ class TorchvisionConfig(ModelConfig):
         return torchvision_network(self.network, num_classes, channels)
 
 
-# In training these two give the outputs of auxiliary classifiers beside the logits, and they warn unless told how to
-# draw their weights: torchvision's own way.
+# In training these two also return outputs of auxiliary classifiers, and they warn unless init_weights is given; True
+# is torchvision's default.
 _PLAIN = {"aux_logits": False, "init_weights": True}
 _SETTINGS = {"googlenet": _PLAIN, "inception_v3": _PLAIN}
 
 
 def torchvision_network(name: str, num_classes: int, channels: int) -> nn.Module:
-    """The network ``name`` of ``torchvision.models``; (B, 3, H, W) -> (B, num_classes). Dropout rates are its own."""
+    """Build ``name`` of ``torchvision.models``; (B, 3, H, W) -> (B, num_classes). Dropout rates are its defaults."""
     if channels != 3:
         raise ValueError(f"torchvision's {name} takes images of 3 channels (got {channels})")
-    from torchvision.models import get_model  # seconds, which the other networks need not wait for
+    from torchvision.models import get_model  # takes seconds, which other models need not spend
 
     return get_model(name, weights=None, num_classes=num_classes, **_SETTINGS.get(name, {}))

@@ -1,6 +1,6 @@
-"""The names of torchvision's convolutional classifiers, known here so that none is found wrong after the start.
+"""The names of torchvision's convolutional classifiers, to reject others before a sweep starts.
 
-torchvision itself is not asked: to import it takes seconds, and imports torch.
+They are listed here because importing torchvision takes seconds, and imports torch.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ NETWORKS = (
     "shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "squeezenet1_0", "squeezenet1_1", "vgg11", "vgg11_bn", "vgg13",
     "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "wide_resnet101_2", "wide_resnet50_2",
 )  # fmt: skip
-# Their cost is that of products between activations, and of weights that belong to no conv or linear layer.
+# Not supported: their cost includes products of activations, and weights outside conv and linear layers.
 _ATTENTION = ("vit_", "swin_", "maxvit_")
-# Pixels of a side below which a network of this kind finds nothing to convolve or pool.
+# Smallest image side, in pixels, that a model of this kind can convolve and pool.
 _SMALLEST = {
     "alexnet": 63, "convnext": 32, "densenet": 29, "googlenet": 15, "inception": 75, "squeezenet1_0": 21,
     "squeezenet1_1": 17, "vgg": 32,
@@ -30,14 +30,14 @@ _SMALLEST = {
 
 
 def known_network(name: str) -> str:
-    """``name``, or ValueError."""
+    """Return ``name``. Raises ValueError where it is no convolutional classifier of torchvision."""
     if name.startswith(_ATTENTION):
-        raise ValueError("must be of conv and linear layers, not of attention")
+        raise ValueError("must consist of conv and linear layers, without attention")
     if name not in NETWORKS:
         raise ValueError(f"must be a convolutional classifier of torchvision{near_match(name, NETWORKS)}")
     return name
 
 
 def smallest_image(name: str) -> int:
-    """Pixels of a side that ``name`` needs."""
+    """Return the smallest image side, in pixels, that ``name`` accepts."""
     return next((pixels for kind, pixels in _SMALLEST.items() if name.startswith(kind)), 1)

@@ -30,7 +30,7 @@ class VGG11Config(ModelConfig):
 
 @register_model
 class VGGSmallConfig(ModelConfig):
-    """The four convolutions that ST-3's released code calls VGG-11; where it pools is a guess."""
+    """VGG with the four convolutions that ST-3's released code calls VGG-11; where it pools is a guess."""
 
     arch: Literal["vgg_small"]
 
@@ -57,7 +57,7 @@ VGG_SMALL: tuple[int | Literal["pool"], ...] = (64, "pool", 128, "pool", 128, 12
 
 
 class VGG(nn.Module):
-    """``layers`` as above. Differs from the paper: batch norm, and global average pooling with one linear layer."""
+    """VGG of ``layers``, e.g. VGG11. Differs from the paper: batch norm, global average pooling, one linear layer."""
 
     def __init__(self, layers: Sequence[int | Literal["pool"]], num_classes: int, channels: int = 3):
         super().__init__()

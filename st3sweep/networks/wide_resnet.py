@@ -1,4 +1,4 @@
-"""Wide ResNet (Zagoruyko & Komodakis 2016): pre-activation blocks, wider and fewer than a ResNet's."""
+"""Wide ResNet (Zagoruyko & Komodakis 2016): pre-activation blocks, wider and fewer than in a ResNet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class WideResNetConfig(ModelConfig):
 
 
 class Block(nn.Module):
-    """Norm, ReLU, 3x3 convolution, twice, with dropout between; (B, C_in, H, W) -> (B, C_out, H / s, W / s)."""
+    """Twice norm, ReLU and 3x3 convolution, dropout between; (B, C_in, H, W) -> (B, C_out, H / s, W / s)."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, dropout: float):
         super().__init__()
@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """``depth`` = 6n+4 layers: a bare convolution and three stages of n blocks, the first 16 ``width`` wide."""
+    """Wide ResNet of ``depth`` = 6n+4 layers: a convolution, three stages of n blocks, from 16 ``width`` channels."""
 
     def __init__(self, depth: int, width: int, num_classes: int, channels: int = 3, dropout: float = 0.0):
         super().__init__()

@@ -1,1 +1,1 @@
-"""The sparse-training core: plain functions on a plain model's conv and linear weights. No training, no Ray."""
+"""Sparse methods: plain functions on a model's conv and linear weights. No training loop, no Ray."""

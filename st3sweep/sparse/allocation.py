@@ -1,4 +1,4 @@
-"""How a density is shared out among layers, and the whole numbers of weights that this comes to.
+"""Allocate a density to layers, in whole numbers of weights to keep.
 
 ``shapes`` are those of the weights, ``(C_out, C_in / groups, kH, kW)`` or ``(out, in)``; a density is in [0, 1].
 """
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 
 def allocate(allocation: str, shapes: Sequence[Sequence[int]], density: float, keep_dense: str = "none") -> list[int]:
-    """How many weights of each layer live, by the ``allocation`` uniform or erk.
+    """Return how many weights of each layer to keep, by the ``allocation`` uniform or erk.
 
-    Layers that ``keep_dense`` names stay whole; ``density`` is that of the others together, met to the weight.
+    Layers that ``keep_dense`` names stay dense; ``density`` is that of the others together, met to the weight.
     """
     dense = kept_dense(keep_dense, shapes)
     share = {"uniform": uniform, "erk": erdos_renyi_kernel}[allocation]
@@ -21,18 +21,18 @@ def allocate(allocation: str, shapes: Sequence[Sequence[int]], density: float, k
 
 
 def uniform(shapes: Sequence[Sequence[int]], density: float) -> list[float]:
-    """The same density in every layer."""
+    """Return the same density for all layers."""
     return [density] * len(shapes)
 
 
 def erdos_renyi_kernel(shapes: Sequence[Sequence[int]], density: float) -> list[float]:
-    """ERK: densities in proportion to ``sum(shape) / prod(shape)``, of ``density`` together; no layer above 1.
+    """Return ERK densities: proportional to ``sum(shape) / prod(shape)``, ``density`` overall, none above 1.
 
-    A layer that would pass 1 becomes dense, and the others share what is left, until none passes.
+    A layer that would exceed 1 becomes dense, and the others share the remaining weights, until none exceeds 1.
     Source: Evci et al., ICML 2020 (arXiv 1911.11134), section 3. Differs from the paper: none.
     """
     sizes = [math.prod(shape) for shape in shapes]
-    densities: dict[int, float] = {}  # of the layers that have become dense
+    densities: dict[int, float] = {}  # of the layers fixed so far
     while len(densities) < len(shapes):
         rest = [index for index in range(len(shapes)) if index not in densities]
         left = max(0.0, density * sum(sizes) - sum(sizes[index] for index in densities))
@@ -44,7 +44,7 @@ def erdos_renyi_kernel(shapes: Sequence[Sequence[int]], density: float) -> list[
 
 
 def kept_dense(keep: str, shapes: Sequence[Sequence[int]]) -> list[bool]:
-    """Which layers are left dense: ``none``, the ``first``, or ``first_and_depthwise``.
+    """Return for each layer whether it stays dense, by ``keep``: ``none``, ``first`` or ``first_and_depthwise``.
 
     A convolution whose kernels see a single channel is depthwise, unless it is the first layer.
     """
@@ -53,10 +53,10 @@ def kept_dense(keep: str, shapes: Sequence[Sequence[int]]) -> list[bool]:
 
 
 def live_counts(densities: Sequence[float], sizes: Sequence[int]) -> list[int]:
-    """How many weights of each layer live: ``densities * sizes`` in whole numbers, their total rounded once.
+    """Return how many weights of each layer to keep: ``densities * sizes`` in whole numbers, their total rounded once.
 
-    Layers of density 1 stay whole. The others' seats go by Webster's method: when uniform densities fall together, no
-    layer's number ever rises, which rounding off each layer and mending the total would not ensure.
+    Layers of density 1 stay dense. The others are apportioned by Webster's method: when uniform densities fall
+    together, no layer's count ever rises, which rounding each layer and correcting the total would not ensure.
     """
     quotas = [density * size for density, size in zip(densities, sizes, strict=True)]
     counts = [min(size, _nearest(quota)) for quota, size in zip(quotas, sizes, strict=True)]
@@ -73,5 +73,5 @@ def live_counts(densities: Sequence[float], sizes: Sequence[int]) -> list[int]:
 
 
 def _nearest(number: float) -> int:
-    """Halves go up. A sum of products of floats may fall short of a whole number and a half by its rounding."""
+    """Round halves up; 1e-9 makes up for rounding errors of a sum that should end in a half."""
     return math.floor(number + 0.5 + 1e-9)

@@ -1,4 +1,4 @@
-"""What a method has done to each layer: zeros, dead channels, how much its mask moved, how far θ̂ is from θ."""
+"""Measure each layer's sparsity: zeros, dead channels, mask changes, distance of θ̂ from θ."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from st3sweep.sparse.method import Method, Weights
 
 @dataclass(frozen=True)
 class LayerStats:
-    """One layer: ``alive`` non-zeros of ``numel`` weights in θ̂, and how it got there.
+    """Statistics of one layer: ``alive`` non-zeros of ``numel`` weights in θ̂, mask changes and distance from θ.
 
-    ``dead_channels`` are output channels (axis 0) without a non-zero; ``flipped`` counts weights whose mask is not the
-    earlier one; ``distance`` is |θ̂ - θ| and ``norm`` |θ|, Euclidean.
+    ``dead_channels`` are output channels (axis 0) without a non-zero; ``flipped`` counts weights whose mask has
+    changed since the earlier one; ``distance`` is |θ̂ - θ| and ``norm`` |θ|, Euclidean.
     """
 
     numel: int
@@ -36,7 +36,7 @@ class LayerStats:
 
     @property
     def mismatch(self) -> float:
-        """|θ̂ - θ| / |θ|; 0 for a layer of zeros."""
+        """Return |θ̂ - θ| / |θ|; 0 for a layer of zeros."""
         return self.distance / self.norm if self.norm else 0.0
 
 
@@ -44,9 +44,9 @@ class LayerStats:
 def layer_stats(
     weights: Weights, method: Method, earlier: Sequence[Tensor] | None
 ) -> tuple[list[LayerStats], list[Tensor]]:
-    """State of every layer, and its mask (bool); ``earlier`` masks, or None where nothing was pruned yet.
+    """Return statistics and mask (bool) of every layer; ``earlier`` masks, or None where nothing was pruned yet.
 
-    Waits for the device once.
+    One host-device synchronisation.
     """
     sparse = method.sparsify(weights)
     masks = [weight != 0 for weight in (weights if sparse is None else sparse)]
@@ -65,7 +65,7 @@ def layer_stats(
 
 
 def total(layers: Sequence[LayerStats]) -> LayerStats:
-    """All layers as one."""
+    """Return the statistics of all layers together."""
     return LayerStats(
         numel=sum(layer.numel for layer in layers),
         alive=sum(layer.alive for layer in layers),

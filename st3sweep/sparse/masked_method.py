@@ -1,4 +1,4 @@
-"""What all methods with a stored mask share: pruned weights are 0 in θ as in θ̂, and nothing moves them."""
+"""``MaskedMethod``: base of the methods with a stored mask, whose pruned weights stay 0 in θ too."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from st3sweep.sparse.method import Method, Weights
 
 @torch.no_grad()
 def masked_densities(weights: Weights, masks: Sequence[Tensor]) -> list[float]:
-    """Density of each layer under ``masks``: a weight that is 0 though its mask lets it live counts as a zero."""
+    """Return the density of each layer under ``masks``; kept weights that happen to be 0 count as zeros."""
     alive = nonzeros([weight * mask for weight, mask in zip(weights, masks, strict=True)])
     return [count / weight.numel() for count, weight in zip(alive, weights, strict=True)]
 
 
 def momentum_of(weight: Tensor, optimizer: torch.optim.Optimizer) -> Tensor | None:
-    """That of ``weight`` in SGD, to be changed in place; None before its first step."""
+    """Return SGD's momentum buffer of ``weight``, to be changed in place; None before its first step."""
     return optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
 
 
 class MaskedMethod(Method):
-    """θ̂ = θ m, ∂L/∂θ = m ∂L/∂θ̂, and θ <- θ m after each step; ``masks`` holds m (bool) for each weight.
+    """Method with θ̂ = θ m, ∂L/∂θ = m ∂L/∂θ̂, and θ <- θ m after each step; ``masks`` holds m (bool) for each weight.
 
-    The last of the three makes momentum and weight decay pass the pruned weights by: they cannot leave 0. Their
-    momentum is 0 too: left to fade, it would be denormal after 760 steps and stay so, and SGD slow on a CPU.
+    The last of the three keeps momentum and weight decay from moving pruned weights away from 0. Their momentum is set
+    to 0 too: left to decay, it would be denormal after 760 steps and stay so, and SGD slow on a CPU.
     """
 
     def __init__(self, masks: Sequence[Tensor], *, target_sparsity: float, scheduled_sparsity: float):

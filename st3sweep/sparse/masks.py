@@ -1,4 +1,4 @@
-"""Masks of sparse weights: which are chosen, by score or at random, and what is counted on them."""
+"""Make masks, by score or at random, and count non-zeros."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from st3sweep.sparse.threshold import order_statistic
 
 @torch.no_grad()
 def nonzeros(weights: Sequence[Tensor]) -> list[int]:
-    """Number of non-zero entries of each weight. Waits for the device once."""
+    """Return the number of non-zero entries of each weight, with one host-device synchronisation."""
     counts = torch.stack([torch.count_nonzero(weight) for weight in weights])
     return [int(count) for count in counts.tolist()]
 
 
 @torch.no_grad()
 def largest(scores: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Masks (bool, of the scores' shapes and layouts) of the ``count`` largest of all ``scores`` together.
+    """Return masks (bool, of the scores' shapes and layouts) of the ``count`` largest of all ``scores`` together.
 
-    Exact: of equal scores those that come first are chosen, in the order of ``flatten``. ``count`` is in [0, n]. On a
-    GPU nothing waits for the device.
+    Exact: of equal scores the first are chosen, in the order of ``flatten``. ``count`` is in [0, n]. No host-device
+    synchronisation on a GPU.
     """
     chosen = _largest(torch.cat([score.reshape(-1) for score in scores]), count)
     parts = torch.split(chosen, [score.numel() for score in scores])
@@ -32,9 +32,9 @@ def largest(scores: Sequence[Tensor], count: int) -> list[Tensor]:
 
 
 def largest_together(scores: Sequence[Tensor], density: float, keep_dense: str = "none") -> list[Tensor]:
-    """Masks (bool) of the largest of all layers' ``scores``; layers that ``keep_dense`` names stay whole.
+    """Return masks (bool) of the largest of all layers' ``scores``; layers that ``keep_dense`` names stay dense.
 
-    As many as ``allocation.allocate`` gives the others together for ``density``.
+    Their number is what ``allocation.allocate`` gives the other layers together for ``density``.
     """
     shapes = [score.shape for score in scores]
     counts = allocate("uniform", shapes, density, keep_dense)
@@ -47,7 +47,7 @@ def largest_together(scores: Sequence[Tensor], density: float, keep_dense: str =
 
 
 def among(scores: Tensor, mask: Tensor) -> Tensor:
-    """``scores`` where ``mask`` is true, and else less than any score: a score may itself be 0."""
+    """Return ``scores`` where ``mask`` is true and -inf elsewhere: 0 would not do, as a score may itself be 0."""
     return scores.masked_fill(~mask, -torch.inf)
 
 
@@ -61,11 +61,11 @@ def _largest(flat: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def random_masks(weights: Sequence[Tensor], counts: Sequence[int], seed: int) -> list[Tensor]:
-    """A mask (bool) of each weight's shape with exactly ``counts`` ones, every such mask being equally likely.
+    """Draw a mask (bool) of each weight's shape with exactly ``counts`` ones, uniformly among all such masks.
 
     A function of ``seed``, the shapes and the counts alone: the same on all ranks and devices.
     """
-    # Not ``seed`` itself: the network's first weights were drawn with it, and the mask would follow them.
+    # Not ``seed`` itself: the model's initial weights were drawn with it, and the mask would correlate with them.
     digest = hashlib.sha256(f"masks {seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     masks = []
@@ -77,5 +77,5 @@ def random_masks(weights: Sequence[Tensor], counts: Sequence[int], seed: int) ->
 
 
 def _laid_out(mask: Tensor, like: Tensor) -> Tensor:
-    """``mask``, flat, in the shape of ``like``, on its device and in the order in which it lies in memory."""
+    """Return the flat ``mask`` in the shape, on the device and in the memory layout of ``like``."""
     return torch.empty_like(like, dtype=torch.bool, requires_grad=False).copy_(mask.view(like.shape))

@@ -1,4 +1,4 @@
-"""The nearest point at which probabilities meet a budget."""
+"""Project probabilities onto a budget of their sum."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 @torch.no_grad()
 def project_(scores: Tensor, budget: float) -> None:
-    """Move ``scores`` (any shape) to the nearest point of [0, 1]^n, in place, whose sum is at most ``budget`` > 0.
+    """Move ``scores`` (any shape), in place, to the nearest point of [0, 1]^n whose sum is at most ``budget`` > 0.
 
-    That is clamp(s - v, 0, 1) with the least v >= 0 that keeps to the budget: v is bisected down to the precision of
-    the scores, since the sum falls as v rises. Nothing waits for the device.
+    That is clamp(s - v, 0, 1) with the least v >= 0 that meets the budget: v is bisected down to the precision of the
+    scores, since the sum falls as v rises. No host-device synchronisation.
     """
 
     def total(v: Tensor) -> Tensor:

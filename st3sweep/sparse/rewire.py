@@ -1,4 +1,4 @@
-"""Moving a mask's connections: the smallest weights are dropped, and as many grow where the gradient is largest."""
+"""Rewire masks: drop the smallest weights, and grow as many where the gradient is largest."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from st3sweep.sparse.method import Weights
 def rewired(
     weights: Weights, masks: Sequence[Tensor], counts: Sequence[int], fraction: float, optimizer: torch.optim.Optimizer
 ) -> list[Tensor]:
-    """``masks`` (bool) after dropping the whole number nearest to ``fraction * counts`` in each layer, and growing it.
+    """Return ``masks`` (bool) after dropping, and growing, ``fraction * counts`` weights in each layer, rounded.
 
-    ``counts`` are the live weights of each layer, and stay. Dropped are the smallest |θ|, grown the largest |``grad``|
-    among all that were not kept; whatever was not live before gets weight 0 and momentum 0. A layer without a gradient
-    stays as it is.
+    ``counts`` are the live weights of each layer, and do not change. Drops the smallest |θ|, grows the largest
+    |``grad``| among all weights not kept; those that were not live before get weight 0 and momentum 0. A layer without
+    a gradient keeps its mask.
     """
     moved = []
     for weight, mask, count in zip(weights, masks, counts, strict=True):

@@ -1,4 +1,4 @@
-"""What only methods with a random θ̂ need: several passes a step, and a mask that is chosen at the end."""
+"""``StochasticMethod``: hooks for methods with a random θ̂: several passes a step, and a final choice of mask."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from st3sweep.sparse.method import Method
 
 
 class StochasticMethod(Method):
-    """A method whose θ̂ is drawn anew for each forward and backward pass of a step."""
+    """Base of methods that draw a new θ̂ for each forward and backward pass of a step."""
 
     @property
     @abstractmethod
     def passes_per_step(self) -> int:
-        """Forward and backward passes of the next step, each with θ̂ of its own; loss and gradient are their mean."""
+        """Return the number of passes of the next step, each with a new θ̂; loss and gradient are their mean."""
 
     @abstractmethod
     def begin_pass(self, number: int) -> None:
-        """Draw what is random in θ̂ for pass ``number`` of the step, from 0; kept until the next pass or ``refresh``."""
+        """Draw the random part of θ̂ for pass ``number`` (from 0) of the step, until the next pass or ``refresh``."""
 
     @abstractmethod
     def choose_mask(self, loss: Callable[[], float]) -> None:
-        """At the end of training, before its last evaluation: settle θ̂; ``loss()`` is that on all training images."""
+        """Choose the final θ̂ after training, before the last evaluation, by ``loss()`` on all training images."""
 
 
 def passes_of(method: Method) -> int:
-    """Forward and backward passes of the next step: one, but for stochastic methods."""
+    """Return the number of forward and backward passes of the next step: one, except for stochastic methods."""
     return method.passes_per_step if isinstance(method, StochasticMethod) else 1

@@ -1,8 +1,8 @@
-"""One exact threshold for the whole network, without sorting it.
+"""Find one exact threshold for the whole model without sorting its weights.
 
-A sample brackets the answer, one pass over the weights counts what lies below the bracket and collects what lies in
-it, and a selection among those few gives the exact value. The pass works in pieces that stay in a core's cache, so it
-costs little more than reading the memory once (``benchmarks/threshold.py``). Nothing is kept from step to step.
+A sample brackets the threshold, one pass over the weights counts those below the bracket and collects those in it, and
+a selection among these few gives the exact value. The pass works in pieces that stay in a core's cache, so it costs
+little more than reading the memory once (``benchmarks/threshold.py``). No state is kept between steps.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Floats = NDArray[np.floating]
 _PIECE = 1 << 17  # weights scanned at a time: 512 KiB of float32, which stay in the second-level cache
 _SAMPLE = 1 << 17  # weights that bracket the threshold
 _SIGMAS = 5.0  # half the bracket's width, in standard deviations of the sample's quantile
-_FOR_THREADS = 1 << 21  # below so many weights, threads cost more than they bring
+_FOR_THREADS = 1 << 21  # with fewer weights, threads cost more than they save
 
 
 @torch.no_grad()
 def global_threshold(weights: Sequence[Tensor], ratio: float, scales: Sequence[float] | None = None) -> Tensor:
-    """The ``ratio``-quantile of all ``|w| c_l`` together, interpolated linearly at ``(n-1) * ratio``.
+    """Return the ``ratio``-quantile of all ``|w| c_l`` together, interpolated linearly at ``(n-1) * ratio``.
 
     ``weights`` are of any shapes, on one device; ``scales`` holds c_l > 0, one a weight, default 1; ``ratio`` is in
-    [0, 1). Returns a 0-d tensor. ``floor((n-1) * ratio) + 1`` scores are not above it when none tie. On a GPU nothing
-    waits for the device.
+    [0, 1). Returns a 0-d tensor. ``floor((n-1) * ratio) + 1`` scores are not above it when none tie. No host-device
+    synchronisation on a GPU.
     """
     if not 0.0 <= ratio < 1.0:
         raise ValueError(f"ratio must be in [0, 1), got {ratio}")
@@ -45,18 +45,18 @@ def global_threshold(weights: Sequence[Tensor], ratio: float, scales: Sequence[f
 
 @torch.no_grad()
 def magnitude_of_rank(weight: Tensor, rank: int) -> Tensor:
-    """The magnitude of ``rank`` in one layer, counted from 0 at the smallest; 0-d. On a GPU nothing waits."""
+    """Return the ``rank``-th smallest magnitude of one layer, from 0; 0-d. No host-device synchronisation on a GPU."""
     select = _select_numpy if _fits_numpy([weight]) else _select_torch
     return select([weight], [1.0], rank)[0]
 
 
 @torch.no_grad()
 def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: float, scales: Sequence[float]) -> Tensor:
-    """The least threshold on ``|w| c_l`` above which at most ``budget`` multiply-accumulates are left.
+    """Return the least threshold on ``|w| c_l`` that leaves at most ``budget`` multiply-accumulates.
 
     ``macs`` is what one weight of each layer costs, ``budget`` in [0, their sum): it is met to within one weight. The
-    threshold is a few rounding errors above the score that must fall, which else could survive a division by c_l.
-    Returns a 0-d tensor, on the weights' device. Waits for a GPU.
+    threshold is a few rounding errors above the last score to be pruned, which else could survive a division by c_l.
+    Returns a 0-d tensor, on the weights' device. Host-device synchronisation on a GPU.
     """
     arrays = [_flat(weight).cpu().numpy() for weight in weights]
     total = sum(cost * len(array) for cost, array in zip(macs, arrays, strict=True))
@@ -68,7 +68,7 @@ def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: floa
     fallen = sum(cost * count for cost, count in zip(macs, scan.below, strict=True))
     parts = scan.inside
     inside = sum(cost * len(part) for cost, part in zip(macs, parts, strict=True))
-    if not fallen < falling <= fallen + inside:  # the sample misled, or a score is NaN
+    if not fallen < falling <= fallen + inside:  # the bracket missed, or a score is NaN
         parts, fallen = _scores(arrays, scales), 0.0
     scores = np.concatenate(parts)
     order = np.argsort(scores, kind="stable")
@@ -82,7 +82,7 @@ def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: floa
 
 
 class _Scan(NamedTuple):
-    """For each layer how many scores are below a bracket, and those inside it."""
+    """Result of a scan: for each layer the number of scores below a bracket, and the scores inside it."""
 
     below: list[int]
     inside: list[Floats]
@@ -93,7 +93,7 @@ def _fits_numpy(weights: Sequence[Tensor]) -> bool:
 
 
 def _select_numpy(weights: Sequence[Tensor], scales: Sequence[float], below: int) -> tuple[Tensor, Tensor]:
-    """The scores of rank ``below`` and ``below + 1``, counted from 0 (the last one twice at the end)."""
+    """Return the order statistics ``below`` and ``below + 1``, from 0 (the last one twice at the end)."""
     arrays = [_flat(weight).numpy() for weight in weights]
     n = sum(map(len, arrays))
     ranks = [below, min(below + 1, n - 1)]
@@ -102,7 +102,7 @@ def _select_numpy(weights: Sequence[Tensor], scales: Sequence[float], below: int
         fallen, inside = sum(scan.below), sum(map(len, scan.inside))
         if fallen <= ranks[0] and ranks[1] < fallen + inside:
             return _at([rank - fallen for rank in ranks], scan.inside, weights[0])
-    # Few weights, a sample that misled, or a score that is NaN.
+    # Few weights, a bracket that missed, or a score that is NaN.
     return _at(ranks, _scores(arrays, scales), weights[0])
 
 
@@ -120,7 +120,7 @@ def _scores(arrays: Sequence[Floats], scales: Sequence[float]) -> list[Floats]:
 def _bracket(
     arrays: Sequence[Floats], scales: Sequence[float], masses: Sequence[float], quantile: float
 ) -> tuple[float, float]:
-    """Scores that enclose the ``quantile`` of all scores, each counting with the mass of its layer; almost surely."""
+    """Return two scores that almost surely enclose the ``quantile`` of all, weighted by layer with ``masses``."""
     stride = max(1, sum(map(len, arrays)) // _SAMPLE) | 1  # odd: no kernel position or channel is always skipped
     sample = [array[::stride] for array in arrays]
     scores = np.concatenate(_scores(sample, scales))
@@ -139,12 +139,12 @@ def _bracket(
 
 
 def _scan(arrays: Sequence[Floats], scales: Sequence[float], low: float, high: float) -> _Scan:
-    """One pass over all weights: scores below ``low`` are counted, those in [low, high] are collected."""
+    """Count scores below ``low`` and collect those in [low, high], in one pass over all weights."""
     layers = list(zip(arrays, scales, strict=True))
     if sum(map(len, arrays)) < _FOR_THREADS or torch.get_num_threads() == 1:
         found = [_scan_layer(array, scale, low, high) for array, scale in layers]
     else:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy lets go of the interpreter lock
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy releases the GIL
             found = list(pool.map(lambda layer: _scan_layer(layer[0], layer[1], low, high), layers))
     return _Scan([below for below, _ in found], [inside for _, inside in found])
 
@@ -172,7 +172,7 @@ def _scan_layer(array: Floats, scale: float, low: float, high: float) -> tuple[i
 
 
 def _select_torch(weights: Sequence[Tensor], scales: Sequence[float], below: int) -> tuple[Tensor, Tensor]:
-    """As ``_select_numpy``, without waiting for the device."""
+    """Return the same as ``_select_numpy``, without host-device synchronisation."""
     flat = torch.cat([_flat(weight).abs() * scale for weight, scale in zip(weights, scales, strict=True)])
     lower = order_statistic(flat, below)
     # The next order statistic: the same value where it ties, else the least that is greater.
@@ -183,7 +183,10 @@ def _select_torch(weights: Sequence[Tensor], scales: Sequence[float], below: int
 
 
 def order_statistic(flat: Tensor, rank: int) -> Tensor:
-    """The value of ``rank``, counted from 0. CUDA's kthvalue gives one block a row; its topk uses the whole device."""
+    """Return the ``rank``-th smallest value, from 0.
+
+    On CUDA by topk, which uses the whole device; kthvalue uses one block a row.
+    """
     if not flat.is_cuda:
         return flat.kthvalue(rank + 1).values
     above = flat.numel() - rank
@@ -193,7 +196,7 @@ def order_statistic(flat: Tensor, rank: int) -> Tensor:
 
 
 def _flat(weight: Tensor) -> Tensor:
-    """All elements in one row, in whatever order they lie in memory; a copy only where they have gaps."""
+    """Return all elements as one row, in memory order; a copy only where they have gaps."""
     weight = weight.detach()
     if weight.is_contiguous() or (weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)):
         return weight.as_strided((weight.numel(),), (1,))

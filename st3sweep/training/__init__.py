@@ -1,1 +1,1 @@
-"""The training core: plain torch, no Ray. The Ray worker and ``st3sweep train`` both call ``loop.fit``."""
+"""Train one trial in plain torch, without Ray: the Ray worker and ``st3sweep train`` both call ``loop.fit``."""

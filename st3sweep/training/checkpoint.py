@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, never half; checked by their hash; loaded without running anybody's code."""
+"""Save and load checkpoints: written atomically, verified by a hash, loaded without running code from the file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
 
 
 class CheckpointError(Exception):
-    """A checkpoint file is truncated, altered or not one of ours; the message names it."""
+    """A checkpoint file is truncated, altered or not written by st3sweep; the message names it."""
 
 
 def save(path: Path, state: dict[str, Any], method: Method, *, keep_previous: bool = False) -> None:
-    """Write ``state`` to ``path``; with ``keep_previous`` the file that was there becomes ``<name>.previous``.
+    """Write ``state`` to ``path``; with ``keep_previous`` the existing file becomes ``<name>.previous``.
 
-    A crash leaves the old or the new file, whole; the folder is made where it is missing. Raises RuntimeError inside a
-    sparse scope, where the model holds θ̂ and θ would be lost.
+    A crash leaves the old or the new file intact; a missing folder is created. Raises RuntimeError inside a sparse
+    scope, where the model holds θ̂ and θ would be lost.
     """
     if method.in_scope:
         raise RuntimeError("a checkpoint inside sparse_weights would hold θ̂ in place of θ")
@@ -38,7 +38,7 @@ def save(path: Path, state: dict[str, Any], method: Method, *, keep_previous: bo
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The state saved at ``path``. Raises CheckpointError if it is not whole."""
+    """Return the state saved at ``path``. Raises CheckpointError if it is damaged."""
     content = path.read_bytes()
     digest, payload = content[len(_MAGIC) : _HEADER], content[_HEADER:]
     if not content.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
@@ -50,7 +50,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def load_latest(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole state of ``path`` and the one before it; None where there is none. Second: what was refused."""
+    """Return the newest intact state of ``path`` and its predecessor, or None; and messages for damaged files."""
     refused: list[str] = []
     for candidate in (path, previous(path)):
         if candidate.exists():
@@ -62,5 +62,5 @@ def load_latest(path: Path, device: torch.device | str = "cpu") -> tuple[dict[st
 
 
 def previous(path: Path) -> Path:
-    """Where ``save`` keeps the checkpoint before the last."""
+    """Return where ``save`` keeps the previous checkpoint."""
     return path.with_name(f"{path.name}.previous")

@@ -1,4 +1,4 @@
-"""Everything a trial can be made of: the package's own models, datasets and methods, and those of plugins."""
+"""Register the models, datasets and methods of the package and of plugins."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from st3sweep.trial.plugins import load_plugins
 
 
 def register_components(plugins: Sequence[str] = ()) -> None:
-    """Register them all; ``plugins`` are names of modules that register more. Imports torch.
+    """Register all models, datasets and methods; ``plugins`` are names of modules that register more. Imports torch.
 
-    Call it before a space or a trial is read. A finished run is read without it. Raises UserError for a plugin that
-    cannot be imported.
+    Call it before a space or a trial is read; reading a finished run does not need it. Raises UserError for a plugin
+    that cannot be imported.
     """
     import st3sweep.data.formats
     import st3sweep.networks

@@ -1,4 +1,4 @@
-"""Evaluation of the sparse network: always inside the sparse scope, after the method's refresh."""
+"""Evaluate the sparse model: always inside the sparse scope, after the method's refresh."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evaluate(
     precision: str = "fp32",
     world: World | None = None,
 ) -> tuple[float, float]:
-    """Mean loss and top-1 accuracy in percent over all ``batches`` of all ranks; waits for the device once."""
+    """Return mean loss and top-1 accuracy (percent) over all ranks' ``batches``; one host-device synchronisation."""
     world = world or World()
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Train one trial: ``fit`` reads from top to bottom what happens between a spec and its result."""
+"""Train one trial, from its settings to its result (``fit``)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from st3sweep.trial.rates import learning_rate, weight_decay
 from st3sweep.trial.settings import TrialSettings
 
 LAST, BEST = "last.ckpt", "best.ckpt"
-_ASK_EVERY = 16  # steps between two questions to rank 0 whether to save: each costs a message
+_ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
 
 
 class Diverged(Exception):
-    """The loss is not a number any more."""
+    """The training loss is no longer finite."""
 
 
 def fit(
@@ -50,14 +50,13 @@ def fit(
     *,
     checkpoint_seconds: float = 60.0,
 ) -> dict[str, Any]:
-    """Train ``spec`` and return its result: the columns of ``results.TRIALS`` that training knows, ``val_loss`` and
-    ``layers``.
+    """Train ``spec`` and return its result: ``val_loss``, ``layers`` and training's columns of ``results.TRIALS``.
 
-    ``report`` gets each epoch's record, reduced over ranks, on every rank; a true answer from rank 0 ends the training
-    after that epoch (``status`` is then ``stopped``). Checkpoints go to ``folder``, which all ranks must reach: after
-    every epoch, and within one when the last is ``checkpoint_seconds`` old. A whole one that lies there is resumed, and
-    the records of its epochs are reported again first. The test set is read once, at the end, with the weights of the
-    best epoch. Raises Diverged when the loss is not finite.
+    ``report`` gets each epoch's record, reduced over ranks, on every rank; if it returns true on rank 0, training stops
+    after that epoch (``status`` is then ``stopped``). Checkpoints are written to ``folder``, which all ranks must
+    reach: after every epoch, and within one when the last is ``checkpoint_seconds`` old. Training resumes from an
+    intact checkpoint found there, after reporting the records of its epochs again. The test set is read once, at the
+    end, with the weights of the best epoch. Raises Diverged when the loss is not finite.
     """
     splits = splits or data.load(spec.data)
     state = start(spec, world, splits)
@@ -74,14 +73,14 @@ def fit(
         state.seconds, state.training_gflops = pilots.seconds, pilots.training_gflops
         layers, _ = layer_stats(state.weights, state.method, None)
         state.gflops = flops.gflops(state.costs, [layer.density for layer in layers])
-    # A refused file is overwritten: kept, it would take the place of the whole one before it.
+    # Overwrite a damaged file: kept as the previous one, it would replace the intact one.
     saver = _Saver(folder, world, checkpoint_seconds, splits.input_facts(), keep_previous=not refused)
     total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)
         if record["at_target"] and (state.best is None or record["val_top1"] > state.best["record"]["val_top1"]):
             state.best = {"record": record, "layers": _layer_rows(state, layers)}
-            # Before the last one: a crash in between repeats the end of the epoch and comes to the same two files.
+            # Before LAST: a crash in between repeats the end of the epoch and writes the same two files.
             saver.save_best(state)
         saver.save(state)
         if world.broadcast(report(record)) and state.epoch < total_epochs:
@@ -91,7 +90,7 @@ def fit(
 
 
 def _load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str]]:
-    """As ``checkpoint.load_latest``, the same on all ranks. Raises RuntimeError where they do not share the folder."""
+    """Call ``checkpoint.load_latest`` on all ranks. Raises RuntimeError where they do not share the folder."""
     world.broadcast(None)  # rank 0 may still be writing for an earlier call
     saved, refused = checkpoint.load_latest(folder / LAST, world.device)
     place = None if saved is None else [saved["epoch"], saved["step"]]
@@ -101,7 +100,7 @@ def _load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[
 
 
 class _Saver:
-    """Writes a trial's two checkpoints: rank 0 does, with what the other ranks have of their own."""
+    """Writer of a trial's two checkpoints: rank 0 writes them, with the state of all ranks."""
 
     def __init__(
         self, folder: Path, world: World, interval_seconds: float, inputs: dict[str, Any], *, keep_previous: bool
@@ -111,7 +110,7 @@ class _Saver:
         self.saved = time.perf_counter()
 
     def save_if_due(self, state: State) -> None:
-        """Within an epoch. Rank 0's clock decides for all."""
+        """Save within an epoch if the interval has passed by rank 0's clock."""
         if self.world.size > 1 and state.step % _ASK_EVERY and self.interval_seconds:
             return
         if self.world.broadcast(time.perf_counter() - self.saved >= self.interval_seconds):
@@ -124,7 +123,7 @@ class _Saver:
         self.keep_previous, self.saved = True, time.perf_counter()
 
     def save_best(self, state: State) -> None:
-        """The weights that a trial's result is about."""
+        """Save the weights of the best epoch so far, on which the trial's result is based."""
         if self.world.is_main:
             content = {"model": state.model.state_dict(), "method": state.method.state_dict(), "input": self.inputs}
             checkpoint.save(self.folder / BEST, content, state.method)
@@ -133,18 +132,18 @@ class _Saver:
 def _epoch(
     state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver
 ) -> tuple[EpochRecord, list[LayerStats]]:
-    """The rest of an epoch of training, and its validation; record and layers are the same on all ranks."""
+    """Train the rest of an epoch and validate; record and layers are the same on all ranks."""
     state.ticked = time.perf_counter()
     if state.step == 0:
         if state.epoch == spec.train.epochs:  # the first of fine-tuning: the mask is fixed from here on
             harden(state.weights, state.method)
             state.method = FixedMask(state.weights, state.method.scheduled_sparsity)
-        # What is drawn in an epoch (dropout) is a function of its number: no generator outlives it.
+        # Random numbers of an epoch (dropout) are a function of its number: no generator state carries over.
         torch.manual_seed((spec.seed * 1_000_003 + state.epoch) * 1_009 + world.rank)
         state.loss_sum.zero_()
     lr, decay = _train_epoch(state, spec, world, splits, saver)
     world.all_reduce_mean_([state.loss_sum])
-    # Running statistics are linear in the batches': averaging them once an epoch is averaging them at every step.
+    # Running statistics are linear in the batches': averaging them once an epoch equals averaging at every step.
     world.all_reduce_mean_(buffer for buffer in state.model.buffers() if buffer.is_floating_point())
     train_loss = float(state.loss_sum) / state.steps_per_epoch
     if not math.isfinite(train_loss):
@@ -185,7 +184,7 @@ def _epoch(
 def _train_epoch(
     state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver
 ) -> tuple[float, float]:
-    """The steps of the epoch that are left; returns the last one's learning rate and weight decay."""
+    """Train the remaining steps of the epoch; returns the last one's learning rate and weight decay."""
     total_steps = spec.train.epochs * state.steps_per_epoch
     lr = decay = 0.0
     state.model.train()
@@ -240,7 +239,7 @@ def _evaluate(
 
 
 def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, Any]]:
-    """The columns of ``results.LAYERS``."""
+    """Return the rows of ``results.LAYERS``."""
     thresholds = state.method.thresholds() or [None] * len(layers)
     return [
         {
@@ -261,7 +260,7 @@ def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, An
 
 
 def _result(state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver) -> dict[str, Any]:
-    """The trial's result, with the test accuracy of the best epoch's weights."""
+    """Return the trial's result, with the test accuracy of the best epoch's weights."""
     assert state.best is not None, "every trial ends at its target sparsity"
     started = time.perf_counter()
     record, test_top1 = state.best["record"], None

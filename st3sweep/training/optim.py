@@ -1,4 +1,4 @@
-"""The optimiser, its schedules, and one optimisation step."""
+"""Build the optimiser, and take one optimisation step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from st3sweep.trial.settings import TrialSettings
 
 
 def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSettings) -> torch.optim.SGD:
-    """SGD in two groups: the prunable ``weights`` with weight decay, everything else without."""
+    """Build SGD with two groups: the prunable ``weights`` with weight decay, everything else without."""
     decayed = {id(weight) for weight in weights}
     rest = [p for p in model.parameters() if id(p) not in decayed]
     groups: list[dict[str, Any]] = [{"params": list(weights)}, {"params": rest, "weight_decay": 0.0}]
@@ -34,11 +34,11 @@ def optimisation_step(
     clip_norm: float | None,
     world: World | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One step of training; ``progress`` is the fraction of training that is done after it.
+    """Take one training step; ``progress`` is the fraction of training done after it.
 
-    Order: forward and backward on θ̂ → gradients averaged over ranks → θ is back → ``transform_gradients`` → clip →
-    optimiser → the method's own step → ``refresh``. Up to ``transform_gradients`` once for each pass of a stochastic
-    method, of which gradient and loss are the mean. Returns the loss and the gradient's norm before clipping, 0-d
+    Order: forward and backward on θ̂ → average gradients over ranks → restore θ → ``transform_gradients`` → clip →
+    optimiser → the method's own step → ``refresh``. A stochastic method repeats the part up to ``transform_gradients``
+    for each pass, and averages gradient and loss. Returns the loss and the gradient's norm before clipping, 0-d
     tensors: no host-device synchronisation.
     """
     optimizer.zero_grad(set_to_none=True)
@@ -73,9 +73,9 @@ def _backward(
     share: float,
     world: World | None,
 ) -> Tensor:
-    """One pass: ``share`` of the loss, and of ∂L/∂θ̂ in ``.grad``, the same on all ranks.
+    """Run one pass: return ``share`` of the loss, and put ``share`` of ∂L/∂θ̂, averaged over ranks, into ``.grad``.
 
-    Parameters that are not pruned add it to that of an earlier pass, which is the same on all ranks already.
+    Parameters that are never pruned add it to the gradient of an earlier pass, already the same on all ranks.
     """
     with sparse_weights(weights, method):
         loss = loss_of() if share == 1.0 else loss_of() * share
@@ -86,7 +86,7 @@ def _backward(
 
 
 def _taken(weights: Sequence[Tensor]) -> list[Tensor | None]:
-    """∂L/∂θ, taken from ``.grad``: the next pass would add ∂L/∂θ̂ to it."""
+    """Return ∂L/∂θ and clear ``.grad``, to which the next pass would add ∂L/∂θ̂."""
     gradients = [weight.grad for weight in weights]
     for weight in weights:
         weight.grad = None
@@ -102,7 +102,7 @@ def _added(weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Non
 def classification_loss(
     forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, *, label_smoothing: float, precision: str
 ) -> Callable[[], Tensor]:
-    """Cross-entropy of one batch, to be called inside the sparse scope: autocast must open there."""
+    """Return a function for the cross-entropy of one batch, to call inside the sparse scope: autocast opens there."""
 
     def loss() -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):

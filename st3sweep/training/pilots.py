@@ -1,4 +1,4 @@
-"""Short trainings that a method may ask for before the first step (``Method.prepare``), each run once and recorded."""
+"""Run and record the short trainings that a method may need before the first step (``Method.prepare``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE, _FOLDER = "calibration.json", "pilots"
 
 @dataclass(frozen=True)
 class Pilot:
-    """One short training of ``epochs`` epochs, and the sparsity at its end."""
+    """Record of one short training of ``epochs`` epochs, with its final ``sparsity``."""
 
     epochs: int
     sparsity: float
@@ -28,11 +28,11 @@ class Pilot:
 
 
 class Pilots:
-    """Calling it with the settings of a pilot trains that and returns its final sparsity, the same on all ranks.
+    """Callable that trains a pilot by its settings and returns its final sparsity, the same on all ranks.
 
-    Pilots train in ``folder`` by ``fit``, so that they too are resumed after an interruption. Each outcome is recorded
-    there in calibration.json: a later training asks for the same pilots in the same order and gets what is recorded.
-    Pilots never see the test set.
+    Pilots train in ``folder`` by ``fit``, so that they too resume after an interruption. Outcomes are recorded there in
+    calibration.json: when the trial resumes, the same pilots in the same order return their recorded outcome. Pilots
+    never see the test set.
     """
 
     def __init__(self, fit: Callable[..., dict[str, Any]], world: World, folder: Path, splits: Splits):
@@ -57,16 +57,16 @@ class Pilots:
 
     @property
     def seconds(self) -> float:
-        """Of all pilots together."""
+        """Wall-clock seconds of all pilots together."""
         return sum(pilot.seconds for pilot in self._asked)
 
     @property
     def training_gflops(self) -> float:
-        """Of all pilots together."""
+        """Training cost of all pilots together."""
         return sum(pilot.training_gflops for pilot in self._asked)
 
     def close(self, found: dict[str, Any]) -> None:
-        """Record what the method ``found`` beside the pilots, and remove their checkpoints."""
+        """Record what the method ``found`` with the pilots, and remove their checkpoints."""
         if self._asked:
             self._write(found)
             if self._world.is_main:

@@ -1,4 +1,4 @@
-"""What one trial can leave behind in its process and the next must not find: global settings, generators, caches."""
+"""Reset global settings, generators and caches between the trials of one process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 @dataclass(frozen=True)
 class ProcessState:
-    """The settings of a process as they were captured; ``restore`` brings them back."""
+    """Snapshot of a process's global settings, which ``restore`` brings back."""
 
     environment: dict[str, str]
     folder: str
@@ -51,7 +51,7 @@ class ProcessState:
         )
 
     def restore(self) -> None:
-        """Bring the settings back, seed the global generators, drop compiled code and what nobody refers to."""
+        """Restore the settings, seed the global generators, drop compiled code and collect garbage."""
         if dict(os.environ) != self.environment:
             os.environ.clear()
             os.environ.update(self.environment)
@@ -60,7 +60,7 @@ class ProcessState:
         warnings.filters[:] = self.warning_filters  # type: ignore[index]
         torch.set_num_threads(self.threads)
         torch.set_default_dtype(self.dtype)
-        if torch.get_default_device() != self.device:  # none is the CPU too, and costs nothing at every call
+        if torch.get_default_device() != self.device:  # None is the CPU without a cost per call
             torch.set_default_device(None if self.device.type == "cpu" else self.device)
         torch.set_float32_matmul_precision(self.matmul_precision)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=self.deterministic_warns)
@@ -70,7 +70,7 @@ class ProcessState:
         cudnn = torch.backends.cudnn
         cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = self.cudnn
         random.seed(0)
-        np.random.seed(0)  # the global one is what a library may use
+        np.random.seed(0)  # numpy's global generator, which libraries may use
         torch.manual_seed(0)
         if "torch._dynamo" in sys.modules:  # compiled code on disk stays: its key is the code
             torch.compiler.reset()

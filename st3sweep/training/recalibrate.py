@@ -1,4 +1,4 @@
-"""Batch-norm statistics of the network that is evaluated, measured rather than averaged along the way."""
+"""Recompute batch-norm statistics for the final sparse model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def recalibrate(
     *,
     precision: str = "fp32",
 ) -> None:
-    """Running mean and variance of every batch norm, anew: plain averages over ``batches`` (x, y) of all ranks.
+    """Set every batch norm's running mean and variance to plain averages over ``batches`` (x, y) of all ranks.
 
-    The network computes with θ̂, in the ``precision`` that it is evaluated in. Everything else, dropout included, is as
-    in evaluation; recalibrating twice on the same batches is recalibrating once.
+    The model computes with θ̂, in the ``precision`` of its evaluation. Everything else, dropout included, is as in
+    evaluation; recalibrating twice on the same batches gives the same statistics.
     """
     was_training = model.training
     model.eval()

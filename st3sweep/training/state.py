@@ -1,4 +1,4 @@
-"""Everything of a trial that outlives a step, and its way into a checkpoint and back, bit by bit."""
+"""``State``: all state of a trial between steps, saved to a checkpoint and restored bit by bit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
 
-EpochRecord = dict[str, Any]  # the columns of results.EPOCHS, the trial's number apart
+EpochRecord = dict[str, Any]  # the columns of results.EPOCHS, except the trial's number
 
 
 @dataclass
 class State:
-    """A trial between two steps. ``loss_sum`` and, within an epoch, batch norm's statistics are this rank's own."""
+    """State of a trial between two steps; ``loss_sum`` and, within an epoch, batch-norm statistics differ by rank."""
 
     model: nn.Module
     forward: Callable[[Tensor], Tensor]  # the model in training: itself, or compiled
@@ -36,29 +36,29 @@ class State:
     optimizer: torch.optim.Optimizer
     costs: list[flops.LayerCost]
     steps_per_epoch: int
-    loss_sum: Tensor  # 0-d: of the steps of the epoch that are done
-    step: int = 0  # steps of the epoch that are done
+    loss_sum: Tensor  # 0-d: of the epoch's completed steps
+    step: int = 0  # completed steps of the epoch
     passes: int = 0  # forward and backward, in these steps
     epoch: int = 0  # epochs completed
-    seconds: float = 0.0  # of all epochs, the unfinished one apart
-    epoch_seconds: float = 0.0  # of the unfinished one
-    gflops: float = 0.0  # of one image, as the last epoch left the network, or before the first
-    training_gflops: float = 0.0  # of all epochs, the unfinished one apart
+    seconds: float = 0.0  # of all completed epochs
+    epoch_seconds: float = 0.0  # of the unfinished epoch
+    gflops: float = 0.0  # of one image, after the last completed epoch, or before the first
+    training_gflops: float = 0.0  # of all completed epochs
     history: list[EpochRecord] = field(default_factory=list)
-    masks: list[Tensor] | None = None  # as the last epoch left them
+    masks: list[Tensor] | None = None  # after the last completed epoch
     best: dict[str, Any] | None = None  # record and layers of the best epoch at the target sparsity
     ticked: float = field(default_factory=time.perf_counter)
 
     def tick(self) -> None:
-        """Count the seconds since the last tick as spent on the unfinished epoch."""
+        """Add the seconds since the last tick to the unfinished epoch."""
         now = time.perf_counter()
         self.epoch_seconds += now - self.ticked
         self.ticked = now
 
     def charge(self, gflops: float, epochs: int, batch_size: int) -> None:
-        """Add what the passes of an epoch cost, at the mean of the network's ``gflops`` before it and after.
+        """Add the cost of an epoch's passes, at the mean of the model's ``gflops`` before and after it.
 
-        ``epochs`` are those of the training, fine-tuning apart.
+        ``epochs`` are those of the training, without fine-tuning.
         """
         dense, share = flops.gflops(self.costs), self.method.dense_gradients(epochs * self.steps_per_epoch)
         of_image = dense if self.method.dense_passes else (self.gflops + gflops) / 2
@@ -66,7 +66,7 @@ class State:
         self.gflops, self.passes = gflops, 0
 
     def to_checkpoint(self, world: World) -> dict[str, Any]:
-        """On all ranks together; only rank 0 has them all, and writes them."""
+        """Return the checkpoint's content. All ranks must call it; it is complete on rank 0 only, which writes it."""
         self.tick()
         return {
             "model": self.model.state_dict(),
@@ -95,7 +95,10 @@ class State:
         }
 
     def restore(self, saved: dict[str, Any], spec: TrialSettings, rank: int) -> None:
-        """Bit by bit if there are as many ranks as before; else, within an epoch, new ones take over from others."""
+        """Restore a checkpoint, bit by bit with as many ranks as before.
+
+        With another number, within an epoch, rank r takes over the state of rank r modulo the former number.
+        """
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.method = restore_method(spec, self.weights, flops.macs_per_weight(self.costs), saved["method"])
@@ -118,7 +121,7 @@ class State:
 
 
 def start(spec: TrialSettings, world: World, splits: Splits) -> State:
-    """The trial before its first step. Raises UserError where ``spec`` and the network do not go together."""
+    """Return a trial's state before its first step. Raises UserError where ``spec`` and the model are incompatible."""
     torch.manual_seed(spec.seed)
     channels, size, _ = splits.image_shape()
     model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
@@ -139,21 +142,21 @@ def start(spec: TrialSettings, world: World, splits: Splits) -> State:
 
 
 def _forward(model: nn.Module, spec: TrialSettings, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """``model``, compiled where the spec asks for it. Only training runs it: its batches all have one shape.
+    """Return ``model``, compiled if the spec says so, for training only: its batches all have one shape.
 
-    Compiled code has channels last whatever the network has: UserError where ``fastest_layout`` says that is unsafe.
+    Compiled code uses channels last whatever the model does: raises UserError where ``fastest_layout`` finds it unsafe.
     """
     if not spec.train.compile:
         return model
     if device.type == "cpu" and fastest_layout(model, device) is not torch.channels_last:
-        raise UserError("train.compile: not on a CPU for this network: its 1x1 convolutions would overrun memory")
-    torch.compiler.reset()  # what earlier trials of this process compiled is not this one's
-    # "reduce-overhead" records CUDA graphs; the swap of the weights keeps the addresses that they need.
+        raise UserError("train.compile: not on a CPU for this model: its 1x1 convolutions would overrun memory")
+    torch.compiler.reset()  # drops code compiled for earlier trials of this process
+    # "reduce-overhead" records CUDA graphs; exchanging θ and θ̂ in place keeps the addresses that they need.
     return torch.compile(model, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 def _packed(mask: Tensor) -> Tensor:
-    """Eight to a byte, in the order of ``flatten``."""
+    """Pack a mask, eight entries to a byte, in the order of ``flatten``."""
     return torch.from_numpy(np.packbits(mask.flatten().cpu().numpy()))
 
 

@@ -1,4 +1,4 @@
-"""The ranks that train one trial together: the only user of torch.distributed."""
+"""``World``: communication between the ranks that train one trial; the only user of torch.distributed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class World:
-    """``rank`` of ``size`` processes, and the device this one computes on. One process needs no process group."""
+    """This process's ``rank``, the number ``size`` of ranks, and its device. Size 1 needs no process group."""
 
     rank: int = 0
     size: int = 1
@@ -38,13 +38,13 @@ class World:
                 tensor.copy_(part.view(tensor.shape))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over ranks."""
+        """Return the sum over ranks, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
-        """What each rank passed, in their order, on rank 0; nothing elsewhere."""
+        """Return the values of all ranks, in their order, on rank 0; an empty list elsewhere."""
         if self.size == 1:
             return [value]
         box = [None] * self.size if self.is_main else None
@@ -52,7 +52,7 @@ class World:
         return box or []
 
     def broadcast(self, value: Any) -> Any:
-        """What rank 0 passed, on every rank: decisions are made once, so that no rank waits for another for ever."""
+        """Return rank 0's value on every rank: one rank decides, so that ranks never differ and deadlock."""
         if self.size == 1:
             return value
         box = [value]

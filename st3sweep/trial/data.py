@@ -1,4 +1,4 @@
-"""``DataConfig``: the settings of a dataset. Each dataset's own class stands beside its reader in ``data/formats/``."""
+"""``DataConfig``: base of all dataset settings. Each dataset's class is beside its reader in ``data/formats/``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ShiftAndFlip(Frozen):
 
 
 class ShiftDigits(ShiftAndFlip):
-    """``ShiftAndFlip`` with the defaults for digits, which are small and have a left and a right."""
+    """``ShiftAndFlip`` with defaults for digits, which are small and not mirror-symmetric."""
 
     padding: int = Field(1, ge=0)
     flip: bool = False
@@ -49,21 +49,21 @@ class DataConfig(Registered):
     """Base of all dataset settings. A subclass narrows ``dataset`` to its names and is decorated ``@register_dataset``.
 
     A subclass also has ``augment`` and ``image_size``, the pixels of a side: a field, or a constant where the files
-    decide it.
+    determine it.
     """
 
     key: ClassVar[str] = "dataset"
     registered: ClassVar[dict[str, type[DataConfig]]] = {}
     channels: ClassVar[int] = 3
-    recipe_size: ClassVar[Literal["small", "large"]] = "small"  # which form of a recipe suits its images
+    recipe_size: ClassVar[Literal["small", "large"]] = "small"  # which variant of a recipe is for its images
 
-    if TYPE_CHECKING:  # a subclass decides what each is
+    if TYPE_CHECKING:  # each a field or a constant in a subclass
         image_size: int
         augment: ShiftAndFlip | ResizedCropAndFlip
 
     dataset: str
     validation: Validation = 0.1
-    train_limit: int | None = Field(None, ge=1)  # train on the first so many images only
+    train_limit: int | None = Field(None, ge=1)  # number of images to train on, from the first
 
     @field_validator("validation")
     @classmethod
@@ -74,46 +74,46 @@ class DataConfig(Registered):
 
     @property
     def place(self) -> str:
-        """The folder, where the name alone does not determine the images; else the empty string."""
+        """Return the folder, where the name alone does not determine the images; else the empty string."""
         return ""
 
     @property
     def known_classes(self) -> int | None:
-        """The number of classes, where the name alone determines it."""
+        """Return the number of classes, where the name alone determines it; else None."""
         return None
 
     def inspect(self) -> Any:
-        """Counts and shape as ``load`` gives them, a ``data.DataInfo``. Decodes nothing. Raises ``data.DataError``."""
+        """Return counts and shape as of ``load``, a ``data.DataInfo``; decodes nothing. Raises ``data.DataError``."""
         raise NotImplementedError
 
     def load(self) -> Any:
-        """The three splits, a ``data.Splits``. Raises ``data.DataError`` where they cannot be read."""
+        """Return the three splits, a ``data.Splits``. Raises ``data.DataError`` where they cannot be read."""
         raise NotImplementedError
 
 
 class OnDiskConfig(DataConfig):
-    """Base for images in files under ``root``, which can be decoded once into a pack."""
+    """Base of datasets of image files under ``root``, which can be decoded once into a pack."""
 
-    photographs: ClassVar[bool] = False  # of any size, decoded at each fetch and cropped; else squares, decoded once
+    photographs: ClassVar[bool] = False  # of any size, decoded and cropped at each access; else squares, decoded once
     ordered: ClassVar[bool] = False  # whether the validation images are the last in file order, not a random choice
 
     root: str
-    pack: str | None = None  # the folder that `st3sweep data pack` wrote; like root, no part of the digest
-    bad_images: Literal["error", "skip"] = "error"  # files that are no image: refused, or left out and counted
+    pack: str | None = None  # folder written by `st3sweep data pack`; like root, not part of the digest
+    bad_images: Literal["error", "skip"] = "error"  # unreadable images: an error, or left out and counted
 
     @property
     def place(self) -> str:
         return str(Path(self.root))
 
     def fetch(self) -> None:
-        """Download what is missing, where the settings allow it. Default: nothing."""
+        """Download missing files, where the settings allow it. Default: does nothing."""
 
     def files(self) -> list[Path] | list[str]:
-        """The files that the images are read from."""
+        """Return the files that the images are read from."""
         raise NotImplementedError
 
     def sources(self, short_side: int) -> Any:
-        """All images for a pack, a ``data.pack.sources.Sources``; photographs with a shorter side of ``short_side``."""
+        """Return all images for a pack (``data.pack.sources.Sources``); photographs get shorter side ``short_side``."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""What every part of a spec is made of: strict frozen records, errors of rules between fields, and times."""
+"""Building blocks of settings: strict frozen records, errors of rules between fields, and times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Frozen(BaseModel):
-    """A record that refuses unknown fields, non-finite numbers, truth values as numbers and later changes."""
+    """Immutable record that rejects unknown fields, non-finite numbers and booleans as numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -23,7 +23,7 @@ class Frozen(BaseModel):
 
 
 def fail(field: str, message: str, *also: str) -> PydanticCustomError:
-    """An error of a rule between fields: ``field``, a dotted path from the top of the spec, and ``also`` others."""
+    """Return the error of a rule between ``field``, a dotted path from the top of the spec, and the fields ``also``."""
     return PydanticCustomError("rule", "{message}", {"message": message, "field": field, "also": also})
 
 
@@ -44,5 +44,5 @@ Time = Annotated[
 
 
 def fraction(time: float | Epochs, epochs: int) -> float:
-    """``time`` as a fraction of a training of ``epochs`` epochs."""
+    """Return ``time`` as a fraction of a training of ``epochs`` epochs."""
     return time.epochs / epochs if isinstance(time, Epochs) else float(time)

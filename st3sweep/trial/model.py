@@ -1,4 +1,4 @@
-"""``ModelConfig``: the settings of a model. Each model's own class stands beside it in ``networks/``."""
+"""``ModelConfig``: base of all model settings. Each model's class is beside the model in ``networks/``."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class ModelConfig(Registered):
 
     @property
     def name(self) -> str:
-        """The name in tables and messages, e.g. resnet20."""
+        """Return the name in tables and messages, e.g. resnet20."""
         return self.arch
 
     @property
     def smallest_image(self) -> int:
-        """Pixels of a side below which nothing is left to convolve."""
+        """Return the smallest image side, in pixels, that the model accepts."""
         return 1
 
     def build(self, num_classes: int, channels: int) -> nn.Module:
-        """The model, initialised from torch's global generator: (B, ``channels``, H, W) → (B, ``num_classes``)."""
+        """Build the model, from torch's global generator: (B, ``channels``, H, W) → (B, ``num_classes``)."""
         raise NotImplementedError
 
 

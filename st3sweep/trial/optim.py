@@ -1,4 +1,4 @@
-"""Fields of a space's ``train`` and ``optim``: length, numerics, optimiser and its schedules."""
+"""Settings ``train`` and ``optim``: length, numerics, optimiser and its schedules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from st3sweep.trial.fields import Frozen, Time
 
 
 class StepSchedule(Frozen):
-    """Learning rate times ``gamma`` at each milestone, after a linear warm-up."""
+    """Learning rate multiplied by ``gamma`` at each milestone, after a linear warm-up."""
 
     kind: Literal["step"]
     milestones: tuple[Time, ...] = (0.5, 0.75)
@@ -19,7 +19,7 @@ class StepSchedule(Frozen):
 
 
 class CosineSchedule(Frozen):
-    """Half a cosine to ``final_ratio`` times the learning rate, after a linear warm-up."""
+    """Learning rate along half a cosine to ``final_ratio`` times its value, after a linear warm-up."""
 
     kind: Literal["cosine"]
     warmup: Time = 0.0
@@ -27,20 +27,20 @@ class CosineSchedule(Frozen):
 
 
 class ConstantDecay(Frozen):
-    """The same weight decay throughout."""
+    """Constant weight decay."""
 
     kind: Literal["constant"]
     value: float = Field(1e-4, ge=0)
 
 
 class DecayByTarget(Frozen):
-    """The ST-3 appendix's tables: weight decay by network and target sparsity."""
+    """Weight decay by model and target sparsity, from the ST-3 appendix's tables."""
 
     kind: Literal["by_target"]
 
 
 class FallingDecay(Frozen):
-    """Weight decay that falls to ``value * final_ratio``, with the current sparsity or along half a cosine."""
+    """Weight decay from ``value`` down to ``value * final_ratio``, with the sparsity or along half a cosine."""
 
     kind: Literal["with_sparsity", "cosine"]
     value: float = Field(1e-4, ge=0)
@@ -66,6 +66,6 @@ class Train(Frozen):
     precision: Literal["fp32", "bf16"]
     compile: bool = False  # torch.compile, with CUDA graphs on a GPU; minutes to start with, worth it on GPUs only
     bn_momentum: float = Field(gt=0, le=1)  # in PyTorch's sense: weight of the newest batch
-    bn_recalibration: int = Field(0, ge=0)  # batches that set the statistics anew after hardening; 0: as trained
+    bn_recalibration: int = Field(0, ge=0)  # batches that recompute the statistics after hardening; 0: as trained
     finetune_epochs: int = Field(ge=0)  # with fixed masks, after ``epochs``
     finetune_lr: float | None = Field(None, gt=0)  # null: a hundredth of optim.lr

@@ -1,4 +1,4 @@
-"""Looking a field of the spec up by its dotted path."""
+"""Look up fields of the settings by their dotted path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from st3sweep.trial.settings import TrialSettings
 
 
 def fields_at(path: str, model: type[BaseModel] = TrialSettings) -> list[FieldInfo]:
-    """Every field that ``path`` can mean, one per member of the unions on the way; empty if there is none."""
+    """Return every field that ``path`` can mean, one per member of the unions along it; empty if there is none."""
     head, _, rest = path.partition(".")
     found = [model.model_fields[head]] if head in model.model_fields else []
     if not rest:
@@ -19,7 +19,7 @@ def fields_at(path: str, model: type[BaseModel] = TrialSettings) -> list[FieldIn
 
 
 def all_paths(model: type[BaseModel] = TrialSettings, prefix: str = "") -> list[str]:
-    """Dotted paths of all fields below ``model``, inner nodes included."""
+    """Return the dotted paths of all fields below ``model``, inner nodes included."""
     paths: list[str] = []
     for name, info in model.model_fields.items():
         paths.append(prefix + name)

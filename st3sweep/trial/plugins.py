@@ -1,4 +1,4 @@
-"""Plugins: modules outside the package that register models, datasets or methods when they are imported."""
+"""Load plugins: modules outside the package that register models, datasets or methods on import."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from st3sweep.util.errors import UserError
 
 
 def load_plugins(names: Sequence[str]) -> None:
-    """Import the modules ``names``, which may lie in the working directory.
+    """Import the modules ``names``, which may be in the working directory.
 
-    Only the person who runs names a plugin (``--plugin``); a search space never does. Raises UserError for a module
+    Plugins are named on the command line only (``--plugin``), never in a search space. Raises UserError for a module
     that cannot be imported.
     """
     here = str(Path.cwd())
     if names and here not in sys.path:
-        sys.path.append(here)  # last: nothing there may take the place of an installed package
+        sys.path.append(here)  # last, so that it never shadows an installed package
     for name in names:
         try:
             importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""Learning rate and weight decay of each step, from a trial's settings."""
+"""Compute learning rate and weight decay of each step from a trial's settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from st3sweep.trial.settings import TrialSettings
 
 
 def learning_rate(trial: TrialSettings, step: int, total_steps: int) -> float:
-    """Learning rate of ``step``, counted from 0, of ``total_steps``; past the end, that of fine-tuning."""
+    """Return the learning rate of ``step`` (from 0) of ``total_steps``; past the end, that of fine-tuning."""
     if step >= total_steps:
         return trial.train.finetune_lr or trial.optim.lr / 100
     schedule, epochs = trial.optim.schedule, trial.train.epochs
@@ -24,7 +24,7 @@ def learning_rate(trial: TrialSettings, step: int, total_steps: int) -> float:
 
 
 def weight_decay(trial: TrialSettings, step: int, total_steps: int, share_of_target: float) -> float:
-    """Weight decay of ``step``; ``share_of_target`` is the part of the target asked for at that step, 0 to 1."""
+    """Return the weight decay of ``step``; ``share_of_target`` is the scheduled sparsity over its target, 0 to 1."""
     decay = trial.optim.weight_decay
     if decay.kind == "by_target":
         return weight_decay_by_target(trial.model.name, trial.sparsity.final_sparsity or 0.0)

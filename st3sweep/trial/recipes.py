@@ -1,4 +1,4 @@
-"""Named recipes: the defaults under a trial. A space overrides any field; ``resolve`` lays one over the other.
+"""Named recipes: default settings of a trial. A space overrides any field; ``resolve`` merges the two.
 
 ``paper`` is the ST-3 appendix. ``authors`` is the released code where it differs (fixed-mask epochs, edge padding,
 batch-norm momentum 0.99; on ImageNet batch 512, momentum 0.875, label smoothing, mixed precision). The released
@@ -67,12 +67,12 @@ RECIPES: dict[tuple[str, str], Tree] = {
 
 NAMES = tuple(dict.fromkeys(name for name, _ in RECIPES))
 
-# A choice that decides which other fields exist: where it differs, the recipe's node does not apply.
+# Fields that determine which other fields exist: where one differs, the recipe's node does not apply.
 KINDS = ("kind", "method", "arch", "dataset")
 
 
 def overlay(base: Tree, top: Tree) -> Tree:
-    """``top`` laid over ``base``, mapping by mapping; a node of another kind replaces the base's whole node."""
+    """Merge ``top`` over ``base``, mapping by mapping; a node of another kind replaces the base's whole node."""
     if any(key in top and key in base and top[key] != base[key] for key in KINDS):
         return top
     merged = dict(base)
@@ -83,7 +83,7 @@ def overlay(base: Tree, top: Tree) -> Tree:
 
 
 def with_recipe(trial: Tree) -> Tree:
-    """``trial`` over the recipe that it names for the size of its images; ``paper`` if it names none that exists."""
+    """Merge ``trial`` over its recipe for the size of its images; over ``paper`` if it names none that exists."""
     data = trial.get("data")
     dataset = data.get("dataset") if isinstance(data, dict) else None
     registered = DataConfig.registered.get(dataset) if isinstance(dataset, str) else None
@@ -94,7 +94,7 @@ def with_recipe(trial: Tree) -> Tree:
 
 
 def resolve(trial: Tree) -> TrialSettings:
-    """The complete trial. Raises pydantic's ValidationError."""
+    """Return the complete trial, with its recipe's defaults. Raises pydantic's ValidationError."""
     return TrialSettings.model_validate(with_recipe(trial))
 
 

@@ -1,8 +1,9 @@
-"""The models, datasets and methods that a trial may name: one settings class each, registered under its names.
+"""Register the models, datasets and methods that a trial may name: one settings class each, under its names.
 
-``ModelConfig``, ``DataConfig`` and ``MethodConfig`` are the three kinds. A field of such a type takes every class that
-is registered as of its kind, told apart by the kind's ``key``; the class builds what its settings describe. The package
-registers its own when ``networks``, ``data`` and ``sparse.methods`` are imported, a plugin when its module is.
+``ModelConfig``, ``DataConfig`` and ``MethodConfig`` are the three kinds. A field of such a type accepts every
+registered class of its kind, distinguished by the kind's ``key``; the class builds what its settings describe. The
+package registers its classes when ``networks``, ``data`` and ``sparse.methods`` are imported, a plugin when its module
+is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic_core import CoreSchema
 
 from st3sweep.trial.fields import Frozen
 
-_dependants: list[type[BaseModel]] = []  # models with a field of a kind: built anew when a class is registered
+_dependants: list[type[BaseModel]] = []  # pydantic models with a field of a kind: rebuilt on registration
 
 
 class Registered(Frozen):
@@ -31,12 +32,12 @@ class Registered(Frozen):
         if not cls.registered:
             raise RuntimeError(f"no {cls.key} is registered yet: import st3sweep.training.components first")
         members = tuple(dict.fromkeys(cls.registered.values()))
-        union: Any = Union[members]  # noqa: UP007 (made while the program runs)
+        union: Any = Union[members]  # noqa: UP007 (built at run time)
         return handler.generate_schema(Annotated[union, Field(discriminator=cls.key)] if members[1:] else union)
 
     @classmethod
     def parse(cls, fields: Any) -> Self:
-        """The settings in ``fields``, of whichever registered class they name. Raises pydantic's ValidationError."""
+        """Parse ``fields`` as the registered class that they name. Raises pydantic's ValidationError."""
         kind: Any = Annotated[cls, "by key"]  # the plain class would be read as itself
         settings: Self = TypeAdapter(kind).validate_python(fields)
         return settings
@@ -46,10 +47,10 @@ Config = TypeVar("Config", bound=type[Registered])
 
 
 def register(config: Config) -> Config:
-    """Register a settings class under the names that its ``key`` field allows; returns it, so as to decorate it.
+    """Register a settings class under the names that its ``key`` field allows, and return it: a class decorator.
 
-    Registering a class again under the same module and name replaces it. Raises ValueError where the field allows no
-    names, and for a name that another class has.
+    Registering a class again under the same module and name replaces it. Raises ValueError if the field allows no
+    names, or one that another class has.
     """
     fields: dict[str, FieldInfo] = config.model_fields  # type: ignore[call-overload]
     field = fields.get(config.key)
@@ -70,12 +71,12 @@ def register(config: Config) -> Config:
 
 
 def depends_on_registry(model: type[BaseModel]) -> None:
-    """Build ``model`` anew whenever a class is registered after it was built."""
+    """Rebuild ``model`` whenever a class is registered after it was built."""
     _dependants.append(model)
 
 
 def members_of(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation names: unions and ``Annotated`` unwrapped, every class registered as of a kind."""
+    """Return the pydantic models of an annotation: unwraps unions and ``Annotated``, lists all classes of a kind."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if "registered" in annotation.__dict__:
             return list(dict.fromkeys(annotation.registered.values()))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""``TrialSettings``: the parts of a trial together, the rules between them, and the digest."""
+"""``TrialSettings``: all settings of a trial, the rules between them, and their digest."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from st3sweep.trial.registry import depends_on_registry
 from st3sweep.trial.schedules import WEIGHT_DECAY_BY_TARGET
 from st3sweep.trial.sparsity import GflopsBudget, MethodConfig
 
-SEEDS = 2**31  # how many there are
+SEEDS = 2**31  # seeds are below this number
 
 
 class TrialSettings(Frozen):
-    """One training run. ``recipe`` only names where the defaults came from (see ``recipes.resolve``)."""
+    """Settings of one training. ``recipe`` only names the source of the defaults (see ``recipes.resolve``)."""
 
     model_config = ConfigDict(defer_build=True)  # until the models, datasets and methods are registered
 
@@ -83,20 +83,20 @@ class TrialSettings(Frozen):
             raise fail("train.finetune_lr", message, "train.finetune_epochs")
 
     def identity(self) -> str:
-        """Equal for trials that give the same numbers on the same data: digest and seed."""
+        """Return digest and seed, which are equal for trials with the same results on the same data."""
         return f"{self.digest()} {self.seed}"
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of training and fine-tuning."""
+        """Return the epochs of training and fine-tuning together."""
         return self.train.epochs + self.train.finetune_epochs
 
     def ramp_progress(self, progress: float) -> float | None:
-        """See ``MethodConfig.ramp_progress``."""
+        """Return ``MethodConfig.ramp_progress`` of this trial's method."""
         return self.sparsity.ramp_progress(progress, self.train.epochs)
 
     def digest(self) -> str:
-        """Twelve hex digits that name the resolved trial, seed and paths apart: replicates share it."""
+        """Return twelve hex digits that identify the resolved trial without seed and paths: replicates share it."""
         fields = self.model_dump(mode="json", exclude_none=True)
         for apart in ("recipe", "seed"):
             fields.pop(apart)
@@ -112,7 +112,7 @@ depends_on_registry(TrialSettings)
 
 
 def _times_in_epochs(node: Any, path: str) -> Iterator[tuple[str, Epochs]]:
-    """Every time below ``node`` that is given in epochs, with its dotted path."""
+    """Yield every time below ``node`` that is given in epochs, with its dotted path."""
     if isinstance(node, Epochs):
         yield path, node
     elif isinstance(node, BaseModel):

@@ -1,7 +1,6 @@
-"""``MethodConfig``: the settings of a sparse method. Each method's own class stands beside its equations.
+"""``MethodConfig``: base of all method settings. Each method's class is beside its equations in ``sparse/methods/``.
 
-The classes are in ``sparse/methods/``, one file a method. Here is what they share: the ramp, layers that stay dense,
-and rules on how a method goes with the rest of a trial.
+This module has what they share: the ramp, layers that stay dense, and rules between a method and the rest of a trial.
 """
 
 from __future__ import annotations
@@ -34,22 +33,22 @@ KeepDense = Literal["none", "first", "first_and_depthwise"]  # layers outside th
 
 
 class Ramp(Frozen):
-    """When sparsity rises from 0 to its target, and how steeply (``schedules.ramp``)."""
+    """Schedule of sparsity from 0 to its target: start, end and power (``schedules.ramp``)."""
 
     start: Time
     end: Time
     power: float = Field(gt=0)
 
     def fractions(self, epochs: int) -> tuple[float, float, float]:
-        """Start and end as fractions of a training of ``epochs`` epochs, and the power."""
+        """Return start and end as fractions of a training of ``epochs`` epochs, and the power."""
         return fraction(self.start, epochs), fraction(self.end, epochs), self.power
 
     def at(self, progress: float, epochs: int) -> float:
-        """The part of the way to the target, 0 to 1, at ``progress``, a fraction of training."""
+        """Return the fraction of the way to the target, 0 to 1, at ``progress``, a fraction of training."""
         return ramp(progress, *self.fractions(epochs))
 
     def check(self, epochs: int) -> None:
-        """Raise the error of a ramp that ends before it starts."""
+        """Raise ``fail(...)`` for a ramp that does not start before it ends."""
         start, end, _ = self.fractions(epochs)
         if start >= end:
             message = f"must start before it ends (start {start:g}, end {end:g} of training)"
@@ -57,7 +56,7 @@ class Ramp(Frozen):
 
 
 class GflopsBudget(Frozen):
-    """A budget in place of a sparsity: 1e9 multiply-accumulates of one image that are left at the end."""
+    """Budget in place of a sparsity: 1e9 multiply-accumulates of one image left at the end."""
 
     target: float = Field(gt=0)
 
@@ -67,50 +66,50 @@ class MethodConfig(Registered):
 
     key: ClassVar[str] = "method"
     registered: ClassVar[dict[str, type[MethodConfig]]] = {}
-    takes_gflops_budget: ClassVar[bool] = False  # whether ``gflops.target`` may stand in place of a target
+    takes_gflops_budget: ClassVar[bool] = False  # whether ``gflops.target`` may replace a target
     constant_sparsity: ClassVar[bool] = False  # whether the sparsity is the same from the first step to the last
 
     method: str
 
     @property
     def label(self) -> str:
-        """The method as the papers name it, with every departure from them: the column ``method`` of the results."""
+        """Return the papers' name of the method, with every difference from them: the results' column ``method``."""
         return self.method
 
     @property
     def final_sparsity(self) -> float | None:
-        """The final fraction of zeros that was asked for; None where it is an outcome of something else."""
+        """Return the requested final fraction of zeros; None where it is an outcome of other settings."""
         target: float | None = getattr(self, "target", None)
         return target
 
     def check(self, trial: TrialSettings) -> None:
-        """Raise ``fail(...)`` where these settings break a rule, or do not go with the rest of ``trial``."""
+        """Raise ``fail(...)`` where these settings break a rule, or are incompatible with the rest of ``trial``."""
 
     def ramp_progress(self, progress: float, epochs: int) -> float | None:  # noqa: ARG002
-        """The part of the way to the target that is asked for at ``progress`` of training; None without a ramp.
+        """Return the scheduled fraction of the way to the target at ``progress`` of training; None without a ramp.
 
-        The way begins at the sparsity from before the ramp. For masks that are updated at intervals, it is that of the
-        last update.
+        The way starts at the sparsity before the ramp. For masks updated at intervals, the fraction is that of the last
+        update.
         """
         return None
 
     def build(self, weights: Sequence[Tensor], trial: TrialSettings, macs_per_weight: Sequence[float]) -> Any:
-        """The ``sparse.method.Method`` of ``trial`` for ``weights``, each used for so many multiply-accumulates.
+        """Build the ``sparse.method.Method`` of ``trial`` for ``weights``; ``macs_per_weight`` is MAC_l / numel_l.
 
-        Raises UserError where the settings and the model do not go together.
+        Raises UserError where the settings and the model are incompatible.
         """
         raise NotImplementedError
 
 
 def check_interval(interval: float | Epochs, epochs: int) -> float:
-    """``interval`` between two updates as a fraction of training, above 0."""
+    """Return ``interval`` between two updates as a fraction of training. Raises ``fail(...)`` where it is 0."""
     if (found := fraction(interval, epochs)) == 0:
         raise fail("sparsity.interval", "must be above 0")
     return found
 
 
 def dense_layers_label(keep: KeepDense) -> list[str]:
-    """What a label says of the layers that stay dense: one word, or none."""
+    """Return the words of a label for the layers that stay dense: one, or none."""
     return [] if keep == "none" else [f"dense-{keep.replace('_', '-')}"]
 
 

@@ -1,1 +1,1 @@
-"""What every folder may use: errors, YAML with line numbers, tables of text, files."""
+"""Utilities for all folders: errors, YAML with line numbers, tables of text, files."""

@@ -1,4 +1,4 @@
-"""What a user's mistake looks like: one line each, saying where it is, what was found and what was allowed."""
+"""Errors for users: one line each, saying where the mistake is, what was found and what is allowed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk is nobody's fault: a run can go on when it is mended
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # recoverable: resume once space is freed
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in an input file. ``line`` and ``column`` count from 1; None where none is to blame."""
+    """One error in an input file. ``line`` and ``column`` count from 1; None where the error has no position."""
 
     where: str  # file name, or the command-line option
     line: int | None
     column: int | None
     field: str  # dotted path, "" for the whole file
     message: str
-    also: tuple[str, ...] = ()  # other fields that the broken rule names
+    also: tuple[str, ...] = ()  # other fields of the violated rule
 
     def __str__(self) -> str:
         place = self.where
@@ -30,12 +30,12 @@ class Problem:
         return " ".join(f"{place}: {field}{self.message}".splitlines())
 
     def named(self, field: str) -> Problem:
-        """The same problem, its field written as ``field``."""
+        """Return the same problem with its field named ``field``."""
         return replace(self, field=field)
 
 
 class SpecError(Exception):
-    """A specification that cannot be run: carries every problem that was found, prints one a line."""
+    """A specification is invalid: carries all problems found, prints one a line."""
 
     def __init__(self, problems: Iterable[Problem]):
         self.problems = list(problems)
@@ -46,7 +46,7 @@ class SpecError(Exception):
 
 
 class UserError(Exception):
-    """Anything else that the user can mend: a missing run, a folder in use. One line, exit code 2."""
+    """Any other error that the user can fix: a missing run, a folder in use. One line, exit code 2."""
 
 
 class ResultsError(UserError):
@@ -54,15 +54,15 @@ class ResultsError(UserError):
 
 
 def near_match(word: str, allowed: Iterable[str]) -> str:
-    """``"; did you mean X?"`` where one of ``allowed`` is close to ``word``, else the empty string."""
+    """Return ``"; did you mean X?"`` if one of ``allowed`` is close to ``word``, else the empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def near_path(dotted: str, known: Iterable[str]) -> str:
-    """``near_match`` of dotted paths, whose last names must be alike too; ``lr`` finds ``optim.lr``.
+    """Return ``near_match`` for dotted paths, whose last names must be similar too; ``lr`` finds ``optim.lr``.
 
-    Where nothing is near, the fields that its parent has.
+    Without a match, return text that lists the fields of its parent.
     """
     paths = [path for path in known if path != dotted]
     parent, _, name = dotted.rpartition(".")
@@ -77,7 +77,7 @@ def near_path(dotted: str, known: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as YAML writes it, on one line: text in quotes, true, null, four digits of a number with many."""
+    """Format a value like YAML, on one line: text in quotes, true, null, long numbers to four digits."""
     if isinstance(value, bool | None.__class__):
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Tables and costs as text, and values as JSON."""
+"""Format tables and costs as text, and values as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
-    """``rows``, a line each, columns two blanks apart: those numbered in ``left`` flush left, others flush right."""
+    """Format ``rows`` as lines, columns two blanks apart: those numbered in ``left`` flush left, others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     put = [str.ljust if column in left else str.rjust for column in range(len(widths))]
     return "\n".join(
@@ -19,7 +19,7 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
 
 
 def format_flops(gflops: float, of: float | None = None) -> str:
-    """A cost in the unit that suits its size, or that of the cost ``of`` which it is a part of: 4.1 of 40.8 MFLOPs."""
+    """Format a cost in GFLOPs or MFLOPs by its size, or by the size of its total ``of``: 4.1 of 40.8 MFLOPs."""
     unit, scale = ("GFLOPs", 1.0) if (gflops if of is None else of) >= 0.1 else ("MFLOPs", 1000.0)
     digits = 3 if of is None else 4
     whole = "" if of is None else f" of {scale * of:.{digits}g}"
@@ -27,7 +27,7 @@ def format_flops(gflops: float, of: float | None = None) -> str:
 
 
 def json_line(value: Any) -> str:
-    """``value`` as one line of JSON, for programs: a number that is not finite, which JSON has no word for, is null."""
+    """Return ``value`` as one line of JSON; numbers that are not finite, which JSON cannot express, become null."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:

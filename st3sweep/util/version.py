@@ -1,3 +1,3 @@
-"""The version of the package, known without its being installed."""
+"""The version of the package, available without installing it."""
 
 __version__ = "0.1.0"

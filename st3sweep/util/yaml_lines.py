@@ -1,4 +1,4 @@
-"""YAML with a memory: the parsed data, and the line and column where each key and value stood."""
+"""Parse YAML, keeping the line and column of each key and value."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Document:
-    """``data`` as parsed; ``marks`` maps a path of keys and indices to (where, line, column)."""
+    """Parsed YAML ``data``; ``marks`` maps a path of keys and indices to (where, line, column)."""
 
     file: str
     data: dict[str, Any]
     marks: dict[Path_, tuple[str, int | None, int | None]] = field(default_factory=dict)
 
     def problem(self, path: Path_, message: str) -> Problem:
-        """A Problem at ``path``, or at the nearest enclosing key that stands in the file."""
+        """Return a Problem at ``path``, or at the nearest enclosing key in the file."""
         known = path
         while known and known not in self.marks:
             known = known[:-1]
@@ -45,9 +45,9 @@ class Document:
         return Problem(where, line, column, ".".join(str(part) for part in path), message)
 
     def set(self, keys: Sequence[str], value: Any, where: str) -> None:
-        """Put ``value`` at ``keys``; ``where`` is what problems with it, or below it, will be blamed on.
+        """Set ``value`` at ``keys``; problems with it, or below it, are reported at ``where``.
 
-        Where a key on the way holds no mapping, nothing is set: checking the data will say so.
+        Sets nothing where a key on the way holds no mapping: validating the data reports that.
         """
         here: Any = self.data
         for key in keys[:-1]:
@@ -66,7 +66,7 @@ class Document:
 
 
 def parse_value(text: str) -> Any:
-    """One value in YAML, as in ``--set path=value``. Raises ValueError, in one line."""
+    """Parse one YAML value, as in ``--set path=value``. Raises ValueError with a message of one line."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -115,7 +115,7 @@ def _read(path: Path) -> str:
 
 
 def _reason(error: Exception, text: str) -> tuple[str, int | None, int | None]:
-    """Why ``text`` is not YAML, and the line and column if they are known."""
+    """Return why ``text`` is not YAML, and the line and column if known."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         message = str(error.problem)
@@ -136,7 +136,7 @@ def _reason(error: Exception, text: str) -> tuple[str, int | None, int | None]:
 def _collect_marks(
     node: yaml.Node, path: Path_, document: Document, problems: list[Problem], above: tuple[yaml.Node, ...]
 ) -> None:
-    """Fill ``document.marks``; names given twice, names that are no text, and aliases of themselves are problems."""
+    """Fill ``document.marks``, and add problems: duplicate names, names that are not text, self-referencing aliases."""
 
     def problem(at: yaml.Node, where: Path_, message: str) -> None:
         dotted = ".".join(map(str, where)).removeprefix("trial.")

@@ -1,4 +1,4 @@
-"""Training that is interrupted every few batches, and goes on each time from its checkpoint within the epoch."""
+"""Interrupt training every few batches, and resume it each time from its checkpoint within the epoch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from st3sweep.trial.settings import TrialSettings
 
 
 class Interrupted(Exception):
-    """What stands for the end of the process."""
+    """Simulates the death of the process."""
 
 
 class Unreliable(ArrayImages):
-    """Images that can be fetched ``times`` times."""
+    """Images that raise Interrupted after ``times`` fetches."""
 
     def __init__(self, images: Any, times: int):
         super().__init__(images.on(torch.device("cpu")).numpy(), images.labels.numpy(), images.sample_ids.numpy())
@@ -37,7 +37,7 @@ class Unreliable(ArrayImages):
 def fit_in_pieces(
     spec: TrialSettings, world: World, folder: Path, splits: data.Splits, batches: int
 ) -> tuple[dict[str, Any], int]:
-    """The result of ``fit``, and how often it was interrupted: after every ``batches`` batches."""
+    """Return the result of ``fit`` interrupted after every ``batches`` batches, and the number of interruptions."""
     interruptions = 0
     while True:
         flaky = dataclasses.replace(splits, train=Unreliable(splits.train, batches))

@@ -1,4 +1,4 @@
-"""A training small enough to follow: a net without batch norm, in float64, on random images."""
+"""A small training for tests: a model without batch norm, in float64, on random images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 8
 
 
 class SmallNet(nn.Module):
-    """Convolution, depthwise and pointwise convolution, linear: 72 + 72 + 128 + 64 weights."""
+    """Model of a convolution, depthwise and pointwise convolution, linear layer: 72 + 72 + 128 + 64 weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class SmallNet(nn.Module):
 
 @dataclass
 class Training:
-    """A net, its method and its optimiser; ``step`` trains on one batch, or on this rank's share of it."""
+    """A model, its method and its optimiser; ``step`` trains on one batch, or on this rank's share of it."""
 
     net: nn.Module
     weights: list[nn.Parameter]
@@ -51,7 +51,7 @@ class Training:
         return F.cross_entropy(self.net(x[part]), y[part])
 
     def step(self, step: int, world: World | None = None) -> None:
-        """Step ``step`` of ``STEPS``. Without a world, the mean over the two half-batches that two ranks would have."""
+        """Take step ``step`` of ``STEPS``; without a world, on the mean over the half-batches of two ranks."""
         shares = [slice(0, 8), slice(8, 16)]
 
         def loss_of() -> Tensor:
@@ -72,7 +72,7 @@ class Training:
 
 
 def start(spec: TrialSettings) -> Training:
-    """The net as it is before training, with the method and the optimiser of ``spec``."""
+    """Return the model before training, with the method and the optimiser of ``spec``."""
     torch.manual_seed(0)
     net = SmallNet()
     weights = list(prunable(net).values())
@@ -83,7 +83,7 @@ def start(spec: TrialSettings) -> Training:
 
 
 def trained(spec: TrialSettings, steps: int = STEPS, world: World | None = None) -> Training:
-    """The same after ``steps`` of ``STEPS`` steps."""
+    """Return the training of ``spec`` after ``steps`` of ``STEPS`` steps."""
     training = start(spec)
     for step in range(steps):
         training.step(step, world)
@@ -91,23 +91,23 @@ def trained(spec: TrialSettings, steps: int = STEPS, world: World | None = None)
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
-    """x (16, 1, 6, 6) float64 and y (16,), the same for the same ``step``."""
+    """Return x (16, 1, 6, 6) float64 and y (16,), a function of ``step``."""
     generator = torch.Generator().manual_seed(step)
     x = torch.randn(16, 1, 6, 6, generator=generator, dtype=torch.float64)
     return x, torch.randint(4, (16,), generator=generator)
 
 
 def copies(tensors: list[Any]) -> list[Tensor]:
-    """The values of ``tensors`` as they are now."""
+    """Return copies of the current values of ``tensors``."""
     return [tensor.detach().clone() for tensor in tensors]
 
 
 def same(a: list[Any], b: list[Any]) -> bool:
-    """Equal bit by bit: -0.0 is not 0.0."""
+    """Return whether ``a`` and ``b`` are equal bit by bit: -0.0 is not 0.0."""
     return all(torch.equal(x.view(torch.int64), y.view(torch.int64)) for x, y in zip(a, b, strict=True))
 
 
 def sparse_of(training: Training) -> list[Tensor]:
-    """Its weights as the network computes with them."""
+    """Return the sparse weights θ̂ that the model computes with."""
     with sparse_weights(training.weights, training.method):
         return copies(training.weights)

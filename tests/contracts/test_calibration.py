@@ -1,4 +1,4 @@
-"""STR's start value for a wanted sparsity: the search by hand, what a pilot keeps of the training, and the outcome."""
+"""Test the calibration of STR's start value: the search, the settings of pilots, and the final sparsity."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def wanted(tiny_trial: TinyTrial, target: float = 0.7, **overrides: Any) -> Tria
     ("tried", "target", "expected"),
     [
         ([(-4.0, 0.5)], logistic(1.0), -4 * math.exp(-1 / 3)),  # the usual slope, -3
-        ([(-4.0, 0.5), (-4 * math.exp(-1), logistic(2.0))], logistic(1.0), -4 * math.exp(-1 / 2)),  # their own, -2
-        ([(-4.0, 0.5), (-5.0, logistic(0.1))], logistic(0.5), -5 * math.exp(-0.4)),  # the wrong way: the flattest, -1
+        ([(-4.0, 0.5), (-4 * math.exp(-1), logistic(2.0))], logistic(1.0), -4 * math.exp(-1 / 2)),  # measured, -2
+        ([(-4.0, 0.5), (-5.0, logistic(0.1))], logistic(0.5), -5 * math.exp(-0.4)),  # the wrong sign: flattest, -1
         ([(-4.0, 0.5), (-4.1, logistic(-9.0))], logistic(0.6), -4 * math.exp(-0.1)),  # the steepest, -6
-        ([(-4.0, 0.0)], 0.9, -4 * math.exp(-1)),  # no further than that at once
+        ([(-4.0, 0.0)], 0.9, -4 * math.exp(-1)),  # the longest stride
         ([(-4.0, 1.0)], 0.1, -4 * math.exp(1)),
     ],
 )
@@ -95,14 +95,14 @@ def test_a_pilot_shrinks_weights_and_s_as_the_whole_training_does(tiny_trial: Ti
 
     assert total(short, True) == pytest.approx(total(spec, True), rel=1e-3)
     ratios: Any = short.sparsity
-    assert total(short, False) * ratios.s_lr_ratio == pytest.approx(total(spec, False), rel=1e-3), "of its gradient"
+    assert total(short, False) * ratios.s_lr_ratio == pytest.approx(total(spec, False), rel=1e-3), "gradient of s"
     assert total(short, True) * ratios.s_lr_ratio * ratios.s_decay_ratio == pytest.approx(total(spec, True), rel=1e-3)
     assert (short.train.epochs, short.train.finetune_epochs, short.train.bn_recalibration) == (4, 0, 0)
     assert (ratios.s_init, ratios.target) == (-12.5, None)
     assert TrialSettings.model_validate(short.model_dump()) == short
 
 
-def test_a_pilot_of_a_table_of_decays_takes_its_row(tiny_trial: TinyTrial) -> None:
+def test_a_pilot_takes_its_weight_decay_from_the_table(tiny_trial: TinyTrial) -> None:
     spec = wanted(
         tiny_trial,
         0.98,
@@ -114,7 +114,7 @@ def test_a_pilot_of_a_table_of_decays_takes_its_row(tiny_trial: TinyTrial) -> No
     assert pilot_settings(spec, 10, -1.0).optim.weight_decay.model_dump() == {"kind": "constant", "value": 4e-5}
 
 
-def test_the_first_guess_brings_s_to_the_threshold_that_the_weights_need(tiny_trial: TinyTrial) -> None:
+def test_the_first_guess_decays_to_the_needed_threshold(tiny_trial: TinyTrial) -> None:
     decay = {"kind": "constant", "value": 1e-3}
     spec = wanted(tiny_trial, optim={"weight_decay": decay}, train={"epochs": 10})
     weights = start(spec).weights
@@ -158,7 +158,7 @@ def test_the_outcome_is_within_the_tolerance(
     assert timeless(again) == timeless(result), "no pilot trains twice"
 
 
-def test_a_calibration_that_is_interrupted_goes_on(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:
+def test_an_interrupted_calibration_resumes(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:
     spec = tiny_trial(sparsity={"method": "str", "target": 0.7, "calibrate": {"runs": 2, "tolerance": 1e-3}})
     whole = fit(spec, World(), lambda _: False, tmp_path / "whole", digits)
     parts, interruptions = fit_in_pieces(spec, World(), tmp_path / "parts", digits, batches=5)

@@ -1,4 +1,4 @@
-"""What every method keeps to, whatever it computes. Methods join in ``settings.py``."""
+"""Test the contracts of every method. Methods are added in ``settings.py``."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ every_method_with_a_target = pytest.mark.parametrize(
 
 
 def at(sparsity: dict[str, Any], target: float) -> dict[str, Any]:
-    """The same method with another target, where it has one."""
+    """Return the same method with another target, where it has one."""
     return {**sparsity, "target": target} if "target" in sparsity else sparsity
 
 
 def ramped(sparsity: dict[str, Any]) -> dict[str, Any]:
-    """The same method with a ramp over three quarters of training, where it has one."""
+    """Return the same method with a ramp over three quarters of training, where it has one."""
     return {**sparsity, "ramp": {"start": 0.0, "end": 0.75}} if sparsity["method"] in RAMPED else sparsity
 
 
 def densities(training: Training) -> list[float]:
-    """Of each layer, counted in θ̂."""
+    """Return the density of each layer, counted in θ̂."""
     alive = zip(nonzeros(sparse_of(training)), training.weights, strict=True)
     return [count / weight.numel() for count, weight in alive]
 
@@ -64,7 +64,7 @@ def test_density_hits_the_target(tiny_trial: TinyTrial, sparsity: dict[str, Any]
     training.method.refresh(1.0, training.weights)
     if isinstance(training.method, StochasticMethod):
         training.method.choose_mask(lambda: 0.0)
-    # The target is that of the layers which are not left dense: the first, or that and the depthwise one after it.
+    # The target excludes the layers left dense: the first, or the first and the depthwise one after it.
     first = {"first": 1, "first_and_depthwise": 2}.get(sparsity.get("keep_dense", "none"), 0)
     numels = [weight.numel() for weight in training.weights]
     alive = nonzeros(sparse_of(training))
@@ -89,7 +89,7 @@ def test_sparsity_0_is_bit_identical_to_dense(tiny_trial: TinyTrial, sparsity: d
 
 @every_method
 def test_the_target_matters(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
-    """The guard of the test above: training at the method's own target does differ from dense training."""
+    """Guard the test above: training at the method's own target differs from dense training."""
     dense, training = trained(tiny_trial(sparsity={"method": "dense"})), trained(tiny_trial(sparsity=sparsity))
     assert same(dense.weights, training.weights) == (sparsity["method"] == "dense")
 
@@ -113,7 +113,7 @@ def test_every_switch_of_st3_does_something(tiny_trial: TinyTrial) -> None:
 
 
 @pytest.mark.parametrize(("powers", "criterion"), [((0, 0), "l1"), ((1, 0), "sigma")])
-def test_the_family_holds_st3_and_its_sigma(tiny_trial: TinyTrial, powers: tuple[float, float], criterion: str) -> None:
+def test_the_family_includes_st3_and_sigma(tiny_trial: TinyTrial, powers: tuple[float, float], criterion: str) -> None:
     family = {"criterion": "family", "shape_power": powers[0], "mac_power": powers[1]}
     ours, theirs = (trained(tiny_trial(sparsity=sparsity)) for sparsity in (family, {"criterion": criterion}))
     assert same(ours.weights, theirs.weights)
@@ -122,9 +122,9 @@ def test_the_family_holds_st3_and_its_sigma(tiny_trial: TinyTrial, powers: tuple
 
 @hypothesis.settings(max_examples=30)
 @given(part=st.floats(0.02, 1.0), criterion=st.sampled_from(["l1", "sigma"]))
-@hypothesis.example(part=0.71484375, criterion="sigma")  # the last score to fall survived its division by c_l
+@hypothesis.example(part=0.71484375, criterion="sigma")  # the last score once survived its division by c_l
 def test_a_budget_of_macs_is_met(tiny_trial: TinyTrial, part: float, criterion: str) -> None:
-    """To within the dearest weight of the network, and never exceeded."""
+    """It is met to within the model's most expensive weight, and never exceeded."""
     costs = layer_costs(start(tiny_trial()).net, (1, 6, 6))
     dense = sum(cost.macs for cost in costs)
     spec = tiny_trial(sparsity={"target": None, "criterion": criterion}, gflops={"target": part * dense / 1e9})
@@ -147,17 +147,17 @@ def test_a_budget_is_ramped(tiny_trial: TinyTrial) -> None:
     assert sum(cost.macs / cost.numel * count for cost, count in alive) == pytest.approx(asked, abs=36)
 
 
-def test_a_budget_beyond_the_dense_network_is_an_error(tiny_trial: TinyTrial) -> None:
+def test_a_budget_above_the_dense_model_is_an_error(tiny_trial: TinyTrial) -> None:
     spec = tiny_trial(sparsity={"target": None}, gflops={"target": 1.0})
-    with pytest.raises(UserError, match=r"gflops.target: 1 is more than the dense network's"):
+    with pytest.raises(UserError, match=r"gflops.target: 1 is more than the dense model's"):
         start(spec)
 
 
-# -- what the end of the ramp would leave -----------------------------------------------------------------------
+# -- projection to the end of the ramp --------------------------------------------------------------------------
 
 
 def projected_step_by_step(spec: TrialSettings) -> Training:
-    """Trained as ``trained`` does, with a projection before the first step and after each."""
+    """Train as ``trained`` does, with a projection before the first step and after each."""
     training = start(spec)
     for step in range(STEPS):
         training.method.projected_densities(training.weights)
@@ -193,7 +193,7 @@ def test_projected_densities_are_those_at_the_end_of_the_ramp(
 
 
 @every_method
-def test_the_ramp_asks_for_its_part_of_the_way(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
+def test_ramp_progress_matches_the_scheduled_sparsity(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
     spec = tiny_trial(sparsity=ramped(sparsity))
     training = start(spec)
     first, target = training.method.scheduled_sparsity, training.method.target_sparsity
@@ -232,7 +232,7 @@ def test_projected_densities_of_a_budget_are_those_at_the_end(
 def test_dense_weights_come_back_bit_by_bit(tiny_trial: TinyTrial, sparsity: dict[str, Any]) -> None:
     training = trained(tiny_trial(sparsity=sparsity))
     for weight in training.weights:
-        weight.data.add_(0.01)  # so that θ is not θ̂ for those methods either that keep pruned weights at 0
+        weight.data.add_(0.01)  # so that θ differs from θ̂ also for methods that keep pruned weights at 0
     before = copies(training.weights)
     with sparse_weights(training.weights, training.method):
         training.loss(0).backward()
@@ -248,7 +248,7 @@ def test_dense_weights_come_back_after_an_exception(tiny_trial: TinyTrial, spars
         raise KeyboardInterrupt
     assert same(training.weights, before)
     with sparse_weights(training.weights, training.method):
-        pass  # and the scope can be opened again
+        pass  # the scope can be opened again
     assert same(training.weights, before)
 
 
@@ -272,7 +272,7 @@ def test_backward_after_the_scope_raises(tiny_trial: TinyTrial, sparsity: dict[s
     training = trained(tiny_trial(sparsity=sparsity))
     with sparse_weights(training.weights, training.method):
         loss = training.loss(0)
-    if sparsity["method"] == "dense":  # θ̂ is θ: nothing can go wrong
+    if sparsity["method"] == "dense":  # θ̂ is θ
         loss.backward()
     else:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -326,7 +326,7 @@ def test_fine_tuning_keeps_the_mask(tiny_trial: TinyTrial, sparsity: dict[str, A
     harden(training.weights, training.method)
     training.method = FixedMask(training.weights, training.method.scheduled_sparsity)
     before, alive = copies(training.weights), [weight != 0 for weight in training.weights]
-    for step in range(STEPS):  # with the momentum that the pruned weights have from before
+    for step in range(STEPS):  # with the momentum that pruned weights had before hardening
         training.step(step)
     for weights in (training.weights, sparse_of(training)):
         assert all(torch.equal(weight != 0, mask) for weight, mask in zip(weights, alive, strict=True))
@@ -334,12 +334,12 @@ def test_fine_tuning_keeps_the_mask(tiny_trial: TinyTrial, sparsity: dict[str, A
     assert training.method.at_target
     for weight, mask in zip(training.weights, alive, strict=True):
         assert not weight.grad[~mask].any(), "clipping must see live weights only"  # type: ignore[index]
-        assert not training.optimizer.state[weight]["momentum_buffer"][~mask].any(), "it would fade to denormal numbers"
+        assert not training.optimizer.state[weight]["momentum_buffer"][~mask].any(), "it would decay to denormals"
         weight.data.add_(1.0)
     assert all(torch.equal(weight != 0, mask) for weight, mask in zip(sparse_of(training), alive, strict=True))
 
 
-# -- going on after an interruption -----------------------------------------------------------------------------
+# -- resuming after an interruption -----------------------------------------------------------------------------
 
 
 @every_method
@@ -387,7 +387,7 @@ def test_resumed_training_is_bit_identical(
 def test_training_resumed_within_an_epoch_is_bit_identical(
     tiny_trial: TinyTrial, sparsity: dict[str, Any], digits: data.Splits, tmp_path: Path
 ) -> None:
-    """Interrupted after every third batch; dropout draws from the generator, batch norm keeps statistics."""
+    """Training is interrupted after every third batch, with dropout's generator and batch norm's statistics."""
     model = {"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3}
     spec = tiny_trial(model=model, sparsity=sparsity, train={"epochs": 2, "batch_size": 16, "finetune_epochs": 1})
     whole = fit(spec, World(), lambda _: False, tmp_path / "whole", digits)

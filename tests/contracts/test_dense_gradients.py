@@ -1,4 +1,4 @@
-"""A method says in how many steps it needs the gradient of pruned weights; here is seen in how many it uses it."""
+"""Test that methods use gradients of pruned weights in as many steps as ``Method.dense_gradients`` says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from st3sweep.sparse.method import sparse_weights
 from st3sweep.trial.settings import TrialSettings
 
 TinyTrial = Callable[..., TrialSettings]
-# ST-3 is pruned before the first step; RigL and GraNet move connections at every update.
+# ST-3 prunes before the first step; RigL and GraNet rewire at every update.
 SETTINGS: dict[str, dict[str, Any]] = {
     "st3": {"ramp": {"start": 0.0, "end": 0.01}},
     "rigl": {"drop_fraction": 1.0},
@@ -26,9 +26,9 @@ SPARSE = [(name, sparsity) for name, sparsity in METHODS if sparsity["method"] n
 
 
 def disturbed(training: Training) -> Training:
-    """A copy in which ∂L/∂θ̂ of the pruned weights is another one. To be called inside the scope."""
+    """Return a copy with another ∂L/∂θ̂ of the pruned weights. To be called inside the scope."""
     other, generator = copy.deepcopy(training), torch.Generator().manual_seed(0)
-    # A stored mask may let a weight live that is 0.
+    # A stored mask may keep a weight that is 0.
     alive = getattr(training.method, "masks", [weight.detach() != 0 for weight in training.weights])
     for weight, twin, mask in zip(training.weights, other.weights, alive, strict=True):
         noise = torch.rand(weight.shape, generator=generator, dtype=weight.dtype) * 1e3
@@ -37,7 +37,7 @@ def disturbed(training: Training) -> Training:
 
 
 def pulled_back(training: Training, progress: float) -> list[Any]:
-    """∂L/∂θ of each weight."""
+    """Return ∂L/∂θ of each weight."""
     training.method.transform_gradients(progress, training.weights, training.optimizer)
     return [weight.grad for weight in training.weights]
 

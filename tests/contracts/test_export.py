@@ -1,4 +1,4 @@
-"""The exported network is the one that was evaluated, whatever the method. Methods join in ``settings.py``."""
+"""Test that the exported model is the evaluated one for all methods. Methods are added in ``settings.py``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TinyTrial = Callable[..., TrialSettings]
 
 
 class Run(NamedTuple):
-    """A trial that has finished, and the file of its network."""
+    """A finished trial, and the file of its exported model."""
 
     spec: TrialSettings
     folder: Path
@@ -54,7 +54,7 @@ def run(request: pytest.FixtureRequest, tiny_trial: TinyTrial, tmp_path_factory:
 
 
 def dense_network(run: Run) -> tuple[nn.Module, list[Tensor], Method]:
-    """The best epoch's network as it was trained, θ in place, with its method."""
+    """Return the best epoch's model with its dense weights θ, the weights, and the method."""
     saved = checkpoint.load(run.best)
     model = build_model(run.spec.model, 10, 1)
     model.load_state_dict(saved["model"])
@@ -69,7 +69,7 @@ def batches(images: data.images.Images, splits: data.Splits) -> Any:
 
 
 @torch.no_grad()
-def test_the_exported_network_is_the_evaluated_one(run: Run, digits: data.Splits) -> None:
+def test_the_exported_model_is_the_evaluated_one(run: Run, digits: data.Splits) -> None:
     assert digits.test is not None
     x, _ = next(iter(batches(digits.test, digits)))
     model, weights, method = dense_network(run)
@@ -82,7 +82,7 @@ def test_the_exported_network_is_the_evaluated_one(run: Run, digits: data.Splits
         assert evaluate(exported, [], Method(), batches(images, digits))[1] == run.row()[name] == metadata[name]
 
 
-def test_it_loads_into_the_plain_network_without_unpickling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_loads_into_the_plain_model_without_unpickling(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.load", None)
     monkeypatch.setattr("pickle.Unpickler", None)
     state = safetensors.torch.load_file(run.file)
@@ -109,8 +109,8 @@ def test_its_zeros_are_those_reported(run: Run) -> None:
     assert (metadata["sparsity"], metadata["gflops"]) == (run.row()["sparsity"], run.row()["gflops"])
 
 
-def test_a_network_that_was_hardened_before_is_exported_as_it_is(run: Run, tmp_path: Path) -> None:
-    """As the best epoch is where it is one of fine-tuning."""
+def test_a_hardened_model_is_exported_unchanged(run: Run, tmp_path: Path) -> None:
+    """The best epoch's model is hardened where that is an epoch of fine-tuning."""
     model, weights, method = dense_network(run)
     harden(weights, method)
     (tmp_path / "trials" / "0000").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Every setting of a method does something: training with it differs from training without. One line a setting."""
+"""Test that every setting of a method changes the training. One line a setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from st3sweep.trial.settings import TrialSettings
 TinyTrial = Callable[..., TrialSettings]
 
 DENSE_LAYERS = [{"keep_dense": "first"}, {"keep_dense": "first_and_depthwise"}]
-BASES: dict[str, dict[str, Any]] = {"str": {"s_init": -2.5}}  # where it is not a target
+BASES: dict[str, dict[str, Any]] = {"str": {"s_init": -2.5}}  # for methods without a target
 SWITCHES: dict[str, list[dict[str, Any]]] = {
     "gmp": [
         {},
@@ -71,7 +71,7 @@ def test_every_setting_does_something(tiny_trial: TinyTrial, method: str) -> Non
 
 
 @pytest.mark.parametrize("method", ["static", "rigl", "granet", "probmask"])
-def test_what_is_drawn_depends_on_the_seed(tiny_trial: TinyTrial, method: str) -> None:
-    """The net of the small training is the same for every seed of a trial."""
+def test_random_masks_depend_on_the_seed(tiny_trial: TinyTrial, method: str) -> None:
+    """The initial model of the small training is the same for all seeds of a trial."""
     sparsity = {"method": method, "target": 0.8}
     assert not same(*(trained(tiny_trial(sparsity=sparsity, seed=seed)).weights for seed in (0, 1)))

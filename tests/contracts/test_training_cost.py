@@ -1,7 +1,7 @@
-"""What a training is charged for, by hand: a network that costs d dense and g at the end of an epoch.
+"""Test the recorded training cost by hand: a model that costs d dense and g at the end of an epoch.
 
-Three epochs of four batches of 32 images; a step is three times the network, and the last of the three, back to the
-weights, costs d where a pruned weight needs its gradient.
+Three epochs of four batches of 32 images; a step costs three times the model, and the third part, back to the weights,
+costs d where pruned weights need a gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Charge = Callable[[float, list[float]], float]
 
 
 def along(d: float, g: list[float]) -> float:
-    """The three epochs, each at the mean of what the network costs before it and after."""
+    """Return the cost of one pass in three epochs, each at the mean of the model's cost before and after it."""
     return IMAGES * sum((before + after) / 2 for before, after in zip([d, *g], g, strict=False))
 
 
@@ -32,7 +32,7 @@ CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
     ("dense", {"method": "dense"}, lambda d, _: 3 * IMAGES * 3 * d),
     ("static", {"method": "static", "target": 0.8}, lambda _, g: 3 * IMAGES * 3 * g[0]),
     ("dnw", {"method": "dnw", "target": 0.8}, lambda d, g: 3 * IMAGES * (2 * g[0] + d)),
-    # Of twelve steps the third and the sixth are updates; at the ninth they have stopped.
+    # Of twelve steps the third and the sixth are updates; the ninth is past the stop.
     (
         "rigl",
         {"method": "rigl", "target": 0.8, "interval": 0.25},
@@ -45,7 +45,7 @@ CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
         {"method": "st3", "target": 0.8, "ramp": RAMP, "backward": "masked"},
         lambda d, g: 3 * along(d, g),
     ),
-    # Seven steps before the budget falls, then five of three masks each; no pass has a zero.
+    # Seven steps of one pass before the ramp, then five of three masks each; all passes count as dense.
     (
         "probmask",
         {"method": "probmask", "target": 0.8, "masks_per_step": 3, "ramp": {"start": 0.5, "end": 0.75}},
@@ -59,18 +59,18 @@ CHARGED: list[tuple[str, dict[str, Any], Charge]] = [
 def test_training_is_charged_by_hand(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path, sparsity: dict[str, Any], charge: Charge
 ) -> None:
-    """The fine-tuning after it has a fixed mask: three times the sparse network, whatever the method."""
+    """Fine-tuning has a fixed mask: a step costs three times the sparse model, whatever the method."""
     records: list[dict[str, Any]] = []
     spec = tiny_trial(sparsity=sparsity, train={"finetune_epochs": 1})
     result = fit(spec, World(), lambda record: bool(records.append(record)), tmp_path, digits)  # type: ignore[func-returns-value]
     d, costs = result["gflops_dense"], [record["gflops"] for record in records]
     fine = IMAGES * 3 * (costs[2] + costs[3]) / 2
-    # A learned threshold is above 0 before the first step, and a newborn weight may be 0 at the end of an epoch.
+    # A learned threshold is above 0 before the first step, and a regrown weight may be 0 at the end of an epoch.
     rel = {"str": 0.05, "rigl": 0.005}.get(sparsity["method"], 1e-9)
     assert result["training_gflops"] == pytest.approx(charge(d, costs[:3]) + fine, rel=rel)
 
 
-def test_a_training_that_is_stopped_is_charged_for_its_epochs(
+def test_a_stopped_training_is_charged_for_its_epochs(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
 ) -> None:
     records: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Two ranks against one, in processes of their own: the same numbers, the same decisions, the same resumption."""
+"""Test that two ranks, in separate processes, agree with one in numbers, decisions and resumption."""
 
 from __future__ import annotations
 
@@ -79,19 +79,19 @@ def test_two_ranks_find_the_same_start_value(ranks: list[dict[str, Any]]) -> Non
 
 
 def test_two_ranks_resume_within_an_epoch_to_the_bit(ranks: list[dict[str, Any]], folder: Path) -> None:
-    """Each with its own generator, which dropout draws from, and its own statistics of batch norm."""
+    """Each rank has its own generator, which dropout uses, and its own batch-norm statistics."""
     assert [rank["interruptions"] for rank in ranks] == [2, 2]
     for name in (LAST, BEST):
         a, b = (checkpoint.load(folder / kind / name) for kind in ("dropout", "dropout in pieces"))
         assert flat(a) == flat(b)
     first, second = (rank["generator seed"] for rank in ranks)
-    assert first != second, "dropout would drop the same channels in all ranks' shares"
+    assert first != second, "dropout would drop the same channels on all ranks"
 
 
 def test_two_ranks_average_the_statistics_of_batch_norm(
     tiny_trial: TinyTrial, ranks: list[dict[str, Any]], folder: Path, digits: data.Splits
 ) -> None:
-    """They come to what one rank comes to that runs both half-batches, each with running statistics of its own."""
+    """They equal those of one rank that runs both half-batches, with separate running statistics."""
     spec = one_epoch(tiny_trial)
     torch.manual_seed(spec.seed)
     model = build_model(spec.model, digits.num_classes, 1)

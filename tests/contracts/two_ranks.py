@@ -1,4 +1,4 @@
-"""What each of two ranks does: in processes of their own, so in a module that they can import."""
+"""Run the two ranks of ``test_two_ranks.py`` in separate processes, which import this module."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from st3sweep.trial.settings import TrialSettings
 def run(
     small: dict[str, TrialSettings], whole: dict[str, TrialSettings], dropout: TrialSettings, folder: Path
 ) -> list[dict[str, Any]]:
-    """What either rank came to: for each of ``small`` its weights, for each of ``whole`` what ``fit`` had to say.
+    """Return each rank's results: weights for each of ``small``, and what ``fit`` gave for each of ``whole``.
 
-    Rank 1 wants to stop after every epoch, which is not for it to decide. Checkpoints of ``whole`` are in ``folder``,
-    beside those of ``dropout``, trained at one go and in pieces.
+    Rank 1 asks to stop after every epoch, which must have no effect. Checkpoints of ``whole`` are in ``folder``, beside
+    those of ``dropout``, trained without interruption and in pieces.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Densities of layers, and the whole numbers of weights that they come to."""
+"""Test the allocation of densities to layers, and the rounding to whole numbers of weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = st.lists(st.integers(1, 3_000), min_size=1, max_size=12)
     ("densities", "sizes", "counts"),
     [
         ([0.5, 0.5], [10, 20], [5, 10]),
-        ([0.25] * 3, [2, 2, 2], [1, 1, 0]),  # 1.5 of 6 go up to 2; of three halves the first two get a seat
+        ([0.25] * 3, [2, 2, 2], [1, 1, 0]),  # 1.5 of 6 rounds to 2; of three halves the first two get one
         ([0.1] * 4, [72, 72, 128, 64], [7, 7, 13, 7]),  # 33.6 in all: 7.2, 7.2, 12.8, 6.4; the last is nearest to 7
         ([1.0, 0.1], [9, 10], [9, 1]),
         ([1.0, 0.0], [9, 10], [9, 0]),
@@ -62,7 +62,7 @@ SHAPES = st.lists(st.lists(st.integers(1, 40), min_size=2, max_size=4), min_size
 
 
 def test_erk_by_hand() -> None:
-    """Sums of shapes 20, 20, 26 over 64, 100, 144 weights; 0.25 of 308 is 77, of which each sum of 66 gets 77/66."""
+    """Sums of shapes are 20, 20, 26, for 64, 100, 144 weights; 0.25 of 308 is 77, so 77/66 per unit of the sums."""
     shapes = [(4, 16), (10, 10), (12, 12, 1, 1)]
     scale = 0.25 * 308 / 66
     expected = [scale * 20 / 64, scale * 20 / 100, scale * 26 / 144]
@@ -70,21 +70,21 @@ def test_erk_by_hand() -> None:
     assert allocate("erk", shapes, 0.25) == [23, 23, 31]  # of 23.3, 23.3, 30.3: 77 in all, the last nearest to one more
 
 
-def test_erk_makes_a_layer_dense_that_would_pass_1_and_solves_again() -> None:
+def test_erk_caps_a_layer_at_density_1_and_solves_again() -> None:
     """0.5 of 116 is 58: the first would get 58 * 8 / 28 = 16.57 of 16. Dense, it leaves 42 for the second."""
     assert erdos_renyi_kernel([(4, 4), (10, 10)], 0.5) == pytest.approx([1.0, 0.42], rel=1e-12)
     assert allocate("erk", [(4, 4), (10, 10)], 0.5) == [16, 42]
 
 
 @given(shapes=SHAPES, density=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1e-9, 1e-3, 0.999, 1 - 1e-12, 1.0])))
-def test_erk_meets_the_density_and_no_layer_passes_1(shapes: list[list[int]], density: float) -> None:
+def test_erk_meets_the_density_and_no_layer_exceeds_1(shapes: list[list[int]], density: float) -> None:
     found = erdos_renyi_kernel(shapes, density)
     sizes = [math.prod(shape) for shape in shapes]
     assert all(0.0 <= share <= 1.0 for share in found)
     assert math.fsum(d * n for d, n in zip(found, sizes, strict=True)) == pytest.approx(density * sum(sizes), rel=1e-9)
     scales = [share / (sum(shape) / size) for share, shape, size in zip(found, shapes, sizes, strict=True)]
     sparse = [scale for scale, share in zip(scales, found, strict=True) if share < 1.0]
-    assert sparse == pytest.approx([max(sparse, default=0.0)] * len(sparse), rel=1e-9)  # in proportion
+    assert sparse == pytest.approx([max(sparse, default=0.0)] * len(sparse), rel=1e-9)  # proportional
     assert not sparse or all(scale <= max(sparse) * (1 + 1e-9) for scale in scales)  # dense only where it had to be
 
 
@@ -94,7 +94,7 @@ def test_erk_meets_the_density_and_no_layer_passes_1(shapes: list[list[int]], de
     density=st.floats(0, 1),
     keep=st.sampled_from(["none", "first", "first_and_depthwise"]),
 )
-def test_what_is_allocated_is_exact(allocation: str, shapes: list[list[int]], density: float, keep: str) -> None:
+def test_allocated_counts_are_exact(allocation: str, shapes: list[list[int]], density: float, keep: str) -> None:
     sizes = [math.prod(shape) for shape in shapes]
     counts, dense = allocate(allocation, shapes, density, keep), kept_dense(keep, shapes)
     free = [index for index, kept in enumerate(dense) if not kept]
@@ -115,7 +115,7 @@ def resnet50() -> list[LayerCost]:
 def test_costs_of_resnet50_counted_layer_by_layer(
     resnet50: list[LayerCost], density: float, first_dense: int, erk: int
 ) -> None:
-    """In millions of multiply-accumulates, of the two allocations of RigL's paper."""
+    """Compare millions of multiply-accumulates for the two allocations of RigL's paper."""
 
     def mmacs(densities: list[float]) -> float:
         return sum(layer.macs * share for layer, share in zip(resnet50, densities, strict=True)) / 1e6

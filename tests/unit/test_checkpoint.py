@@ -1,4 +1,4 @@
-"""Checkpoints that were cut short, altered, or written by a process that died; none of them may be believed."""
+"""Test that checkpoints that are truncated, altered, or of a process that died while writing are never loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def epoch_of(path: Path) -> int | None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A checkpoint of epoch 2 with that of epoch 1 behind it."""
+    """Return the path of a checkpoint of epoch 2, whose previous one is of epoch 1."""
     path = tmp_path / "last.ckpt"
     for epoch in (1, 2):
         save(path, state(epoch), Method(), keep_previous=True)
@@ -67,7 +67,7 @@ def test_an_altered_byte_is_found(path: Path, where: float, bits: int) -> None:
         load(path)
 
 
-def test_the_previous_one_stands_in_and_the_refusal_is_told(path: Path) -> None:
+def test_the_previous_one_is_loaded_with_a_message_on_the_damaged_one(path: Path) -> None:
     assert load_latest(path)[1] == []
     path.write_bytes(path.read_bytes()[:-1])
     saved, refused = load_latest(path)
@@ -81,11 +81,11 @@ def test_the_previous_one_stands_in_and_the_refusal_is_told(path: Path) -> None:
     assert [str(path) in refused[0], str(previous(path)) in refused[1]] == [True, True]
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_missing_checkpoint(tmp_path: Path) -> None:
     assert load_latest(tmp_path / "last.ckpt") == (None, [])
 
 
-def test_a_temporary_file_left_behind_does_no_harm(path: Path) -> None:
+def test_a_leftover_temporary_file_is_ignored(path: Path) -> None:
     leftover = path.with_name(f".{path.name}.tmp")
     leftover.write_bytes(path.read_bytes()[:100])
     assert epoch_of(path) == 2
@@ -95,8 +95,8 @@ def test_a_temporary_file_left_behind_does_no_harm(path: Path) -> None:
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
-def test_dying_while_saving_leaves_a_whole_one(path: Path, monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
-    """The process dies after 0, 1 or 2 of the three calls that make the file last: fsync, replace, replace."""
+def test_a_crash_while_saving_leaves_an_intact_file(path: Path, monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    """The process dies after 0, 1 or 2 of the three calls that make the file permanent: fsync, replace, replace."""
     done: list[str] = []
 
     def until_it_dies(real: Any) -> Any:
@@ -119,8 +119,8 @@ def test_dying_while_saving_leaves_a_whole_one(path: Path, monkeypatch: pytest.M
     assert epoch_of(path) == 3
 
 
-def test_runs_nobodys_code(path: Path) -> None:
-    """A whole file, checksum and all, with an object in it that is neither a tensor nor a plain value."""
+def test_loading_runs_no_code(path: Path) -> None:
+    """An intact file with a valid checksum contains an object that is neither a tensor nor a plain value."""
     save(path, {"half": fractions.Fraction(1, 2)}, Method(), keep_previous=True)
     with pytest.raises(CheckpointError, match=f"{path}: .*tensors and plain values"):
         load(path)

@@ -1,4 +1,4 @@
-"""A compiled network trains to the same numbers, from one graph, and resumes to the bit."""
+"""Test that a compiled model trains to the same numbers, from one graph, and resumes bit by bit."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
 
 
-def test_a_network_that_would_overrun_memory(
+def test_a_model_that_would_overrun_memory_is_an_error(
     tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"train.compile: not on a CPU for this network"):
+    with pytest.raises(UserError, match=r"train.compile: not on a CPU for this model"):
         fit(tiny_trial(train={"compile": True}), World(), lambda _: False, tmp_path, digits)
 
 

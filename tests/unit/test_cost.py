@@ -1,4 +1,4 @@
-"""Counts of weights and multiply-accumulates: published totals to the unit, single layers by hand."""
+"""Test counts of weights and multiply-accumulates: exact published totals, single layers by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_published_totals(model: nn.Module, size: int, weights: int, macs: int) 
 
 
 def test_weights_of_the_small_vgg() -> None:
-    """Published without its multiply-accumulates, which depend on where it pools."""
+    """Its multiply-accumulates, which depend on where it pools, are not published."""
     assert sum(cost.numel for cost in layer_costs(VGG(VGG_SMALL, 10), (3, 32, 32))) == 371_648
 
 
@@ -75,7 +75,7 @@ def test_sparse_cost_by_hand() -> None:
         gflops(costs, [0.5])
 
 
-def test_the_model_is_not_touched() -> None:
+def test_the_model_is_unchanged() -> None:
     model = Few().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     layer_costs(model, (3, 12, 8))
@@ -86,8 +86,8 @@ def test_the_model_is_not_touched() -> None:
 
 
 @pytest.mark.long
-def test_counting_does_not_import_what_takes_seconds() -> None:
-    """The meta device brings sympy and the compiler with it; a dry run and every worker would wait for them."""
+def test_counting_does_not_import_slow_modules() -> None:
+    """The meta device imports sympy and the compiler, which would delay a dry run and every worker by seconds."""
     code = (
         "import sys; from st3sweep.networks.flops import layer_costs; "
         "from st3sweep.networks.cifar_resnet import CifarResNet; "
@@ -98,7 +98,7 @@ def test_counting_does_not_import_what_takes_seconds() -> None:
 
 
 def test_cost_of_training_by_hand() -> None:
-    """Two epochs of 10 images, of a network that costs 4 dense, then 4 and 1: a step is three times the network."""
+    """Two epochs of 10 images, of a model that costs 4 dense, then 4 and 1: a step costs three times the model."""
     assert training_gflops([4.0, 1.0], 4.0, 10, 0.0) == 150.0  # 3 * 4 + 3 * 1
     assert training_gflops([4.0, 1.0], 4.0, 10, 1.0) == 180.0  # the gradient of all weights costs 4 in both
     assert training_gflops([4.0, 1.0], 4.0, 10, 0.5) == 165.0
@@ -107,7 +107,7 @@ def test_cost_of_training_by_hand() -> None:
 
 
 def test_cost_of_training_with_rigl_is_that_of_its_paper() -> None:
-    """It counts 3 f_S for a step, and 2 f_S + f_D for one of an update; here there is one of those in ΔT steps."""
+    """The paper counts 3 f_S for a step and 2 f_S + f_D for an update; here one of ΔT steps has an update."""
     sparse, dense, interval_steps = 0.2, 1.0, 100
     every_step = training_gflops([sparse], dense, 1, 1 / interval_steps)
     assert every_step * interval_steps == pytest.approx(3 * sparse * (interval_steps - 1) + 2 * sparse + dense)

@@ -1,4 +1,4 @@
-"""DNW by hand: whose weights fall, and that the gradient of the hard-masked forward pass reaches all of them."""
+"""Test DNW by hand: which weights are masked, and that all get the gradient of the hard-masked forward pass."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def sparse(method: DNW, weights: list[nn.Parameter]) -> list[list[list[float]]]:
         return [weight.tolist() for weight in weights]
 
 
-def test_half_of_each_layer_falls_before_the_first_step() -> None:
-    """Of the whole network the second layer would lose all."""
+def test_half_of_each_layer_is_masked_before_the_first_step() -> None:
+    """A global threshold would mask all of the second layer."""
     weights = two_layers()
     method = dnw(weights, target=0.5)
     assert method.at_target
@@ -45,7 +45,7 @@ def test_the_first_layer_can_stay_dense() -> None:
 
 
 @given(count=st.integers(1, 40), target=st.floats(0, 1, exclude_max=True))
-def test_the_number_that_falls_is_rounded_down(count: int, target: float) -> None:
+def test_the_number_of_masked_weights_is_rounded_down(count: int, target: float) -> None:
     weights = [torch.arange(1.0, count + 1)]
     fallen = (dnw(weights, target=target).sparsify(weights) or weights)[0] == 0
     assert fallen.sum() == int(target * count)
@@ -53,7 +53,7 @@ def test_the_number_that_falls_is_rounded_down(count: int, target: float) -> Non
 
 
 def test_all_weights_have_the_gradient_of_the_hard_masked_forward_pass() -> None:
-    """∂L/∂θ of a masked weight is what a live weight in its place would have."""
+    """∂L/∂θ of a masked weight is that of a live weight in its place."""
     torch.manual_seed(0)
     weights = [nn.Parameter(torch.randn(5, 4, dtype=torch.float64))]
     x, y = torch.randn(6, 4, dtype=torch.float64), torch.randint(5, (6,))
@@ -77,7 +77,7 @@ def test_all_weights_have_the_gradient_of_the_hard_masked_forward_pass() -> None
     torch.testing.assert_close(weights[0].detach(), before - 0.1 * hard.grad, rtol=1e-12, atol=0)
 
 
-def test_a_masked_weight_that_grows_comes_back() -> None:
+def test_a_masked_weight_that_grows_returns() -> None:
     weights = two_layers()
     method = dnw(weights, target=0.5)
     with torch.no_grad():

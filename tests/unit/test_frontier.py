@@ -1,4 +1,4 @@
-"""Pareto mask and hypervolume: small cases by hand, the definition as properties, and parity with moocore."""
+"""Test Pareto mask and hypervolume: small cases by hand, the definition as properties, and parity with moocore."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cases(draw: st.DrawFn, columns: int | None = None) -> tuple[Points, list[Goa
 
 
 def dominates(a: Points, b: Points, goals: list[Goal]) -> bool:
-    """The definition, word for word; a comparison with NaN is false in Python too."""
+    """Return whether ``a`` dominates ``b``, by the definition; comparisons with NaN are false in Python too."""
     no_worse = all(x >= y if goal == "max" else x <= y for x, y, goal in zip(a, b, goals, strict=True))
     better = any(x > y if goal == "max" else x < y for x, y, goal in zip(a, b, goals, strict=True))
     return no_worse and better
@@ -48,7 +48,7 @@ def dominates(a: Points, b: Points, goals: list[Goal]) -> bool:
         pytest.param([(70, 1.0), (70, 0.5), (70, 2.0)], [False, True, False], id="same accuracy"),
         pytest.param([(70, 1.0), (70, 1.0), (60, 1.0)], [True, True, False], id="identical points are both on it"),
         pytest.param([(70, 1.0), (60, 2.0), (60, 2.0)], [True, False, False], id="identical points dominated"),
-        pytest.param([(99, nan), (nan, 0.1), (70, 1.0)], [False, False, True], id="NaN is out and dominates nobody"),
+        pytest.param([(99, nan), (nan, 0.1), (70, 1.0)], [False, False, True], id="NaN is out and dominates none"),
         pytest.param([(nan, nan)], [False], id="nothing but NaN"),
         pytest.param([(-inf, 0.5), (70, 1.0), (60, inf)], [True, True, False], id="infinities are values"),
         pytest.param([(60, -inf), (inf, inf), (50, inf)], [True, True, False], id="infinite extremes"),
@@ -69,7 +69,7 @@ def test_goals_decide_the_direction() -> None:
 
 def test_one_and_three_objectives() -> None:
     assert pareto_mask([[3], [1], [1], [nan]], ["min"]).tolist() == [False, True, True, False]
-    # The third point is beaten in accuracy and cost, and saved by its time; the fourth is beaten in all three.
+    # The third point is worse in accuracy and cost but best in time; the fourth is worse in all three.
     points = [(70, 1.0, 9.0), (60, 0.5, 9.0), (59, 1.0, 3.0), (58, 1.1, 4.0)]
     assert pareto_mask(points, ("max", "min", "min")).tolist() == [True, True, True, False]
 
@@ -80,7 +80,7 @@ def test_no_points(empty: Points) -> None:
     assert hypervolume(empty, ACCURACY_COST, (0, 1)) == 0.0
 
 
-def test_the_input_is_left_alone() -> None:
+def test_the_input_is_unchanged() -> None:
     points = np.array([(70, 1.0), (60, nan)])
     before = points.copy()
     pareto_mask(points, ACCURACY_COST)
@@ -152,7 +152,7 @@ def test_the_order_of_points_does_not_matter(case: tuple[Points, list[Goal]], ra
 @given(cases())
 def test_monotone_rescaling_does_not_matter(case: tuple[Points, list[Goal]]) -> None:
     points, goals = case
-    # Ranks are a rescaling that rounding cannot merge; + 0.0 makes -0.0 and 0.0 one value, as they compare equal.
+    # Replacing values by their order is a rescaling without rounding; + 0.0 makes -0.0 and 0.0 one value.
     ranks = np.full(points.shape, nan)
     for column in range(points.shape[1]):
         known = ~np.isnan(points[:, column])
@@ -191,7 +191,7 @@ def test_each_layer_is_the_front_of_what_the_layers_before_leave(case: tuple[Poi
 @pytest.mark.parametrize("m", [2, 3])
 @pytest.mark.parametrize("levels", [4, 1000])
 def test_parity_with_moocore(m: int, levels: int) -> None:
-    """``keep_weakly`` keeps every copy of a point, as here. Few levels make ties and copies, many make long fronts."""
+    """``keep_weakly`` keeps all copies of a point, as here. Few levels make ties and copies, many make long fronts."""
     generator = np.random.default_rng(m * levels)
     for _ in range(50):
         points = generator.integers(0, levels, size=(60, m)) / levels

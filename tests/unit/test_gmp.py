@@ -1,4 +1,4 @@
-"""GMP by hand: what falls when, and that it stays fallen."""
+"""Test GMP by hand: which weights are pruned when, and that they never return."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from st3sweep.sparse.method import sparse_weights
 
 
 def layers() -> list[Tensor]:
-    """Two linear layers of four and six weights."""
+    """Return the weights of two linear layers, four and six."""
     return [
         torch.tensor([[0.1, -0.4], [0.2, 0.3]], requires_grad=True),
         torch.tensor([[5.0, -1.0, 2.0], [-6.0, 4.0, 3.0]], requires_grad=True),
@@ -48,7 +48,7 @@ def test_a_layer_left_dense_is_outside_the_target() -> None:
 
 
 def test_the_published_rows_of_mobilenet_prune_89_03_percent_in_all() -> None:
-    """A target of 90 % with first and depthwise layers dense, on MobileNetV1's shapes."""
+    """The target is 90 % with first and depthwise layers dense, on MobileNetV1's shapes."""
     widths = [64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
     shapes: list[tuple[int, ...]] = [(32, 3, 3, 3)]
     for before, after in zip([32, *widths], widths, strict=False):
@@ -62,8 +62,8 @@ def test_the_published_rows_of_mobilenet_prune_89_03_percent_in_all() -> None:
     assert 1 - sum(nonzeros(weights)) / total == pytest.approx(0.8903, abs=5e-5)
 
 
-def test_the_ramp_climbs_by_updates() -> None:
-    """From 0.2 to 0.6 of training, every 0.2: at 0.4 sparsity is 0.8 (1 - 0.5^3) = 0.7; between updates nothing."""
+def test_sparsity_rises_at_updates_only() -> None:
+    """Updates come every 0.2 from 0.2 to 0.6 of training: at 0.4 sparsity is 0.8 (1 - 0.5^3) = 0.7."""
     weights = [torch.arange(1.0, 101.0).reshape(10, 10)]
     method = gmp(weights, target=0.8, ramp_start=0.2, ramp_end=0.6, interval=0.2)
     found = []
@@ -74,15 +74,15 @@ def test_the_ramp_climbs_by_updates() -> None:
     assert method.at_target
 
 
-def test_what_fell_does_not_return() -> None:
-    """Not even where it has grown meanwhile, and what lives has become smaller."""
+def test_pruned_weights_do_not_return() -> None:
+    """They stay pruned even where they have become larger than live ones."""
     weights = [torch.tensor([[4.0, 3.0, 2.0, 1.0]])]
     method = gmp(weights, target=0.5, ramp_end=1.0, ramp_power=1.0, interval=0.5)
     method.refresh(0.5, weights)
     assert ints(method.masks) == [[[1, 1, 1, 0]]]
     weights[0].copy_(torch.tensor([[0.0, 0.0, 0.1, 9.0]]))
     method.refresh(1.0, weights)
-    assert ints(method.masks) == [[[1, 0, 1, 0]]]  # of the two live zeros the first stays
+    assert ints(method.masks) == [[[1, 0, 1, 0]]]  # of the two live zeros the first is kept
     assert weights[0].tolist() == [[0.0, 0.0, pytest.approx(0.1), 0.0]]
 
 

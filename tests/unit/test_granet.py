@@ -1,4 +1,4 @@
-"""GraNet by hand: the cubic total density, one ranking of the network, and regeneration at the next gradient."""
+"""Test GraNet by hand: the cubic total density, the global ranking, and regeneration at the next gradient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parameters() -> list[nn.Parameter]:
 
 
 def trained(method: GraNet, weights: list[nn.Parameter], steps: int) -> list[dict[str, Any]]:
-    """Steps of noisy gradients; of each the live weights, in all and by layer, and how many were born in each layer."""
+    """Train with noisy gradients; return for each step the live weights, and how many regrew in each layer."""
     optimizer = torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=1e-2)
     generator = torch.Generator().manual_seed(0)
     found = []
@@ -57,7 +57,7 @@ def trained(method: GraNet, weights: list[nn.Parameter], steps: int) -> list[dic
 
 
 def test_total_density_follows_the_cubic() -> None:
-    """From 0.5 at 0.1 of training to 0.1 at 0.6, by updates every 0.1; t_k = (k - 1) / 5 of the ramp is done."""
+    """It falls from 0.5 at 0.1 of training to 0.1 at 0.6, with updates every 0.1, at t_k = (k - 1) / 5 of the ramp."""
     weights = parameters()
     method = granet(weights, target=0.9, ramp_start=0.1, ramp_end=0.6, interval=0.1)
     start = allocate("erk", SHAPES, 0.5)
@@ -72,8 +72,8 @@ def test_total_density_follows_the_cubic() -> None:
     assert method.at_target
 
 
-def test_regeneration_follows_every_update_to_the_end_and_fades() -> None:
-    """After the steps 4, 8, … 36 of 40 comes an update: in the step after each, connections are born."""
+def test_regeneration_follows_every_update_and_falls_to_0() -> None:
+    """Updates follow steps 4, 8, … 36 of 40: in the step after each, weights regrow."""
     weights = parameters()
     history = trained(granet(weights, target=0.9, ramp_end=0.5, interval=0.1), weights, 40)
     born = {step: sum(row["born"]) for step, row in enumerate(history, 1) if any(row["born"])}
@@ -84,8 +84,8 @@ def test_regeneration_follows_every_update_to_the_end_and_fades() -> None:
     assert shares[-1] < 0.02 < shares[4] < shares[0]
 
 
-def test_nothing_moves_before_the_ramp_starts() -> None:
-    """It starts at 0.25 of training: the update after step 14 of 40 is the first, not one at the start itself."""
+def test_masks_are_fixed_before_the_ramp_starts() -> None:
+    """The ramp starts at 0.25 of training: the update after step 14 of 40 is the first; there is none at the start."""
     weights = parameters()
     method = granet(weights, target=0.9, ramp_start=0.25, ramp_end=0.75, interval=0.1)
     born = [sum(row["born"]) > 0 for row in trained(method, weights, 40)]
@@ -93,8 +93,8 @@ def test_nothing_moves_before_the_ramp_starts() -> None:
     assert method.dense_gradients(40) == 7 / 40
 
 
-def test_one_ranking_of_the_whole_network_worked_out_by_hand() -> None:
-    """Half of ten go. Regeneration drops half of what lives: one of two, and of three 1.5, which is two."""
+def test_the_global_ranking_worked_out_by_hand() -> None:
+    """Half of ten are pruned. Regeneration drops half of the live: one of two, and two of three (1.5, rounded)."""
     weights = [
         nn.Parameter(torch.tensor([[0.1, -0.4], [2.5, 3.5]])),
         nn.Parameter(torch.tensor([[5.0, -1.0, 2.0], [-6.0, 4.0, 0.3]])),
@@ -106,7 +106,7 @@ def test_one_ranking_of_the_whole_network_worked_out_by_hand() -> None:
     weights[0].grad = torch.tensor([[3.0, -4.0], [1.0, 9.0]])
     weights[1].grad = torch.tensor([[1.0, 5.0, -7.0], [8.0, 6.0, 2.0]])
     method.transform_gradients(0.0, weights, torch.optim.SGD(weights, lr=0.1))
-    # 2.5 falls and -0.4 grows; 5 and 4 fall, 2 grows and 4 grows again.
+    # 2.5 is dropped and -0.4 grows; 5 and 4 are dropped, 2 grows and 4 grows again.
     assert [mask.int().tolist() for mask in method.masks] == [[[0, 1], [0, 1]], [[0, 0, 1], [1, 1, 0]]]
     assert weights[0].tolist() == [[0.0, 0.0], [2.5, 3.5]]
     assert weights[1].tolist() == [[5.0, 0.0, 0.0], [-6.0, 4.0, 0.0]]
@@ -115,8 +115,8 @@ def test_one_ranking_of_the_whole_network_worked_out_by_hand() -> None:
     assert weights[0].tolist() == [[0.0, 0.0], [0.0, 3.5]]
 
 
-def test_pruning_brings_nothing_back() -> None:
-    """The first weight is dead, the second lives at 0; three of four may live."""
+def test_pruning_regrows_no_weight() -> None:
+    """The first weight is pruned, the second is live but 0; three of four are to be kept."""
     weights = [torch.tensor([[0.0, 0.0, 3.0, 4.0]])]
     method = granet(weights, target=0.25, initial_density=1.0)
     method.masks = [torch.tensor([[False, True, True, True]])]
@@ -125,7 +125,7 @@ def test_pruning_brings_nothing_back() -> None:
 
 
 @pytest.mark.parametrize(("target", "initial"), [(0.3, 0.3), (0.5, 0.5), (0.9, 0.5)])
-def test_it_starts_no_sparser_than_it_ends(target: float, initial: float) -> None:
+def test_the_initial_sparsity_is_at_most_the_final_one(target: float, initial: float) -> None:
     weights = parameters()
     method = granet(weights, target=target)
     assert method.scheduled_sparsity == initial
@@ -135,7 +135,7 @@ def test_it_starts_no_sparser_than_it_ends(target: float, initial: float) -> Non
 
 
 @given(st.floats(0, 0.999), st.floats(0.001, 1))
-def test_it_ends_at_its_target_to_the_bit(target: float, initial_density: float) -> None:
+def test_it_ends_at_exactly_its_target(target: float, initial_density: float) -> None:
     weights = [torch.ones(2, 2)]
     method = granet(weights, target=target, initial_density=initial_density)
     method.refresh(1.0, weights)

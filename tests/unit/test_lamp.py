@@ -1,4 +1,4 @@
-"""LAMP against its definition, and the guarantee that it is known for."""
+"""Test LAMP against its definition, and its guarantee that no layer is emptied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ layer = st.lists(values, min_size=1, max_size=30)
 
 
 def by_definition(weight: list[float]) -> list[float]:
-    """Each weight's square over the sum of its own and of those that come after it in the order of magnitude."""
+    """Return each weight's square over the sum of its own and of those after it in the order of magnitude."""
     order = sorted(range(len(weight)), key=lambda index: (abs(weight[index]), index))
     scores = [0.0] * len(weight)
     for place, index in enumerate(order):
@@ -41,7 +41,7 @@ def test_scores_are_those_of_the_definition(weight: list[float]) -> None:
 
 
 @given(st.lists(layer, min_size=1, max_size=5), st.floats(0, 0.999))
-def test_the_lowest_scores_of_the_whole_network_fall(layers: list[list[float]], ratio: float) -> None:
+def test_the_lowest_scores_of_the_whole_model_are_pruned(layers: list[list[float]], ratio: float) -> None:
     weights = [torch.tensor(weight) for weight in layers]
     total = sum(map(len, layers))
     kept = total - math.floor((total - 1) * ratio) - 1
@@ -58,8 +58,8 @@ def test_the_lowest_scores_of_the_whole_network_fall(layers: list[list[float]], 
     st.lists(st.integers(1, 40), min_size=1, max_size=6), st.lists(st.floats(1e-6, 1e6), min_size=6, max_size=6),
     st.floats(0, 1, exclude_max=True),
 )  # fmt: skip
-def test_no_layer_vanishes(sizes: list[int], scales: list[float], ratio: float) -> None:
-    """However different the layers' magnitudes, while there are as many weights left as layers."""
+def test_no_layer_is_emptied(sizes: list[int], scales: list[float], ratio: float) -> None:
+    """This holds for any magnitudes of the layers, while at least as many weights are kept as there are layers."""
     generator = torch.Generator().manual_seed(0)
 
     def weights() -> list[Tensor]:
@@ -78,8 +78,8 @@ def test_no_layer_vanishes(sizes: list[int], scales: list[float], ratio: float) 
     assert sum(nonzeros(pruned)) < len(sizes) or min(nonzeros(pruned)) >= 1
 
 
-def test_plain_magnitude_would_have_lost_a_layer() -> None:
-    """The guard of the test above: on the same weights l1 does empty the layer of small ones."""
+def test_plain_magnitude_would_empty_a_layer() -> None:
+    """Guard the test above: on the same weights l1 empties the layer of small ones."""
     weights = [torch.rand(1, 50) + 1, (torch.rand(1, 50) + 1) / 100]
     for criterion, survives in (("l1", False), ("lamp", True)):
         method = st3(weights, target=0.8, criterion=criterion)
@@ -91,7 +91,7 @@ def test_plain_magnitude_would_have_lost_a_layer() -> None:
 
 
 def test_with_st3_the_rest_of_the_method_is_unchanged() -> None:
-    """The scores of 4, 2, 1 are 1, 0.2, 0.048, those of 3, 2, 2.5 are 1, 0.208, 0.41; three of six fall."""
+    """The scores of 4, 2, 1 are 1, 0.2, 0.048, those of 3, 2, 2.5 are 1, 0.208, 0.41; three of six are pruned."""
     weights = [torch.tensor([[4.0, -2.0, 1.0]]), torch.tensor([[3.0, 2.0, 2.5]])]
     method = st3(weights, target=0.5, criterion="lamp", rescale=False)
     method.refresh(1.0, weights)

@@ -1,4 +1,4 @@
-"""Which memory layout is chosen, that it does not change the numbers, and that it stays within its memory."""
+"""Test the choice of memory layout: it does not change results, and never overruns memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from st3sweep.training.layout import fastest_layout
 
 CPU = torch.device("cpu")
 GUARD = Path(__file__).with_name("guard_malloc.c")
-# Every width that the rule lets through, and kernels, strides and groups as networks have them.
+# Every width that the rule allows, and kernels, strides and groups as models have them.
 TRAIN = """\
 import sys, torch
 from torch import nn
@@ -79,10 +79,10 @@ def test_the_layout_does_not_change_the_numbers() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs LD_PRELOAD")
-def test_the_layout_stays_within_its_memory(tmp_path: Path) -> None:
-    """Every tensor ends at a page that cannot be touched: writing past it ends the process.
+def test_the_layout_never_overruns_memory(tmp_path: Path) -> None:
+    """Every tensor ends at a protected page: writing past it kills the process.
 
-    The rule is needed as well: without it, some width must crash, or the kernel has been mended and the rule can go.
+    The rule must also be needed: without it some width must crash, else the kernel is fixed and the rule obsolete.
     """
     library = tmp_path / "guard.so"
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", str(GUARD), "-o", str(library), "-ldl"], check=True)
@@ -96,5 +96,5 @@ def test_the_layout_stays_within_its_memory(tmp_path: Path) -> None:
     assert chosen.returncode == 0, chosen.stderr
     assert int(chosen.stdout) > 400
     if "avx512f" in Path("/proc/cpuinfo").read_text():
-        pytest.skip("within its memory; whether it needs the rule cannot be seen with AVX-512, which has other kernels")
+        pytest.skip("no overrun; AVX-512 has other kernels, so whether the rule is needed cannot be tested")
     assert run(every=True).returncode == -11

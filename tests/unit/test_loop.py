@@ -1,4 +1,4 @@
-"""``fit`` on a few digits: which epoch is the result, what the test set is read for, how a trial goes on or fails."""
+"""Test ``fit`` on a few digits: the best epoch, the use of the test set, resuming, and failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Record = dict[str, Any]
 
 
 class Watched(ArrayImages):
-    """Images that remember how many epochs had been reported whenever they were looked at."""
+    """Images that record the number of reported epochs at each access."""
 
     def __init__(self, images: ArrayImages, records: list[Record]):
         super().__init__(images.on(images.labels.device).numpy(), images.labels.numpy(), images.sample_ids.numpy())
@@ -46,7 +46,7 @@ class Watched(ArrayImages):
 
 
 class Finished(NamedTuple):
-    """A trial that has ended."""
+    """A finished trial, with its records and files."""
 
     result: Record
     records: list[Record]
@@ -72,7 +72,7 @@ def finished(spec: TrialSettings, digits: data.Splits, tmp_path_factory: pytest.
 def collect(
     spec: TrialSettings, folder: Path, splits: data.Splits, until: int | None = None
 ) -> tuple[Record, list[Record]]:
-    """Result and records of ``fit``, told to stop after epoch ``until``."""
+    """Return result and records of ``fit``, stopped after epoch ``until``."""
     records: list[Record] = []
 
     def report(record: Record) -> bool:
@@ -106,7 +106,7 @@ def test_the_result_has_every_objective_that_a_space_may_name(finished: Finished
 def test_final_gflops_and_ramp_of_each_epoch(
     tiny_trial: TinyTrial, digits: data.Splits, finished: Finished, tmp_path: Path
 ) -> None:
-    """The ramp of the recipe: from epoch 5 of 160 to epoch 80, here 0.15625 to 2.5 of five, then one of fine-tuning."""
+    """The recipe's ramp is from epoch 5 to 80 of 160, here 0.15625 to 2.5 of five; then one epoch of fine-tuning."""
     records = finished.records
     found = [record["ramp_progress"] for record in records]
     left = (1.5 / 2.34375, 0.5 / 2.34375)  # of the ramp's time
@@ -114,7 +114,7 @@ def test_final_gflops_and_ramp_of_each_epoch(
     assert all((record["gflops_final"] == record["gflops"]) == record["at_target"] for record in records)
     for record in records[:2]:
         assert record["gflops_final"] < record["gflops"]
-        assert record["gflops_final"] == pytest.approx(records[2]["gflops"], rel=0.2), "the epochs left move little"
+        assert record["gflops_final"] == pytest.approx(records[2]["gflops"], rel=0.2), "later epochs change little"
     _, records = collect(tiny_trial(sparsity={"method": "dense"}, train={"epochs": 1}), tmp_path, digits)
     assert records[0]["ramp_progress"] is None
     assert records[0]["gflops_final"] == records[0]["gflops"]
@@ -141,10 +141,10 @@ def test_the_best_epoch_is_one_at_the_target(finished: Finished) -> None:
     assert best["val_top1"] == max(record["val_top1"] for record in at_target) == result["val_top1"]
 
 
-def test_weight_decay_falls_with_the_ratio_asked_for(
+def test_weight_decay_falls_with_the_scheduled_sparsity(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
 ) -> None:
-    """An epoch's is that of its last step, by the ratio before it: after 3, 7 and 11 steps of a ramp of nine."""
+    """An epoch records that of its last step, by the sparsity before it: after 3, 7 and 11 steps of a ramp of nine."""
     decay = {"kind": "with_sparsity", "value": 1e-3, "final_ratio": 0.1}
     sparsity = {"method": "st3", "target": 0.8, "ramp": {"start": 0.0, "end": 0.75}}
     spec = tiny_trial(sparsity=sparsity, optim={"weight_decay": decay}, train={"finetune_epochs": 1})
@@ -158,7 +158,7 @@ def test_weight_decay_falls_with_the_ratio_asked_for(
 def test_an_epoch_before_the_target_is_never_the_best(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
 ) -> None:
-    """At the target next to nothing is left of the network: every earlier epoch is better."""
+    """At the target almost no weights are left: every earlier epoch is better."""
     spec = tiny_trial(sparsity={"target": 0.995, "ramp": {"start": 0.9, "end": 1.0}})
     result, records = collect(spec, tmp_path, digits)
     assert max(record["val_top1"] for record in records[:-1]) > records[-1]["val_top1"] == result["val_top1"]
@@ -180,7 +180,7 @@ def test_sparsity_and_gflops_are_those_of_the_best_epoch(finished: Finished) -> 
     counted = [
         int((weights[f"{layer['layer']}.weight"].abs() > tau).sum()) for layer, tau in zip(layers, taus, strict=True)
     ]
-    if result["best_epoch"] <= 5:  # before the mask was fixed, when thresholds mean something
+    if result["best_epoch"] <= 5:  # before the mask is fixed, when there are thresholds
         assert [layer["density"] * layer["numel"] for layer in layers] == pytest.approx(counted)
 
 
@@ -199,12 +199,12 @@ def test_no_test_set_no_test_accuracy(tiny_trial: TinyTrial, digits: data.Splits
 def test_the_test_accuracy_is_that_of_the_best_epoch(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
 ) -> None:
-    """With the validation images as test set, both accuracies are of the same weights, a fine-tuned mask's too."""
+    """With the validation images as test set, both accuracies are equal, after fine-tuning too."""
     splits = data.Splits(
         digits.train, digits.validation, digits.validation, digits.num_classes, digits.mean, digits.std
     )
     best_epochs = set()
-    for lr in (1e-6, 0.3):  # fine-tuning that changes nothing, and one that does harm or good
+    for lr in (1e-6, 0.3):  # fine-tuning without and with an effect
         spec = tiny_trial(train={"epochs": 4, "finetune_epochs": 2, "finetune_lr": lr})
         result, _ = collect(spec, tmp_path / str(lr), splits)
         assert result["test_top1"] == result["val_top1"]
@@ -254,7 +254,7 @@ def test_a_damaged_checkpoint_costs_one_epoch(
     assert timeless(result) == timeless(finished.result)
 
 
-def test_a_trial_whose_checkpoints_are_all_damaged_starts_anew(
+def test_a_trial_whose_checkpoints_are_all_damaged_restarts(
     spec: TrialSettings, digits: data.Splits, tmp_path: Path
 ) -> None:
     _, first = collect(spec, tmp_path, digits, until=2)
@@ -269,13 +269,13 @@ def test_a_loss_that_is_not_finite_ends_the_trial(tiny_trial: TinyTrial, digits:
     spec = tiny_trial(optim={"lr": 1e9, "clip_norm": None, "schedule": {"kind": "cosine", "warmup": 0.99}})
     with pytest.raises(Diverged, match=r"the training loss is (nan|inf) in epoch 1$"):
         collect(spec, tmp_path, digits)
-    assert not list(tmp_path.iterdir()), "what diverged is not a checkpoint"
+    assert not list(tmp_path.iterdir()), "a diverged state is not saved"
 
 
-def test_weight_decay_pulls_at_conv_and_linear_weights_only(
+def test_weight_decay_acts_on_conv_and_linear_weights_only(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
 ) -> None:
-    """A step with next to no gradient in it: what is decayed is halved, and the rest stays."""
+    """In a step with almost no gradient, decayed parameters are halved, and the rest stays."""
     decay = {"kind": "constant", "value": 5e5}
     optim = {"lr": 1e-6, "clip_norm": 1e-6, "schedule": {"kind": "cosine"}, "weight_decay": decay}
     spec = tiny_trial(optim=optim, train={"epochs": 1, "batch_size": 128}, sparsity={"method": "dense"})
@@ -307,7 +307,7 @@ def test_evaluation_by_hand() -> None:
 
 @pytest.mark.long
 def test_learning_happens(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:
-    """On 600 digits a pruned network is far above chance after five epochs."""
+    """On 600 digits a pruned model is far above chance after five epochs."""
     spec = tiny_trial(data={"train_limit": 600}, model={"width": 8}, train={"epochs": 5}, sparsity={"target": 0.5})
     result, records = collect(spec, tmp_path, data.load(spec.data))
     assert result["val_top1"] > 40
@@ -325,7 +325,7 @@ def test_the_checkpoint_has_the_plain_keys_of_the_model(finished: Finished) -> N
 def test_recalibrated_statistics_are_those_of_the_result(
     tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
 ) -> None:
-    """Accuracies, and the file that is exported, are of the network with the statistics measured anew."""
+    """Accuracies and the exported file are of the model with recomputed statistics."""
     plain, _ = collect(tiny_trial(), tmp_path / "plain", digits)
     spec = tiny_trial(train={"bn_recalibration": 2})
     result, _ = collect(spec, tmp_path / "anew", digits)

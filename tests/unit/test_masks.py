@@ -1,4 +1,4 @@
-"""Choosing the largest scores exactly, and masks at random."""
+"""Test masks of the largest scores, which are exact, and random masks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_largest_are_those_of_a_stable_sort(data: st.DataObject, values: lis
     assert mask.nonzero().flatten().tolist() == sorted(order[:count])
 
 
-def test_the_layout_in_memory_decides_nothing() -> None:
+def test_masks_do_not_depend_on_the_memory_layout() -> None:
     plain = torch.tensor([1.0, 2.0]).repeat(12).reshape(2, 3, 2, 2)
     last = plain.to(memory_format=torch.channels_last)
     (a,), (b,) = largest([plain], 7), largest([last], 7)
@@ -60,8 +60,8 @@ def test_every_weight_is_as_likely_as_any_other() -> None:
     assert (drawn.double().mean(0) - 0.3).abs().max() < 5 * 0.0102
 
 
-def test_a_random_mask_does_not_follow_the_first_weights() -> None:
-    """Both come from the same seed. A layer's first weights are uniform, as are the numbers that choose a mask."""
+def test_a_random_mask_is_independent_of_the_initial_weights() -> None:
+    """Both come from the same seed: a layer's initial weights are uniform, as are the numbers that choose a mask."""
     torch.manual_seed(0)
     weight = torch.nn.Linear(100, 100).weight
     (mask,) = random_masks([weight], [5000], seed=0)

@@ -1,4 +1,4 @@
-"""The file of an exported network: what it holds, and that no damaged or wrong one is written or believed."""
+"""Test the file of an exported model: its content, and that damaged or wrong files are neither written nor loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from st3sweep.trial.settings import TrialSettings
 
 @pytest.fixture
 def model(tiny_trial: Any) -> nn.Module:
-    """A ResNet-8 of width 4, half of whose first convolution is zeros."""
+    """Return a ResNet-8 of width 4, half of whose first convolution is zeros."""
     torch.manual_seed(0)
     model = build_model(tiny_trial().model, 10, 1)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_channels_last_and_shared_tensors(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = model.state_dict()
     state["stage1.0.conv1.weight"] = state["stage1.0.conv2.weight"]
-    state["bn1.weight"] = state["fc.weight"][0, :4]  # a part of another's memory
+    state["bn1.weight"] = state["fc.weight"][0, :4]  # a view of another tensor's memory
     assert not state["stage1.0.conv1.weight"].is_contiguous()
     save(tmp_path / "a", state, metadata, format_)
     loaded, _ = load_exported(tmp_path / "a")
@@ -130,16 +130,16 @@ def test_an_altered_tensor_of_a_pt_file_is_refused(model: nn.Module, metadata: d
         load_exported(path)
 
 
-def test_files_of_others_are_refused(model: nn.Module, tmp_path: Path) -> None:
+def test_files_not_exported_by_st3sweep_are_refused(model: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "a"
     with pytest.raises(ModelFileError, match=re.escape(f"{path}: not found")):
         load_exported(path)
     for metadata in (None, {"format": "pt"}, {"st3sweep": "[]"}, {"st3sweep": "{}"}):
         safetensors.torch.save_file(tensors(model), path, metadata)
-        with pytest.raises(ModelFileError, match=re.escape(f"{path}: not a network that st3sweep exported")):
+        with pytest.raises(ModelFileError, match=re.escape(f"{path}: not a model exported by st3sweep")):
             load_exported(path)
     torch.save(model.state_dict(), path)
-    with pytest.raises(ModelFileError, match=re.escape(f"{path}: truncated, altered or not an exported network")):
+    with pytest.raises(ModelFileError, match=re.escape(f"{path}: truncated, altered or not an exported model")):
         load_exported(path)
 
 
@@ -163,7 +163,7 @@ def test_a_file_of_another_version_is_refused(
         ({"gflops": 0.1}, "but 0.1 is recorded"),
     ],
 )
-def test_a_network_that_is_not_as_recorded_is_not_written(
+def test_a_model_that_differs_from_the_record_is_not_written(
     model: nn.Module, metadata: dict[str, Any], tmp_path: Path, wrong: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "a.safetensors"
@@ -177,7 +177,7 @@ def test_a_network_that_is_not_as_recorded_is_not_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written(model: nn.Module, metadata: dict[str, Any], tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(model: nn.Module, metadata: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "absent" / "a", tmp_path / "file" / "a", tmp_path):
         with pytest.raises(ModelFileError, match=re.escape(f"{path}: cannot be written (")):

@@ -1,4 +1,4 @@
-"""The networks: shapes, names of their parameters, shortcuts and batch norm."""
+"""Test the models: shapes, names of parameters, shortcuts and batch norm."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_shortcuts_project_where_the_shape_changes() -> None:
         assert (conv.kernel_size, conv.stride, conv.bias) == ((1, 1), (2, 2), None)
     x = torch.randn(2, 16, 8, 8)
     with torch.no_grad():
-        blocks[0].bn2.weight.zero_()  # the residual branch gives 0: what is left is the shortcut
+        blocks[0].bn2.weight.zero_()  # the residual branch gives 0: only the shortcut is left
         assert torch.equal(blocks[0](x), x.relu())
 
 
@@ -116,7 +116,7 @@ def test_the_seed_decides_the_weights(fields: dict[str, Any]) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-# -- every network trains ----------------------------------------------------------------------------------------
+# -- every model trains ------------------------------------------------------------------------------------------
 
 
 def test_every_arch_is_tried() -> None:
@@ -128,7 +128,7 @@ def test_every_arch_is_tried() -> None:
 def test_every_weight_gets_a_gradient(fields: dict[str, Any]) -> None:
     model = build(fields).train()
     logits = model(torch.randn(4, 3, 32, 32))
-    assert isinstance(logits, torch.Tensor)  # and nothing of an auxiliary classifier beside it
+    assert isinstance(logits, torch.Tensor)  # without outputs of an auxiliary classifier
     assert logits.shape == (4, 7)
     nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()
     gradients = {name: weight.grad for name, weight in model.named_parameters()}
@@ -154,7 +154,7 @@ def test_dropout_follows_the_seed_and_only_in_training(fields: dict[str, Any]) -
     assert torch.equal(logits(1), logits(2))
 
 
-# -- the networks one by one -------------------------------------------------------------------------------------
+# -- the models one by one ---------------------------------------------------------------------------------------
 
 
 def test_dropout_of_a_wide_resnet_drops_channels_before_the_second_convolution() -> None:
@@ -164,7 +164,7 @@ def test_dropout_of_a_wide_resnet_drops_channels_before_the_second_convolution()
     torch.manual_seed(0)
     block(torch.randn(8, 8, 4, 4))
     dropped = (seen[0] == 0).all(dim=(2, 3))  # (B, C)
-    assert 16 <= int(dropped.sum()) <= 48  # about half of 64, each of them whole
+    assert 16 <= int(dropped.sum()) <= 48  # about half of 64, as whole channels
     assert bool((seen[0][~dropped] > 0).any(dim=1).any(dim=1).all())
 
 
@@ -194,7 +194,7 @@ def test_resolution_of_vgg(arch: str, side: int) -> None:
 
 
 def test_resnet50_is_that_of_torchvision() -> None:
-    """Weight for weight and in the same order, so that either's checkpoints load into the other."""
+    """Weights are equal and in the same order, so that either's checkpoints load into the other."""
     ours, theirs = (build(fields) for fields in ({"arch": "resnet50"}, _torchvision("resnet50")))
     a, b = ours.state_dict(), theirs.state_dict()
     assert list(a) == list(b)
@@ -213,7 +213,7 @@ def _torchvision(network: str) -> dict[str, Any]:
 
 
 def test_the_names_are_those_of_torchvision() -> None:
-    """A newer torchvision's networks are missed here, and what it no longer has."""
+    """Detects models that a newer torchvision adds or removes."""
     models = pytest.importorskip("torchvision.models")
     attention = {name for name in models.list_models(module=models) if name.startswith(("vit_", "swin_", "maxvit_"))}
     assert len(attention) >= 12
@@ -244,7 +244,7 @@ def test_names_in_the_results() -> None:
 
     assert name(arch="vgg11") == "vgg11"
     assert name(arch="torchvision", network="vgg11") == "torchvision_vgg11"
-    # One network, and one row of weight decays, by either way to name it.
+    # One model, with one row of weight decays, under both names.
     assert name(arch="resnet50") == name(arch="torchvision", network="resnet50") == "resnet50"
     assert name(arch="wide_resnet") == "wide_resnet34x2"
     assert name(arch="wide_resnet", depth=28, width=10, dropout=0.3) == "wide_resnet28x10_d0.3"

@@ -1,4 +1,4 @@
-"""The command ``cost``: a network at given sparsities of its layers, counted by hand, and what its file may hold."""
+"""Test the command ``cost``: a model at given sparsities of its layers, counted by hand, and errors in its file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD = "layer,sparsity\n"
 
 
 def cost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[str, str]:
-    """Output and errors of the command, which must end with 0 or 2."""
+    """Return output and errors of the command, whose exit code must be 0 or 2."""
     monkeypatch.setattr(sys, "argv", ["st3sweep", "cost", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -36,15 +36,15 @@ def budget(tmp_path: Path) -> Path:
 def test_uniform_sparsity_of_resnet50(
     sparsity: float, millions: int, budget: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the field's tables have it: 4,089,184,256 times the density."""
+    """As in the field's tables, the cost is 4,089,184,256 times the density."""
     budget.write_text(f"{HEAD}*,{sparsity}\n")
     total = cost(capsys, monkeypatch, "resnet50", "--budget", budget)[0].splitlines()[-1]
     assert total.startswith(f"resnet50 at 224 pixels, 1,000 classes: sparsity {sparsity:.4f} of 25,502,912 weights; ")
     assert f"; {millions} M of 4,089 M multiply-accumulates (" in total
 
 
-def test_a_network_by_hand(budget: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet-8 on 16 pixels: the first layer 432 weights at 256 places, the last 64 x 7; all others stay dense."""
+def test_a_model_by_hand(budget: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-8 on 16 pixels: the first layer has 432 weights at 256 positions, the last 64 x 7; others stay dense."""
     budget.write_text(f"{HEAD}conv1,0.5\nfc,0.25\n")
     where = ("--set", "depth=8", "--image-size", 16, "--classes", 7, "--budget", budget)
     found = json.loads(cost(capsys, monkeypatch, "cifar_resnet", *where, "--json")[0])
@@ -69,7 +69,7 @@ def test_a_network_by_hand(budget: Path, capsys: pytest.CaptureFixture[str], mon
     assert len(lines) == 1 + len(found["layers"]) + 2
 
 
-def test_images_and_classes_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_and_classes_are_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def costs(model: object, shape: tuple[int, ...]) -> list[LayerCost]:
@@ -95,20 +95,20 @@ def test_a_budget_names_layers_or_the_rest(budget: Path) -> None:
     [
         ("conv1,0.5\n", ":1: must begin with: layer,sparsity (got conv1,0.5)"),
         ("", ":1: must begin with: layer,sparsity (got an empty file)"),
-        (f"{HEAD}cnv1,0.5\n", ":2: cnv1: is no conv or linear layer of the network; did you mean conv1?"),
-        (f"{HEAD}\nx,0.5\n", ":3: x: is no conv or linear layer of the network; it has conv1, layer1.0.conv1, fc"),
+        (f"{HEAD}cnv1,0.5\n", ":2: cnv1: is no conv or linear layer of the model; did you mean conv1?"),
+        (f"{HEAD}\nx,0.5\n", ":3: x: is no conv or linear layer of the model; it has conv1, layer1.0.conv1, fc"),
         (f"{HEAD}fc,90\n", ":2: fc: sparsity must be a fraction from 0 to 1; 90 % is 0.9 (got 90)"),
         (f"{HEAD}fc,-0.1\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got -0.1)"),
         (f"{HEAD}fc,nan\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got nan)"),
         (f"{HEAD}fc,\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got nothing)"),
         (f"{HEAD}fc\n", ":2: must have a layer and a sparsity (got 1 cell)"),
-        (f"{HEAD}fc,0.5\nconv1,0.5\nfc,0.5\n", ":4: fc: is there already, in line 2"),
+        (f"{HEAD}fc,0.5\nconv1,0.5\nfc,0.5\n", ":4: fc: is given already, in line 2"),
         (f"{HEAD}fc,x\ncnv1,0\n", ":2: fc: sparsity must be a fraction from 0 to 1 (got x)\n{}:3: cnv1: is no conv"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_a_budget_is_said_with_its_line(content: str, said: str, budget: Path) -> None:
+def test_errors_in_a_budget_name_the_line(content: str, said: str, budget: Path) -> None:
     budget.write_text(content)
-    with pytest.raises(Exception) as raised:  # noqa: PT011 (its whole text follows)
+    with pytest.raises(Exception) as raised:  # noqa: PT011 (the whole text is compared below)
         read_layer_budget(budget, LAYERS)
     assert str(raised.value).startswith(f"{budget}{said.format(budget)}")
 
@@ -128,7 +128,7 @@ def test_what_is_wrong_in_a_budget_is_said_with_its_line(content: str, said: str
         (["vgg_small", "--budget", "none.csv"], "none.csv: No such file or directory"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_counted_is_said(
+def test_invalid_arguments_are_errors(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, err = cost(capsys, monkeypatch, *arguments)
@@ -136,7 +136,7 @@ def test_what_cannot_be_counted_is_said(
     assert err.startswith(f"st3sweep: {said}")
 
 
-def test_a_file_that_is_no_text_is_an_error(budget: Path) -> None:
+def test_a_file_that_is_not_text_is_an_error(budget: Path) -> None:
     budget.write_bytes(b"layer,sparsity\nfc,\xff\n")
     with pytest.raises(Exception, match="not a CSV file in UTF-8"):
         read_layer_budget(budget, LAYERS)

@@ -1,4 +1,4 @@
-"""The table of networks that a command prints: counted, not copied, and in agreement with what was published."""
+"""Test the printed table of models: counts agree with the published ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return capsys.readouterr().out
 
 
-def test_all_networks_of_the_paper_agree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_models_of_the_paper_agree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(printed(monkeypatch, capsys, "--json"))
     assert [(row["arch"], row["dataset"]) for row in rows] == [
         *(("cifar_resnet", "cifar10"), ("cifar_resnet", "cifar100"), ("vgg11", "cifar10"), ("vgg_small", "cifar10")),
@@ -37,7 +37,7 @@ def test_all_networks_of_the_paper_agree(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 @pytest.mark.parametrize("wrong", [{"weights": 270_895}, {"macs": 40_813_185}], ids=str)
-def test_one_unit_off_is_said(
+def test_a_difference_of_one_is_shown(
     wrong: dict[str, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     right = networks.PUBLISHED[0]

@@ -1,4 +1,4 @@
-"""Methods against numbers of public implementations, their authors' where there are any: see tests/data/parity."""
+"""Test methods against numbers of public implementations, by their authors if possible: see tests/data/parity."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAMP, STR_, DNW_, RIGL, GRANET, PROBMASK = (
 
 
 def layers(golden: np.lib.npyio.NpzFile, prefix: str = "", suffix: str = "") -> list[Tensor]:
-    """Those of ``golden`` that are named ``<prefix>layer<number><suffix>``, in order."""
+    """Return the tensors of ``golden`` named ``<prefix>layer<number><suffix>``, in order."""
     numbers = (number for number in range(10) if f"{prefix}layer{number}{suffix}" in golden)
     return [torch.from_numpy(golden[f"{prefix}layer{number}{suffix}"]) for number in numbers]
 
@@ -47,7 +47,7 @@ def test_lamp_scores() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8, 0.95])
 def test_lamp_masks(sparsity: float) -> None:
-    """Both places that rank by LAMP: GMP's mask, and ST-3's thresholds where as many weights are asked to fall."""
+    """Check both uses of LAMP: GMP's mask, and ST-3's thresholds for as many pruned weights."""
     weights, golden = layers(LAMP), layers(LAMP, f"lamp{sparsity}.")
     pruned = gmp(weights, target=sparsity, allocation="global", criterion="lamp", ramp_end=0.5)
     pruned.refresh(0.5, [weight.clone() for weight in weights])
@@ -59,7 +59,7 @@ def test_lamp_masks(sparsity: float) -> None:
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8, 0.95])
 def test_erk_counts(sparsity: float) -> None:
-    """Theirs are whole numbers of weights, each layer rounded by itself."""
+    """Theirs are whole numbers of weights, rounded per layer."""
     shapes = [weight.shape for weight in layers(LAMP)]
     sizes = np.array([shape.numel() for shape in shapes])
     ours = np.array(erdos_renyi_kernel(shapes, 1.0 - sparsity)) * sizes
@@ -74,7 +74,7 @@ def test_erk_counts(sparsity: float) -> None:
 def trained(
     golden: np.lib.npyio.NpzFile, method_for: Callable[[list[Tensor]], Method], weight_decay: float
 ) -> Training:
-    """Losses of twelve steps on one batch, the weights after them, and the method."""
+    """Return the losses of twelve steps on one batch, the weights after them, and the method."""
     convolutions = [nn.Conv2d(4, 8, 3, bias=False).double(), nn.Conv2d(8, 6, 3, bias=False).double()]
     for convolution, start in zip(convolutions, layers(golden), strict=True):
         convolution.weight.data.copy_(start)
@@ -138,9 +138,9 @@ def test_dnw_training() -> None:
 @pytest.mark.parametrize("update", [0, 2, 3])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_rigl_update(update: int, layer: int) -> None:
-    """Masks, weights, momentum and gradients; theirs drops a fraction rounded down, and ours is asked for as many.
+    """Masks, weights, momentum and gradients agree; theirs rounds the dropped fraction down, so ours gets that count.
 
-    Where theirs has updated it takes no step; ours does, and so has gradients of newborn weights too.
+    Theirs takes no optimiser step at an update; ours does, and so has gradients of regrown weights too.
     """
 
     def golden(key: str) -> Tensor:
@@ -175,7 +175,7 @@ def test_erk_densities(density: float) -> None:
 
 
 def test_granet_ramp() -> None:
-    """Theirs keeps what is above the last weight of the density, so one fewer, and stops an update before the end."""
+    """Theirs keeps weights above the last one of the density, so one fewer, and stops an update before the end."""
     weights = layers(GRANET, "update0.before.")
     total = sum(weight.numel() for weight in weights)
     method = granet(weights, target=0.9, initial_density=0.5, ramp_end=0.5, interval=0.05)
@@ -186,7 +186,7 @@ def test_granet_ramp() -> None:
 
 @pytest.mark.parametrize("update", [0, 4, 12])
 def test_granet_pruning(update: int) -> None:
-    """One ranking of all layers, at their number of weights; the ramp is over before update 12."""
+    """The masks of one ranking of all layers agree, at their number of weights; the ramp ends before update 12."""
     weights = layers(GRANET, f"update{update}.before.")
     after = layers(GRANET, f"update{update}.pruned_mask.")
     density = sum(int(mask.sum()) for mask in after) / sum(mask.numel() for mask in after)
@@ -200,7 +200,7 @@ def test_granet_pruning(update: int) -> None:
 @pytest.mark.parametrize("update", [0, 4, 12])
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_granet_regeneration(update: int, layer: int) -> None:
-    """Masks and weights; theirs drops a fraction rounded up, and ours is asked for as many."""
+    """Masks and weights agree; theirs rounds the dropped fraction up, so ours gets that count."""
 
     def golden(key: str) -> Tensor:
         return torch.from_numpy(GRANET[f"update{update}.{key}.layer{layer}"].copy())
@@ -225,7 +225,7 @@ def test_granet_regeneration(update: int, layer: int) -> None:
 
 @pytest.mark.parametrize("density", [0.5, 0.3, 0.1, 0.02])
 def test_probmask_projection(density: float) -> None:
-    """Theirs ends its bisection where the sum is within 1e-3, ours at the precision of the numbers."""
+    """Theirs ends its bisection where the sum is within 1e-3, ours at floating-point precision."""
     found = torch.cat([part.reshape(-1) for part in layers(PROBMASK, "raw.")])
     theirs = torch.cat([part.reshape(-1) for part in layers(PROBMASK, f"projected{density}.")])
     project_(found, density * found.numel())
@@ -234,7 +234,7 @@ def test_probmask_projection(density: float) -> None:
 
 @pytest.mark.parametrize("epoch", [50, 90])
 def test_probmask_relaxed_masks_and_gradients(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the same noise: theirs is the difference of two Gumbel variables, ours log(u / (1 - u)) of one u."""
+    """They agree at the same noise: theirs is the difference of two Gumbel variables, ours log(u / (1 - u))."""
     weights = [nn.Parameter(weight) for weight in layers(PROBMASK)]
     pairs = zip(layers(PROBMASK, "uniform0."), layers(PROBMASK, "uniform1."), strict=True)
     drawn = torch.cat([(u1.log() / (u0.log() + u1.log())).reshape(-1) for u0, u1 in pairs])

@@ -1,4 +1,4 @@
-"""With bf16, what multiplies and adds does so in bfloat16, on θ̂; the loss and every gradient are in float32."""
+"""Test that bf16 computes layers in bfloat16, on θ̂, and the loss and every gradient in float32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DTYPES = pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32
 
 
 class Net(nn.Sequential):
-    """A linear layer and batch norm, and the types of what the layer has put out."""
+    """A linear layer and batch norm, which records the dtypes of the layer's outputs."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""ProbMask by hand: the projection against brute force, gradients against autograd, what is drawn and chosen."""
+"""Test ProbMask: the projection against brute force, gradients against autograd, drawn and chosen masks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def loss_of(weights: list[Tensor]) -> Tensor:
 
 
 def halfway(weights: list[nn.Parameter], **settings: Any) -> ProbMask:
-    """Half of training is over, all scores differ."""
+    """Return a method halfway through training, with all scores different."""
     method = probmask(weights, **{"target": 0.5, "ramp_start": 0.0, "ramp_end": 0.4, **settings})
     method.refresh(0.5, weights)
     method.scores.copy_(torch.linspace(0.05, 0.95, 42, dtype=torch.float64))
@@ -54,7 +54,7 @@ def halfway(weights: list[nn.Parameter], **settings: Any) -> ProbMask:
 
 @given(values=SCORES, part=st.floats(0.01, 1.0))
 def test_the_projection_is_that_of_brute_force(values: np.ndarray, part: float) -> None:
-    """The sum is piecewise linear in v and bends at each s_i and s_i - 1: between two bends v is solved for."""
+    """The sum is piecewise linear in v with bends at each s_i and s_i - 1: solve for v between two bends."""
     budget = part * len(values)
 
     def total(v: float) -> float:
@@ -80,7 +80,7 @@ def test_no_point_within_the_budget_is_nearer(values: np.ndarray, part: float, s
     others *= np.minimum(1, part * len(values) / others.sum(1, keepdims=True))
     nearest = np.linalg.norm(found.numpy() - values)
     assert (np.linalg.norm(others - values, axis=1) >= nearest - 1e-12).all()
-    to_them = others - found.numpy()  # and none of the ways to them leads nearer
+    to_them = others - found.numpy()  # in none of these directions a point is nearer
     assert (to_them @ (values - found.numpy()) <= 1e-9).all()
 
 
@@ -122,7 +122,7 @@ def test_gradients_against_finite_differences() -> None:
 
 
 def test_a_step_is_that_of_the_mean_loss_of_its_masks() -> None:
-    """Against autograd through the relaxed masks, with the method's own noise; s by Adam and projected."""
+    """Compare with autograd through the relaxed masks, with the method's noise; s stepped by Adam and projected."""
     weights = two_layers()
     method = halfway(weights, masks_per_step=3, score_lr=0.02)
     sharpness = 1 / (0.97 * 0.5 + 0.03)
@@ -162,7 +162,7 @@ def test_a_step_is_that_of_the_mean_loss_of_its_masks() -> None:
 
 
 def test_the_gradient_of_the_scores_is_that_of_one_step_alone() -> None:
-    """As in a method that goes on from the same state, and has no gradient of an earlier step."""
+    """Compare with a method that resumes from the same state, without a gradient of an earlier step."""
     weights = two_layers()
     method, resumed = halfway(weights), halfway(weights)
     optimizer = torch.optim.SGD(weights, lr=0.1)
@@ -181,8 +181,8 @@ def test_the_gradient_of_the_scores_is_that_of_one_step_alone() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.02, 0.3, 0.9])
-def test_a_weight_is_there_with_its_probability(probability: float) -> None:
-    """A drawn mask holds it; a relaxed one is above one half."""
+def test_a_weight_is_kept_with_its_probability(probability: float) -> None:
+    """A drawn mask keeps it; a relaxed one is above one half."""
     weights = [torch.ones(200, 200)]
     method = probmask(weights, target=1 - probability)
     method.refresh(0.7, weights)
@@ -196,7 +196,7 @@ def test_a_weight_is_there_with_its_probability(probability: float) -> None:
     torch.testing.assert_close(method._sharpness(), 1 / (0.97 * 0.3 + 0.03))
 
 
-def test_what_is_drawn_depends_on_seed_step_and_sample() -> None:
+def test_masks_depend_on_seed_step_and_sample() -> None:
     weights = two_layers()
     drawn = []
     for seed, steps, sample in ((0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1), (0, 1, None)):
@@ -254,7 +254,7 @@ def test_projected_densities_are_the_mean_probabilities_at_the_end_of_the_ramp()
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.8])
 def test_relaxed_masks_are_drawn_with_logistic_noise(probability: float) -> None:
-    """At temperature 1 a mask is above x with the probability that logistic noise is above logit(x) - logit(s)."""
+    """At temperature 1, P(mask > x) is the probability that logistic noise exceeds logit(x) - logit(s)."""
     weights = [nn.Parameter(torch.ones(200_000))]
     method = probmask(weights, target=0.5)
     method.scores.fill_(probability)
@@ -267,7 +267,7 @@ def test_relaxed_masks_are_drawn_with_logistic_noise(probability: float) -> None
 
 
 def test_a_mask_is_never_denormal() -> None:
-    """Where the probability is 0, a mask falls past what a float32 holds as the temperature does: slowly, on a CPU."""
+    """Where the probability is 0, a falling temperature would make masks denormal, which are slow on a CPU."""
     weights = [nn.Parameter(torch.ones(100, 100))]
     method = probmask(weights, target=0.9, ramp_start=0.0, ramp_end=0.4)
     for progress in (0.4, 0.46, 0.5, 1.0):
@@ -278,7 +278,7 @@ def test_a_mask_is_never_denormal() -> None:
         assert not sparse.abs()[(sparse != 0)].lt(1e-20).any()
 
 
-def test_the_mask_of_least_loss_stays() -> None:
+def test_the_mask_of_least_loss_is_chosen() -> None:
     weights = two_layers()
     method = halfway(weights, final_masks=5)
     seen: list[Tensor] = []

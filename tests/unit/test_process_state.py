@@ -1,4 +1,4 @@
-"""What one trial leaves in its process is gone before the next one begins."""
+"""Test that global state changed by one trial is reset before the next."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def own() -> Iterator[None]:
 
 
 def settings() -> dict[str, Any]:
-    """Everything that a trial may have changed and the next one would feel."""
+    """Return all global settings that a trial may change and that would affect the next one."""
     return {
         "environment": dict(os.environ),
         "folder": os.getcwd(),
@@ -67,21 +67,21 @@ def make_a_mess(folder: Path) -> None:
 
 
 @pytest.mark.long
-def test_every_setting_comes_back(tmp_path: Path) -> None:
-    ProcessState.capture().restore()  # what this imports for the first time has settings of its own
+def test_every_setting_is_restored(tmp_path: Path) -> None:
+    ProcessState.capture().restore()  # imports modules that change settings on their first import
     state = ProcessState.capture()
     state.restore()
     before = settings()
     make_a_mess(tmp_path)
     after_the_mess = settings()
-    assert all(before[name] != after_the_mess[name] for name in before), "or it tests nothing"
+    assert all(before[name] != after_the_mess[name] for name in before), "every setting must have changed"
     torch.set_default_dtype(torch.float64)
     state.restore()
     assert settings() == before
 
 
 @pytest.mark.long
-def test_a_trial_after_a_mess_is_the_trial_before_it(
+def test_a_trial_after_a_mess_has_the_same_results(
     tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:
     spec = tiny_trial(model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3})

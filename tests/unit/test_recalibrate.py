@@ -1,4 +1,4 @@
-"""Recalibration of batch norm: plain averages over the batches, of the sparse network, and nothing else changes."""
+"""Test recalibration of batch norm: it sets plain averages over the batches, of the sparse model, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
     return [(torch.randn(n, 1, 2, 2) * n + 1, torch.zeros(n)) for n in (4, 4, 4)]
 
 
-def test_statistics_are_averages_over_the_batches_of_the_sparse_network() -> None:
+def test_statistics_are_averages_over_the_batches_of_the_sparse_model() -> None:
     model = network()
     weights, method = pruned(model)
     dense = [weight.detach().clone() for weight in weights]
@@ -43,7 +43,7 @@ def test_statistics_are_averages_over_the_batches_of_the_sparse_network() -> Non
     assert model.training
 
 
-def test_twice_is_once_and_dropout_draws_nothing() -> None:
+def test_recalibrating_twice_changes_nothing_and_dropout_is_off() -> None:
     model = network()
     weights, method = pruned(model)
     once_more = batches()

@@ -1,4 +1,4 @@
-"""The recipes' numbers, by hand from the ST-3 appendix and the authors' released code, and how they give way."""
+"""Test the recipes' numbers against the ST-3 appendix and the authors' released code, and overriding them."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_paper_on_large_images():
     ],
 )  # fmt: skip
 def test_the_appendix_table_of_weight_decay(network: str, target: float, decay: float):
-    """Between two rows the next higher sparsity counts; above the last row, the last."""
+    """Between two rows the next higher sparsity applies; above the last row, the last."""
     assert weight_decay_by_target(network, target) == decay
 
 
 def test_authors_on_small_images():
-    """10 more epochs with fixed masks; batch-norm momentum 0.99; crops padded by the edge. The rest is the paper."""
+    """10 more epochs with fixed masks; batch-norm momentum 0.99; crops padded by the edge. The rest is as the paper."""
     paper, authors = trial("cifar10"), trial("cifar10", "authors")
     assert (authors.train.epochs, authors.train.finetune_epochs, authors.train.bn_momentum) == (160, 10, 0.99)
     assert authors.data.augment.fill == "edge"
@@ -113,7 +113,7 @@ def test_overlay_drops_a_node_of_another_kind():
     same = {"schedule": {"kind": "step", "milestones": [0.5], "gamma": 0.2}, "lr": 0.1}
     assert overlay(base, {"schedule": {"kind": "step", "gamma": 0.2}}) == same
     assert overlay(base, {"schedule": {"gamma": 0.2}}) == same
-    assert base["schedule"] == {"kind": "step", "milestones": [0.5], "gamma": 0.1}, "the recipe is not written into"
+    assert base["schedule"] == {"kind": "step", "milestones": [0.5], "gamma": 0.1}, "the recipe is unchanged"
 
 
 def test_another_kind_of_node_takes_nothing_from_the_recipe():

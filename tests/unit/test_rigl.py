@@ -1,4 +1,4 @@
-"""RigL by hand: what is dropped, what grows, when, and what a newborn weight starts with."""
+"""Test RigL by hand: which weights are dropped and grown, when, and the initial state of regrown weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from st3sweep.sparse.rewire import rewired
 def rewire(
     weight: list[float], mask: list[int], grad: list[float], fraction: float
 ) -> tuple[list[int], Tensor, Tensor]:
-    """One layer's mask, weights and momentum afterwards; each weight's momentum was 1."""
+    """Rewire one layer whose momentum is 1; return its mask, weights and momentum."""
     theta = nn.Parameter(torch.tensor([weight]))
     theta.grad = torch.tensor([grad])
     optimizer = torch.optim.SGD([theta], lr=0.1, momentum=0.9)
@@ -31,7 +31,7 @@ def rewire(
 
 
 def test_an_update_worked_out_by_hand() -> None:
-    """Of four live weights half fall: 0.1 and -0.2. The largest gradients of what is not kept are -9 and 5."""
+    """Half of four live weights are dropped: 0.1 and -0.2. The largest gradients of those not kept are -9 and 5."""
     mask, theta, momentum = rewire(
         weight=[0.1, 3.0, -0.2, 4.0, 7.0, 7.0],
         mask=[1, 1, 1, 1, 0, 0],
@@ -39,11 +39,11 @@ def test_an_update_worked_out_by_hand() -> None:
         fraction=0.5,
     )
     assert mask == [0, 1, 0, 1, 1, 1]
-    assert theta[4:].tolist() == [0.0, 0.0]  # whatever stood there while they were not live
+    assert theta[4:].tolist() == [0.0, 0.0]  # whatever their values while not live
     assert momentum.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
 
 
-def test_what_was_just_dropped_may_grow_again_and_goes_on_as_it_was() -> None:
+def test_a_dropped_weight_that_grows_again_keeps_its_state() -> None:
     mask, theta, momentum = rewire(
         weight=[0.1, 3.0, -0.2, 4.0, 0.0, 0.0],
         mask=[1, 1, 1, 1, 0, 0],
@@ -55,16 +55,16 @@ def test_what_was_just_dropped_may_grow_again_and_goes_on_as_it_was() -> None:
     assert momentum.tolist() == [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
 
 
-def test_ties_go_to_those_that_come_first_and_a_live_zero_is_live() -> None:
+def test_ties_go_to_the_first_and_a_live_zero_counts_as_live() -> None:
     mask, *_ = rewire(weight=[0.0, 1.0, 1.0, 0.0, 0.0], mask=[1, 1, 1, 0, 0], grad=[0.0] * 5, fraction=0.3)
-    assert mask == [1, 1, 1, 0, 0]  # the live zero falls, and is the first of four gradients of 0 to grow
+    assert mask == [1, 1, 1, 0, 0]  # the live zero is dropped, and is the first of four zero gradients to grow
     mask, *_ = rewire(
         weight=[0.0, 1.0, 1.0, 0.0, 0.0], mask=[0, 1, 1, 1, 0], grad=[0.0, 0.0, 0.0, 0.0, 1.0], fraction=0.3
     )
     assert mask == [0, 1, 1, 0, 1]
 
 
-def test_a_layer_without_gradient_stays_and_so_does_a_dense_one() -> None:
+def test_layers_without_gradient_and_dense_layers_keep_their_masks() -> None:
     weight = nn.Parameter(torch.randn(2, 3))
     optimizer = torch.optim.SGD([weight], lr=0.1)
     mask = torch.tensor([[1, 0, 1], [0, 1, 0]]) == 1
@@ -95,7 +95,7 @@ SHAPES = [(8, 3, 3, 3), (16, 8, 3, 3), (10, 16)]
 
 
 def training(method: RigL, weights: list[nn.Parameter], steps: int) -> list[dict[str, Any]]:
-    """Steps of noisy gradients; of each its masks, and how many connections moved in each layer."""
+    """Train with noisy gradients; return for each step the masks, and how many weights moved in each layer."""
     optimizer = torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=1e-2)
     generator = torch.Generator().manual_seed(0)
     found = []
@@ -142,13 +142,13 @@ def test_every_layer_keeps_its_count_throughout(allocation: str) -> None:
 
 
 def test_updates_come_at_their_interval_until_the_stop_and_drop_along_half_a_cosine() -> None:
-    """Every tenth of training before 0.6: after steps 4, 8, … 20 of 40. At 0.3, half way, α / 2 of the live fall."""
+    """Updates follow steps 4, 8, … 20 of 40, before 0.6 of training. At 0.3, halfway, α / 2 of the live are dropped."""
     weights = parameters()
     method = rigl(weights, target=0.5, allocation="uniform", drop_fraction=0.4, interval=0.1, stop=0.6)
     dropped: dict[int, list[int]] = {}
     counts = allocate("uniform", SHAPES, 0.5)
     for step in range(1, 41):
-        for weight in weights:  # all that is not live has a larger gradient: what falls does not grow again
+        for weight in weights:  # all other weights have larger gradients: no dropped weight grows again
             weight.grad = torch.ones_like(weight)
         for weight, mask in zip(weights, method.masks, strict=True):
             weight.data[mask] = 1.0

@@ -1,4 +1,4 @@
-"""Sparsity ramp, learning rate and weight decay against values worked out by hand or given with the method."""
+"""Test sparsity ramp, learning rate and weight decay against values worked out by hand or published."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_ramp_rises_from_0_to_1(start: float, length: float, power: float, a: fl
     assert ramp(end, start, end, power) == 1
 
 
-def test_a_ramp_does_not_start_by_rounding() -> None:
-    """A time in parts of an epoch, and the step that comes to it, differ in the last bit."""
+def test_rounding_does_not_start_a_ramp_early() -> None:
+    """A time in fractions of an epoch and the progress of its step differ in the last bit."""
     start, progress = 68.1 / 191, 681 / 1910
     assert progress > start
     assert ramp(progress, start, start + 0.5) == 0
@@ -79,7 +79,7 @@ def test_ramp_by_hand() -> None:
     assert ramp(0.25, 0, 0.5, 1) == pytest.approx(1 / 2)
 
 
-def test_progress_of_a_ramp_is_the_part_of_the_target_that_it_asks_for(tiny_trial: TinyTrial) -> None:
+def test_progress_of_a_ramp_is_the_scheduled_fraction_of_the_target(tiny_trial: TinyTrial) -> None:
     times = (0.0, 0.1, 0.2, 0.5, 1.0)
     spec = tiny_trial(train={"epochs": 10}, sparsity={"ramp": {"start": {"epochs": 1}, "end": 0.5, "power": 5}})
     assert [spec.ramp_progress(time) for time in times] == pytest.approx([0, 0, 1 - 0.75**5, 1, 1])
@@ -93,7 +93,7 @@ def test_updates_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("total", "every"), [(32_000, 100), (97_656, 100), (7, 1), (62_560, 4_000)])
-def test_updates_come_at_the_steps_that_they_are_meant_for(total: int, every: int) -> None:
+def test_updates_come_at_the_exact_steps(total: int, every: int) -> None:
     times = [last_update(step / total, 0.0, 1.0, every / total) for step in range(total + 1)]
     rises = [step for step in range(1, total + 1) if times[step] > times[step - 1]]
     assert rises == sorted({*range(every, total + 1, every), total})
@@ -147,7 +147,7 @@ def test_weight_decay_by_target(network: str, target: float, expected: float) ->
     assert weight_decay_by_target(network, target) == expected
 
 
-def test_weight_decay_of_a_network_without_rows() -> None:
+def test_weight_decay_of_a_model_without_rows() -> None:
     with pytest.raises(KeyError):
         weight_decay_by_target("resnet20", 0.9)
 

@@ -1,4 +1,4 @@
-"""A front whose members were repeated: means, intervals and probabilities by hand."""
+"""Test fronts with replicates: means, intervals and probabilities by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_probability_of_two_by_hand(trials: pd.DataFrame) -> None:
 
 
 def test_probability_among_alike_ones(trials: pd.DataFrame) -> None:
-    """Of three trials of the same mean the dearest is best in one case of three; two of one cost share theirs."""
+    """Of three trials with equal means, the most expensive is best in one of three cases; two of equal cost share."""
     table = over_seeds(trials).assign(mean=90.0, seeds=2, standard_error=1.0, gflops=[0.02, 0.01, 0.01])
     assert front_probability(table, table).tolist() == pytest.approx([1 / 3, 1 / 2, 1 / 2])
     assert front_probability(table.iloc[[0]], table.iloc[[1, 0]]).tolist() == pytest.approx([1 / 2])
@@ -86,14 +86,14 @@ def test_probability_takes_replicates(trials: pd.DataFrame) -> None:
         front_probability(table, table)
 
 
-def test_the_front_table_says_how_sure_it_is(trials: pd.DataFrame) -> None:
+def test_the_front_table_has_intervals_and_probabilities(trials: pd.DataFrame) -> None:
     header, first, second = tables.front_table(trials).splitlines()
     assert header.endswith("fewer than dense  seeds  mean val (95 %)  on front")
     assert first.split()[-6:] == ["2", "91.00", "±", "12.71", "100", "%"]
     assert second.split()[-6:] == ["3", "95.00", "±", "4.97", "99", "%"]
     assert "seeds" not in tables.front_table(trials[trials["replicate_of"].isna()])
     other = tables.front_table(trials, (("test_top1", "max"), ("gflops", "min")))
-    assert "seeds" not in other, "these numbers are about the front of validation accuracy"
+    assert "seeds" not in other, "these columns belong to the front of validation accuracy"
     only_one = tables.front_table(trials[trials["replicate_of"] != 0]).splitlines()
     assert only_one[1].split()[-4:] == ["1", "-", "100", "%"]
 
@@ -117,7 +117,7 @@ def test_the_plot_has_a_bar_for_each_repeated_trial(trials: pd.DataFrame) -> Non
 
 
 def test_trials_alike_in_all_but_the_seed_become_one_row(trials: pd.DataFrame) -> None:
-    """Trials 0 to 2 are alike, 3 to 5 too; 6 failed. A front of the two rows: the second costs less and is better."""
+    """Trials 0 to 2 differ by seed only, 3 to 5 too; 6 failed. Of the two rows the second costs less and is better."""
     table = average_seeds(trials.assign(digest=["a", "a", "a", "b", "b", "b", "a"]))
     assert table["trial"].tolist() == [0, 3]
     assert table["val_top1"].tolist() == [93.0, 94.0]

@@ -1,4 +1,4 @@
-"""ST-3 against numbers computed with the authors' released maths in float64: thresholds, weights, twelve steps."""
+"""Test ST-3 against the authors' released maths computed in float64: thresholds, weights, twelve steps."""
 
 from __future__ import annotations
 

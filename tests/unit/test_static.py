@@ -1,4 +1,4 @@
-"""The random mask that stays: exact, chosen by the seed, and deaf to training."""
+"""Test static sparse training: the mask has exact counts, depends on the seed, and never changes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SHAPES = [(16, 3, 3, 3), (16, 16, 3, 3), (10, 16)]
 
 
 def test_counts_of_erk_and_uniform_worked_out_by_hand() -> None:
-    """Sums of shapes 25, 38, 26 over 432, 2304, 160 weights. 0.1 of 2896 is 290, so 3.258 for each of 89."""
+    """Sums of shapes are 25, 38, 26, for 432, 2304, 160 weights. 0.1 of 2896 is 290, so 3.258 per unit of 89."""
     weights = [torch.randn(shape) for shape in SHAPES]
     counts = {
-        ("erk", "none"): [81, 124, 85],  # 81.35, 123.65, 84.60: one too many when rounded, and none too few
+        ("erk", "none"): [81, 124, 85],  # 81.35, 123.65, 84.60
         ("uniform", "none"): [43, 231, 16],  # 43.2, 230.4, 16: rounded they are 289, one short
         ("uniform", "first"): [432, 230, 16],
     }

@@ -1,4 +1,4 @@
-"""STR by hand: soft thresholds, their gradients against finite differences, and how weight decay moves them."""
+"""Test STR by hand: soft thresholds, their gradients against finite differences, and the effect of weight decay."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_gradients_against_finite_differences() -> None:
 
 
 def test_s_has_the_sgd_of_the_weights_and_no_clipping() -> None:
-    """Two steps of heavy-ball SGD with weight decay, by hand, while the weights' gradient is clipped to nothing."""
+    """Take two steps of heavy-ball SGD with weight decay, by hand, with the weights' gradient clipped to almost 0."""
     weights = two_layers()
     method = str_(weights, s_init=-1.0, momentum=0.5)
     optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.5, weight_decay=0.01)
@@ -109,7 +109,7 @@ def test_learning_rate_and_decay_of_s_can_differ_from_those_of_the_weights() -> 
     assert method.s.tolist() == pytest.approx([-1 - 0.2 * (0.5 - 0.03)])
 
 
-def test_what_a_trial_says_reaches_the_sgd_of_s(tiny_trial: Callable[..., TrialSettings]) -> None:
+def test_settings_of_a_trial_reach_the_sgd_of_s(tiny_trial: Callable[..., TrialSettings]) -> None:
     sparsity = {"method": "str", "s_init": -1.0, "s_lr_ratio": 2.0, "s_decay_ratio": 3.0}
     spec = tiny_trial(sparsity=sparsity, optim={"momentum": 0.5})
     method = build_method(spec, [torch.ones(3, dtype=torch.float64)], [1.0])
@@ -123,8 +123,8 @@ def test_what_a_trial_says_reaches_the_sgd_of_s(tiny_trial: Callable[..., TrialS
         assert method.s.tolist() == pytest.approx([s])
 
 
-def test_weight_decay_alone_brings_thresholds_up() -> None:
-    """Far below 0 there is no gradient: s_0 exp(-wd Σ lr / (1 - momentum)) to first order."""
+def test_weight_decay_alone_raises_thresholds() -> None:
+    """Far below 0 the gradient vanishes: s is s_0 exp(-wd Σ lr / (1 - momentum)) to first order."""
     weights = [nn.Parameter(torch.ones(4, dtype=torch.float64))]
     method = str_(weights, s_init=-800.0, momentum=0.9)
     for _ in range(2000):

@@ -1,4 +1,4 @@
-"""Telemetry of layers, by hand."""
+"""Test the statistics of layers by hand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from st3sweep.sparse.method import Method
 from st3sweep.sparse.methods.st3 import ST3
 
 WEIGHTS = [
-    torch.tensor([[3.0, 4.0], [0.5, -0.5]]),  # the second output channel dies
+    torch.tensor([[3.0, 4.0], [0.5, -0.5]]),  # the second output channel will be dead
     torch.tensor([[[[2.0]]], [[[-6.0]]], [[[1.0]]]]),
 ]
 
 
 def half_gone() -> ST3:
-    """Hard thresholding at 1.5: the three scores of 0.5, 0.5 and 1 fall."""
+    """Return ST-3 with hard thresholding at 1.5: it prunes the magnitudes 0.5, 0.5 and 1."""
     method = st3(WEIGHTS, target=0.5, soft=False, rescale=False)
     method.tau = [torch.tensor(1.5), torch.tensor(1.5)]
     return method
@@ -38,12 +38,12 @@ def test_by_hand() -> None:
     assert network.mismatch == pytest.approx((1.5 / 66.5) ** 0.5)
 
 
-def test_the_first_masks_are_compared_with_a_dense_network() -> None:
+def test_the_first_masks_are_compared_with_a_dense_model() -> None:
     layers, _ = layer_stats(WEIGHTS, half_gone(), None)
     assert [layer.flipped for layer in layers] == [2, 1]
 
 
-def test_a_dense_network_has_nothing_to_tell() -> None:
+def test_statistics_of_a_dense_model() -> None:
     layers, _ = layer_stats(WEIGHTS, Method(), None)
     assert [(layer.density, layer.dead_channels, layer.flipped, layer.mismatch) for layer in layers] == [
         (1, 0, 0, 0)

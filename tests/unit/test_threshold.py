@@ -1,4 +1,4 @@
-"""The global threshold against numpy's quantile, and how many weights it makes fall."""
+"""Test the global threshold against numpy's quantile, and the number of weights that it prunes."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_is_the_linear_quantile_in_float32(values: np.ndarray, ratio: float) -> 
 @given(
     whole=st.lists(st.integers(0, 10**6), min_size=1, max_size=60, unique=True), ratio=RATIOS, cut=st.integers(0, 60)
 )
-def test_so_many_fall_when_none_tie(whole: list[int], ratio: float, cut: int) -> None:
+def test_the_number_of_pruned_weights_is_exact_without_ties(whole: list[int], ratio: float, cut: int) -> None:
     values = torch.tensor(whole, dtype=torch.float64)
     parts = [part for part in (values[:cut].reshape(-1, 1), values[cut:]) if part.numel()]
     found = global_threshold(parts, ratio)
-    assert found == global_threshold([values], ratio), "how the scores are split into layers does not matter"
+    assert found == global_threshold([values], ratio), "the split of the scores into layers does not matter"
     position = (len(whole) - 1) * ratio
     if position - math.floor(position) < 1 - 1e-6:  # interpolation next to the upper score may round to it
         assert int((values <= found).sum()) == math.floor(position) + 1
@@ -69,7 +69,7 @@ def test_by_hand() -> None:
     assert global_threshold([torch.tensor([5.0])], 0.7) == 5
 
 
-def test_a_weight_at_the_threshold_falls() -> None:
+def test_a_weight_at_the_threshold_is_pruned() -> None:
     weights = [torch.tensor([[5.0, -1.0], [-3.0, 2.0]]), torch.tensor([[4.0]])]
     method = st3(weights, target=0.5, soft=False, rescale=False)
     method.refresh(1.0, weights)
@@ -82,7 +82,7 @@ def test_a_ratio_out_of_range_is_an_error(ratio: float) -> None:
         global_threshold([torch.ones(3)], ratio)
 
 
-# -- networks that are large enough for a sample to bracket the threshold ------------------------------------------
+# -- models large enough for a sample to bracket the threshold ------------------------------------------------------
 
 rng = np.random.default_rng(0)
 LARGE = {
@@ -121,13 +121,13 @@ def test_is_what_sorting_gives_to_the_last_bit(name: str, threads: int) -> None:
 
 
 def test_torch_and_numpy_agree() -> None:
-    """The way of devices that numpy does not reach."""
+    """The torch version serves devices that numpy cannot access."""
     weights, scales = [torch.from_numpy(array) for array in LARGE["normal"]], [1.0, 3.7]
     for below in (0, 1000, 350_000, 407_999):
         assert threshold._select_torch(weights, scales, below) == threshold._select_numpy(weights, scales, below)
 
 
-def test_a_sample_that_misleads_costs_time_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bracket_that_misses_does_not_change_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, ones = [torch.from_numpy(array) for array in LARGE["normal"]], [1.0, 1.0]
     monkeypatch.setattr(threshold, "_bracket", lambda *_: (5.0, 6.0))
     assert torch.equal(global_threshold(weights, 0.5, ones), by_sorting(weights, 0.5, ones))
@@ -136,8 +136,8 @@ def test_a_sample_that_misleads_costs_time_and_nothing_else(monkeypatch: pytest.
     assert left == budget
 
 
-def test_weights_that_are_not_numbers_are_no_error() -> None:
-    """The loss of such a network is what says that training has diverged."""
+def test_nan_weights_raise_no_error() -> None:
+    """Divergence is detected by the loss of such a model."""
     assert global_threshold([torch.full((500_000,), math.nan)], 0.5).isnan()
     global_threshold([torch.tensor([1.0, math.nan, 2.0])], 0.5)
     assert mac_threshold([torch.full((500_000,), math.nan)], [2.0], 1000.0, [1.0]).isnan()
@@ -170,7 +170,7 @@ def test_the_least_threshold_that_leaves_no_more_than_the_budget(
     ("target", "budgeted", "densities"), [(0.5, False, [0.5, 0.5]), (0.9, False, [0.0, 0.5]), (0.4, True, [1.0, 0.5])]
 )
 def test_densities_at_the_end_of_the_ramp_by_hand(target: float, budgeted: bool, densities: list[float]) -> None:
-    """Of 24 multiply-accumulates 0.4, that is 9.6, are to go: the weight of 0.5, which alone costs 10, is enough."""
+    """0.4 of 24 multiply-accumulates, 9.6, are to be removed: pruning the weight of 0.5, which costs 10, is enough."""
     weights = [torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([[-10.0, 0.5]])]
     asked = {"gflops_budget": (1 - target) * 24e-9} if budgeted else {"target": target}
     method = st3(weights, **asked, macs_per_weight=[1.0, 10.0])

@@ -246,12 +246,12 @@ FIELDS = [
          "constraints:\n  - sparsity.target < 0.95\n": "", **_optim("{weight_decay: {^kind: by_target}}"),
          "{arch: cifar_resnet, depth: 8, width: 8}": "{arch: torchvision, network: resnet50}",
          "{dataset: digits, image_size: 16}": "{dataset: cifar10, root: empty}"},
-        "optim.weight_decay.kind: by_target goes by sparsity.target, which s_init leaves open",
+        "optim.weight_decay.kind: by_target needs sparsity.target, which s_init replaces",
     ),
     Wrong(
         "a compiled step of several passes",
         {"method: st3": "method: probmask", _CRITERION: "", "epochs: 20": "epochs: 20\n    ^compile: true"},
-        "train.compile: is not for method probmask: the passes of one step would share what a CUDA graph writes to",
+        "train.compile: is not supported with method probmask: the passes of a step would share a CUDA graph's output",
     ),
     Wrong(
         "a ramp that ends before it starts, by default",
@@ -299,7 +299,7 @@ FIELDS = [
           "model.network: must be a convolutional classifier of torchvision; did you mean efficientnet_b0? "
           "(got 'efficientnet_b00')"),
     Wrong("network of attention", {_NETWORK: "{arch: torchvision, ^network: vit_b_16}"},
-          "model.network: must be of conv and linear layers, not of attention (got 'vit_b_16')"),
+          "model.network: must consist of conv and linear layers, without attention (got 'vit_b_16')"),
     Wrong("network of torchvision for one channel", {_NETWORK: "{^arch: torchvision, network: resnet18}"},
           "model.arch: torchvision_resnet18 takes images of 3 channels; digits has 1"),
     Wrong("images that are too small for the network", {_NETWORK: "{^arch: vgg11}"},
@@ -417,7 +417,7 @@ FIELDS = [
     Wrong("a budget for a criterion that counts weights",
           {_CRITERION: "", _TARGET: "", "  sparsity:\n": "  gflops: {^target: 0.0001}\n  sparsity:\n",
            "constraints:\n  - sparsity.target < 0.95\n": "", _ST3: f"{_ST3}    criterion: lamp\n"},
-          "gflops.target: does not go with criterion lamp, which counts weights"),
+          "gflops.target: excludes criterion lamp, which counts weights"),
     Wrong("weight decay that follows a constant sparsity",
           {_CRITERION: "", _ST3: "    method: rigl\n",
            **_optim("{weight_decay: {^kind: with_sparsity, final_ratio: 0.1}}")},

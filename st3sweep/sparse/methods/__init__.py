@@ -1,4 +1,4 @@
-"""The sparse methods, one file each: importing this package registers them."""
+"""Register the sparse methods, one file each, on import."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 def build_method(trial: TrialSettings, weights: Weights, macs_per_weight: Sequence[float]) -> Method:
-    """The method of ``trial`` for ``weights``; ``macs_per_weight`` is MAC_l / numel_l of each.
+    """Build the method of ``trial`` for ``weights``; ``macs_per_weight`` is MAC_l / numel_l of each.
 
     Raises UserError where a budget is more than the dense model costs.
     """
@@ -29,7 +29,7 @@ def build_method(trial: TrialSettings, weights: Weights, macs_per_weight: Sequen
 def restore_method(
     trial: TrialSettings, weights: Weights, macs_per_weight: Sequence[float], state: dict[str, Any]
 ) -> Method:
-    """The method that gave ``state``, its ``state_dict``: that of ``trial``, or the fixed mask that follows it."""
+    """Rebuild a method from its ``state_dict`` ``state``: that of ``trial``, or the fixed mask that follows it."""
     method = FixedMask(weights, 0.0) if "fixed_masks" in state else build_method(trial, weights, macs_per_weight)
     method.load_state_dict(state)
     return method

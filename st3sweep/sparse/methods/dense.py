@@ -1,4 +1,4 @@
-"""Dense training: every weight computes, none is pruned."""
+"""Dense training, without pruning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from st3sweep.trial.sparsity import MethodConfig, register_method
 
 @register_method
 class DenseConfig(MethodConfig):
-    """No sparsity: the model as it is."""
+    """Settings of dense training: there are none."""
 
     method: Literal["dense"] = "dense"
 

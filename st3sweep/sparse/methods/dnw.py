@@ -1,17 +1,17 @@
-"""DNW: the largest weights of every layer compute, all weights learn.
+"""DNW: compute with the largest weights of every layer, and train all weights straight-through.
 
 With P the sparsity, n_l the number of weights of layer l and τ_l its ⌊P n_l⌋-th smallest magnitude:
 
-    m  = |θ| > τ_l             mask, of each layer by itself
+    m  = |θ| > τ_l             mask, per layer
     θ̂  = θ m                   sparse weights
     ∂L/∂θ := ∂L/∂θ̂             straight-through, pruned weights included
 
-The sparsity is P from before the first step to the end; the mask is taken anew after every optimiser step. Pruned
-weights go on learning, and come back when they outgrow another.
+The sparsity is P from before the first step to the end; the mask is recomputed after every optimiser step. Pruned
+weights continue to be trained, and return when they outgrow another.
 
 Source: Wortsman, Farhadi & Rastegari, NeurIPS 2019 (arXiv 1906.00586), where the edges of a layer's graph are its
-weights. Differs from the paper: none. Met against the code of STR's authors (``tests/data/parity``): sparse weights, a
-short training.
+weights. Differs from the paper: none. Tested against the code of STR's authors (``tests/data/parity``): sparse weights,
+a short training.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class DNWConfig(MethodConfig):
 
 
 class DNW(Method):
-    """DNW on ``weights``. Weights of equal magnitude at τ_l all fall."""
+    """DNW on ``weights``. Prunes all weights of magnitude τ_l where several tie."""
 
     def __init__(self, weights: Weights, config: DNWConfig):
         self.target_sparsity = self.scheduled_sparsity = config.target
         kept = kept_dense(config.keep_dense, [weight.shape for weight in weights])
-        self.fallen = [  # weights of each layer
+        self.fallen = [  # number of pruned weights of each layer
             0 if dense else math.floor(config.target * weight.numel())
             for weight, dense in zip(weights, kept, strict=True)
         ]

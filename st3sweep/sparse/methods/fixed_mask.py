@@ -1,4 +1,4 @@
-"""Training on with the mask as it stands: after hardening, for fine-tuning and for a hardened model's evaluation."""
+"""``FixedMask``: a mask fixed after hardening, for fine-tuning and for evaluating a hardened model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from st3sweep.sparse.method import Weights
 
 
 class FixedMask(MaskedMethod):
-    """θ̂ = θ m, only live weights have a gradient, and pruned ones stay 0 in θ; m is where ``weights`` are not zero.
+    """Method with θ̂ = θ m, m being where ``weights`` are not zero: only those train, the others stay 0 in θ.
 
-    ``sparsity`` is what the method that made the weights asked for. Differs from the paper: none.
+    ``sparsity`` is the scheduled one of the method that made the weights. Differs from the paper: none.
     """
 
     def __init__(self, weights: Weights, sparsity: float):

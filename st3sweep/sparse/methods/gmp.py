@@ -1,11 +1,11 @@
-"""GMP, gradual magnitude pruning: every so often the smallest weights fall, for good.
+"""GMP, gradual magnitude pruning: prune the smallest weights at intervals, permanently.
 
-With p_t the sparsity that a cubic ramp asks for at update t, and K_l whole numbers by (1 - p_t) n_l, of which the sum
-is the nearest to (1 - p_t) Σ n_l (``allocation.live_counts``):
+With p_t the sparsity of a cubic ramp at update t, and K_l whole numbers close to (1 - p_t) n_l, whose sum is the
+nearest to (1 - p_t) Σ n_l (``allocation.live_counts``):
 
-    m_l <- the K_l largest |θ| among those that m_l still lets live        uniform: K_l for each layer
-    m   <- the Σ K_l largest scores among those that m still lets live     global: one ranking of the whole network
-    θ̂   = θ m,  ∂L/∂θ = m ∂L/∂θ̂                                            pruned weights get no gradient
+    m_l <- the K_l largest |θ| among those that m_l still keeps        uniform: K_l for each layer
+    m   <- the Σ K_l largest scores among those that m still keeps     global: one ranking of the whole model
+    θ̂   = θ m,  ∂L/∂θ = m ∂L/∂θ̂                                        pruned weights get no gradient
 
 A score is |θ| or, with the criterion ``lamp``, that of ``sparse/lamp.py``. Pruned weights are 0 in θ too, so momentum
 and weight decay do not move them, and they never return.
@@ -35,7 +35,7 @@ from st3sweep.trial.sparsity import KeepDense, MethodConfig, Ramp, check_interva
 
 
 class GMPRamp(Ramp):
-    """With the times of the ST-3 recipe, which GMP is compared with."""
+    """Ramp of GMP, by default with the times of the ST-3 recipe that GMP is compared with."""
 
     start: Time = 5 / 160
     end: Time = 80 / 160
@@ -49,7 +49,7 @@ class GMPConfig(MethodConfig):
     method: Literal["gmp"] = "gmp"
     target: float = Field(ge=0, lt=1)  # final fraction of zeros, of the layers that are pruned
     allocation: Literal["uniform", "global"] = "uniform"
-    criterion: Literal["l1", "lamp"] = "l1"  # what a global ranking goes by
+    criterion: Literal["l1", "lamp"] = "l1"  # scores of a global ranking
     keep_dense: KeepDense = "none"
     ramp: GMPRamp = GMPRamp()
     interval: Time = 0.01  # between two updates; the end of the ramp is always one
@@ -92,7 +92,7 @@ class GMP(MaskedMethod):
 
     @torch.no_grad()
     def _pruned(self, sparsity: float, weights: Weights) -> list[Tensor]:
-        """The masks that ``sparsity`` leaves of the present ones."""
+        """Return the present masks, pruned to ``sparsity``."""
         score = lamp_scores if self.config.criterion == "lamp" else torch.abs
         scores = [among(score(weight), mask) for weight, mask in zip(weights, self.masks, strict=True)]
         if self.config.allocation == "global":

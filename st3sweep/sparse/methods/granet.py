@@ -1,23 +1,23 @@
-"""GraNet: pruned gradually by one ranking of the whole network, and rewired by the gradient each time.
+"""GraNet: prune gradually by one global ranking, and regenerate weights by the gradient at each update.
 
-The masks start at random with the density of ERK, or dense. At every update, at part t of training:
+The masks start at random with the density of ERK, or dense. At every update, at fraction t of training:
 
     s     = s_f + (s_i - s_f) (1 - (t - t_0) / (t_1 - t_0))^3      total sparsity, s_i at t_0, s_f from t_1 on
-    m    <- the (1 - s) n largest |θ| of the whole network among those that live
-    then in each layer, K_l being what lives there now, regeneration as in RigL: the nearest whole number to
+    m    <- the (1 - s) n largest |θ| of the whole model among the live weights
+    then in each layer, K_l being its live weights now, regeneration as in RigL: the nearest whole number to
     f K_l with the smallest |θ| is dropped, and as many grow with the largest |∂L/∂θ̂| among all that were not kept;
     f falls from ``drop_fraction`` along half a cosine to 0 at the end of training
 
     θ̂ = θ m,  ∂L/∂θ = m ∂L/∂θ̂
 
-Newborn weights start at 0 with momentum 0. Updates go on after t_1, without pruning. A layer that the ranking empties
-stays empty.
+Regrown weights start at 0 with momentum 0. Updates continue after t_1, without pruning. A layer that the ranking
+empties stays empty.
 
-Source: Liu et al., NeurIPS 2021 (arXiv 2106.10404). Differs from the paper: regeneration takes the gradient
-of the batch after the one that pruning followed, which is that of the pruned network; the interval between updates is a
+Source: Liu et al., NeurIPS 2021 (arXiv 2106.10404). Differs from the paper: regeneration takes the gradient of the
+batch after the one that pruning followed, which is that of the pruned model; the interval between updates is a
 fraction of training, not a number of steps; where the target asks for less than the initial sparsity, s_i is s_f.
 The authors' code lets f fall to 0.005, the paper and this to 0.
-Ramp, ranking and regeneration are met against the authors' code (``tests/data/parity``).
+Ramp, ranking and regeneration are tested against the authors' code (``tests/data/parity``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from st3sweep.trial.sparsity import KeepDense, MethodConfig, Ramp, check_interva
 
 
 class GraNetRamp(Ramp):
-    """With the times of GraNet's paper: the first 80 of 160 epochs."""
+    """Ramp of GraNet, by default with the paper's times: the first 80 of 160 epochs."""
 
     start: Time = 0.0
     end: Time = 80 / 160
@@ -50,7 +50,7 @@ class GraNetRamp(Ramp):
 
 @register_method
 class GraNetConfig(MethodConfig):
-    """Settings of gradual pruning with regeneration."""
+    """Settings of GraNet: gradual pruning with regeneration."""
 
     method: Literal["granet"] = "granet"
     target: float = Field(ge=0, lt=1)  # final fraction of zeros, of the layers that are pruned
@@ -58,7 +58,7 @@ class GraNetConfig(MethodConfig):
     keep_dense: KeepDense = "none"
     drop_fraction: float = Field(0.5, gt=0, le=1)  # of the live weights, at the first update
     ramp: GraNetRamp = GraNetRamp()
-    interval: Time = 0.016  # between two updates: 1,000 of the 62,560 steps of the paper's CIFAR networks
+    interval: Time = 0.016  # between two updates: 1,000 of the 62,560 steps of the paper's CIFAR models
 
     @property
     def label(self) -> str:
@@ -113,7 +113,7 @@ class GraNet(MaskedMethod):
 
     @torch.no_grad()
     def _pruned(self, sparsity: float, weights: Weights) -> list[Tensor]:
-        """The masks that ``sparsity`` leaves of the present ones."""
+        """Return the present masks, pruned to ``sparsity``."""
         scores = [among(weight.abs(), mask) for weight, mask in zip(weights, self.masks, strict=True)]
         return largest_together(scores, 1.0 - sparsity, self.keep_dense)
 
@@ -129,7 +129,7 @@ class GraNet(MaskedMethod):
 
     def dense_gradients(self, steps: int) -> float:
         times = {self._last_update((step + 1) / steps) for step in range(steps - 2)}
-        return len(times - {self.ramp[0]}) / steps  # what the last step would regenerate has faded to nothing
+        return len(times - {self.ramp[0]}) / steps  # f is 0 at the last step
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "updated": self.updated, "regeneration_due": self.regeneration_due}

@@ -1,4 +1,4 @@
-"""ProbMask: every weight has a probability of being there, which is learned; in the end a mask is drawn.
+"""ProbMask: learn for each weight the probability that it is kept, and draw the final mask from these.
 
 With s in [0, 1] one probability a weight, 1 at the start, u a uniform random number, ε = 1e-20, t the progress of
 training and k the number of weights that the budget leaves:
@@ -12,8 +12,8 @@ training and k the number of weights that the budget leaves:
     s     <- the nearest point of [0, 1]^n with Σ s <= k              after its own step, by Adam (``projection.py``)
 
 A step takes the mean loss of several masks. k falls from all weights to the target along a cubic ramp; before the ramp
-nothing is masked. Evaluation along the way is with a mask that holds each weight with probability s; the last epoch
-draws several such masks and stays with the one of least loss on the training images. A drawn mask has k weights in
+nothing is masked. Evaluation during training uses a mask that keeps each weight with probability s; the last epoch
+draws several such masks and keeps the one of least loss on the training images. A drawn mask has k weights in
 expectation only, and fewer where the gradient takes Σ s below k.
 
 Source: Zhou, Zhang, Wang & Yin, CVPR 2021 (arXiv 2105.01571), and the authors' released constants. Differs from the
@@ -22,7 +22,7 @@ masks would be 1 to the last digit, a step takes one pass; m below ε is 0; logi
 of two Gumbel variables, which has the same distribution. The authors' code lets Adam's learning rate fall along half a
 cosine, as that of the weights, and clips the gradients of weights and s together; here it is constant, which short
 trainings need, and s takes no part in clipping. Theirs chooses the last mask by accuracy, with each batch's own
-statistics; this by the loss, with the running ones. Projection, relaxed mask and gradients are met against the
+statistics; this by the loss, with the running ones. Projection, relaxed mask and gradients are tested against the
 authors' code (``tests/data/parity``).
 """
 
@@ -48,7 +48,7 @@ _EPS = 1e-20
 
 
 class ProbMaskRamp(Ramp):
-    """With the paper's times: 16 % and 60 % of training."""
+    """Ramp of ProbMask, by default with the paper's times: 16 % and 60 % of training."""
 
     start: Time = 0.16
     end: Time = 0.6
@@ -64,7 +64,7 @@ class ProbMaskConfig(MethodConfig):
     ramp: ProbMaskRamp = ProbMaskRamp()
     masks_per_step: int = Field(2, ge=1)  # each a forward and a backward pass
     score_lr: float = Field(6e-3, gt=0)  # Adam's learning rate of the probabilities
-    final_masks: int = Field(10, ge=1)  # drawn at the end; the best on the training images stays
+    final_masks: int = Field(10, ge=1)  # drawn at the end; the best on the training images is kept
 
     @property
     def label(self) -> str:
@@ -73,7 +73,7 @@ class ProbMaskConfig(MethodConfig):
     def check(self, trial: TrialSettings) -> None:
         self.ramp.check(trial.train.epochs)
         if trial.train.compile:
-            message = "is not for method probmask: the passes of one step would share what a CUDA graph writes to"
+            message = "is not supported with method probmask: the passes of a step would share a CUDA graph's output"
             raise fail("train.compile", message, "sparsity.method")
 
     def ramp_progress(self, progress: float, epochs: int) -> float:
@@ -86,8 +86,8 @@ class ProbMaskConfig(MethodConfig):
 class ProbMask(StochasticMethod):
     """ProbMask on ``weights`` in a training of ``epochs`` epochs.
 
-    What is drawn is a function of ``seed``, the step and the mask's number: the same on all ranks. Only the mask that
-    is chosen in the end counts as being at the target.
+    Draws are a function of ``seed``, the step and the mask's number: the same on all ranks. Only the mask chosen at
+    the end counts as being at the target.
     """
 
     def __init__(self, weights: Weights, config: ProbMaskConfig, *, epochs: int, seed: int):
@@ -163,7 +163,7 @@ class ProbMask(StochasticMethod):
 
     @torch.no_grad()
     def projected_densities(self, weights: Weights) -> list[float] | None:  # noqa: ARG002
-        """In expectation, over the masks that may be drawn."""
+        """Return each layer's expected density at the final sparsity, over the masks that may be drawn; or None."""
         if self.scheduled_sparsity >= self.target_sparsity:
             return None
         scores = self.scores.clone()
@@ -195,10 +195,10 @@ class ProbMask(StochasticMethod):
 
     def _relaxed_mask(self, number: int) -> Tensor:
         drawn = torch.empty_like(self.scores).uniform_(generator=self._generator(f"step {number}"))
-        noise = torch.log(drawn.clamp_(min=2**-25) / (1.0 - drawn))  # below the least that a float32 draws, 0 apart
+        noise = torch.log(drawn.clamp_(min=2**-25) / (1.0 - drawn))  # 2**-25 replaces 0 only
         odds = torch.log(self.scores + _EPS) - torch.log(1.0 - self.scores + _EPS)
         mask = torch.sigmoid(self._sharpness() * (odds + noise))
-        return mask.masked_fill_(mask < _EPS, 0.0)  # where s is 0 it would soon be denormal, which takes a CPU tenfold
+        return mask.masked_fill_(mask < _EPS, 0.0)  # else denormal where s is 0: ten times slower on a CPU
 
     def _hard_mask(self, number: int) -> Tensor:
         drawn = torch.empty_like(self.scores).uniform_(generator=self._generator(f"mask {number}"))
@@ -209,5 +209,5 @@ class ProbMask(StochasticMethod):
         return torch.Generator(self.scores.device).manual_seed(int.from_bytes(digest[:7], "big"))
 
     def _by_layer(self, flat: Tensor, weights: Weights) -> list[Tensor]:
-        """Views of the parts of ``flat`` (n,) in the shapes of the weights."""
+        """Return views of the parts of ``flat`` (n,) in the shapes of the weights."""
         return [part.view(weight.shape) for part, weight in zip(torch.split(flat, self.sizes), weights, strict=True)]

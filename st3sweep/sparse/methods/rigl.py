@@ -1,6 +1,6 @@
-"""RigL: a sparse network whose connections move to where the gradient is largest, at a constant count a layer.
+"""RigL: at intervals, drop the smallest weights of each layer and grow as many where the gradient is largest.
 
-The masks start at random, K_l of n_l weights. At every update, t being the part of training that is done, before
+The masks start at random, K_l of n_l weights. At every update, t being the fraction of training done, before
 t = T_end, for each layer:
 
     f     = α/2 (1 + cos(π t / T_end)),  d = nearest whole number to f K_l
@@ -10,12 +10,12 @@ t = T_end, for each layer:
 
     θ̂ = θ m,  ∂L/∂θ = m ∂L/∂θ̂
 
-A weight that was not live before starts at 0 with momentum 0; one that was dropped and grown again goes on as it was.
-∂L/∂θ̂ is the gradient of the whole layer, of pruned weights too: it is there at every step, and used at updates.
+A weight that was not live before starts at 0 with momentum 0; one dropped and grown at once keeps its value and
+momentum. ∂L/∂θ̂ is the gradient of the whole layer, pruned weights included: computed at every step, used at updates.
 
 Source: Evci et al., ICML 2020 (arXiv 1911.11134), section 3 and algorithm 1. Differs from the paper: an update does not
 take the place of that iteration's optimiser step but comes before it; the interval between updates is a fraction of
-training, not a number of steps. An update is met against a port to torch (``tests/data/parity``).
+training, not a number of steps. An update is tested against a port to torch (``tests/data/parity``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RigLConfig(MethodConfig):
 
     @property
     def label(self) -> str:
-        """With uniform densities, the paper's first layer is dense."""
+        """Return the label; "RigL" with uniform densities keeps the first layer dense, as the paper does."""
         if self.allocation == "erk":
             return " ".join(["RigL+ERK", *dense_layers_label(self.keep_dense)])
         return {"first": "RigL", "none": "RigL all-sparse"}.get(self.keep_dense, "RigL dense-first-and-depthwise")
@@ -81,7 +81,7 @@ class RigL(MaskedMethod):
         super().__init__(masks, target_sparsity=config.target, scheduled_sparsity=config.target)
         self.drop_fraction = config.drop_fraction
         self.interval, self.stop = fraction(config.interval, epochs), fraction(config.stop, epochs)
-        self.updated = 0.0  # when masks last moved, on the grid of the interval
+        self.updated = 0.0  # time of the last update, a multiple of the interval
 
     def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
         due = last_update(progress, 0.0, self.stop, self.interval)
@@ -93,7 +93,7 @@ class RigL(MaskedMethod):
 
     def dense_gradients(self, steps: int) -> float:
         times = {last_update((step + 1) / steps, 0.0, self.stop, self.interval) for step in range(steps)}
-        return len(times - {0.0, self.stop}) / steps  # at the stop nothing moves any more
+        return len(times - {0.0, self.stop}) / steps  # no update at the stop
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "updated": self.updated}

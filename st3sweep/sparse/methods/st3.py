@@ -1,6 +1,6 @@
-"""ST-3 and ST-3σ: straight-through gradients, soft thresholding, rescaling; one threshold for the whole network.
+"""ST-3 and ST-3σ: soft thresholding with one global threshold, rescaling and straight-through gradients.
 
-With p the current sparsity, c_l the layer's criterion and Q_p the p-quantile over all weights of the network:
+With p the current sparsity, c_l the layer's criterion and Q_p the p-quantile over all weights of the model:
 
     τ   = Q_p(|θ| c_l),  τ_l = τ / c_l                         threshold
     m   = |θ| > τ_l                                            mask
@@ -11,8 +11,8 @@ With p the current sparsity, c_l the layer's criterion and Q_p the p-quantile ov
 
 p follows a cubic ramp to the target; at p = 0 nothing is thresholded. Threshold, mask and scale are refreshed from the
 new weights after every optimiser step, after the end of the ramp too. With a budget of multiply-accumulates, p is the
-fraction of them that has gone, and τ the least threshold that leaves no more than the rest. With the criterion ``lamp``
-its scores (``sparse/lamp.py``) decide how many weights each layer loses, and τ_l is the magnitude at that count.
+fraction of them to remove, and τ the least threshold that leaves at most the rest. With the criterion ``lamp``, its
+scores (``sparse/lamp.py``) decide how many weights of each layer are pruned, and τ_l is the magnitude at that count.
 
 Source: Vanderschueren & De Vleeschouwer, WACV 2023 (arXiv 2212.01076), sections 3.1-3.3, and the authors' released
 constants. Differs from the paper: none; ``soft``, ``rescale`` and ``backward`` switch its parts off one by one, and the
@@ -58,7 +58,7 @@ class ST3Config(MethodConfig):
 
     @property
     def label(self) -> str:
-        """As the papers name it; a switch that is off is said."""
+        """Return the paper's name of the method, with every part that is switched off."""
         name = {"l1": "ST-3", "sigma": "ST-3σ", "lamp": "ST-3 LAMP", "family": "ST-3ab"}[self.criterion]
         off = [word for word, on in (("soft", self.soft), ("rescale", self.rescale)) if not on]
         masked = ["masked"] if self.backward == "masked" else []
@@ -70,9 +70,9 @@ class ST3Config(MethodConfig):
         if self.target is not None and trial.gflops is not None:
             raise fail("gflops.target", "excludes sparsity.target: give one of them", "sparsity.target")
         if trial.gflops is not None and self.criterion == "lamp":
-            raise fail("gflops.target", "does not go with criterion lamp, which counts weights", "sparsity.criterion")
+            raise fail("gflops.target", "excludes criterion lamp, which counts weights", "sparsity.criterion")
         if trial.gflops is not None and trial.optim.weight_decay.kind == "by_target":
-            message = "by_target goes by sparsity.target, which a budget in gflops leaves open"
+            message = "by_target needs sparsity.target, which a budget in gflops replaces"
             raise fail("optim.weight_decay.kind", message, "gflops.target")
         for name in ("shape_power", "mac_power"):
             given = getattr(self, name) is not None
@@ -94,9 +94,9 @@ class ST3(Method):
     """ST-3 on ``weights`` in a training of ``epochs`` epochs.
 
     ``macs_per_weight`` is how often an image uses each weight of a layer, MAC_l / numel_l (default 1).
-    ``gflops_budget`` stands in place of ``config.target``: 1e9 multiply-accumulates of one image that are left at the
-    end. Both sparsities are then fractions of the dense model's multiply-accumulates, not of its weights. Raises
-    UserError for a budget above what the dense model costs.
+    ``gflops_budget`` replaces ``config.target``: 1e9 multiply-accumulates of one image left at the end. Both
+    sparsities are then fractions of the dense model's multiply-accumulates, not of its weights. Raises UserError for a
+    budget above what the dense model costs.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class ST3(Method):
         self.tau: list[Tensor] | None = None  # threshold of each layer, 0-d; None while nothing is pruned
 
     def _macs_to_remove(self, gflops: float) -> float:
-        """The fraction of the dense model's multiply-accumulates beyond the budget."""
+        """Return the fraction of the dense model's multiply-accumulates beyond the budget."""
         dense = self.macs / 1e9
         if message := over_budget(gflops, dense):
             raise UserError(f"gflops.target: {message}")
@@ -150,7 +150,7 @@ class ST3(Method):
             return None
         taus = self._layer_thresholds(weights, self.target_sparsity)
         alive = [torch.count_nonzero(weight.abs() > tau) for weight, tau in zip(weights, taus, strict=True)]
-        counts = torch.stack(alive).tolist()  # waits for the device once
+        counts = torch.stack(alive).tolist()  # one host-device synchronisation
         return [count / weight.numel() for count, weight in zip(counts, weights, strict=True)]
 
     @torch.no_grad()
@@ -185,7 +185,7 @@ class ST3(Method):
 
 
 def soft_threshold(weight: Tensor, tau: Tensor, *, soft: bool = True, rescale: bool = True) -> Tensor:
-    """θ̂ of one layer. ``weight`` has its output channels on axis 0; ``tau`` is a 0-d tensor. See the module."""
+    """Return θ̂ of one layer by the equations above; ``weight`` has output channels on axis 0, ``tau`` is 0-d."""
     magnitude = weight.abs()
     mask = magnitude > tau
     scale = channel_scale(magnitude, mask) if rescale else None
@@ -196,7 +196,7 @@ def soft_threshold(weight: Tensor, tau: Tensor, *, soft: bool = True, rescale: b
 
 
 def channel_scale(magnitude: Tensor, mask: Tensor) -> Tensor:
-    """s per output channel, shaped to broadcast: ``(C_out, 1, ...)``."""
+    """Return s per output channel, shaped to broadcast: ``(C_out, 1, ...)``."""
     axes: Sequence[int] = range(1, magnitude.dim())
     kept = (magnitude * mask).mean(dim=tuple(axes), keepdim=True)
     rho = (kept + 1e-6) / (magnitude.mean(dim=tuple(axes), keepdim=True) + 1e-6)

@@ -1,4 +1,4 @@
-"""A random mask from the first step on, which nothing moves: the floor that every other method has to beat.
+"""Static sparse training: a random mask, fixed from the first step; the baseline of all other methods.
 
     m_l   K_l of the n_l weights, drawn without replacement; the K_l by ERK or uniform (``sparse/allocation.py``)
     θ̂   = θ m,  ∂L/∂θ = m ∂L/∂θ̂
@@ -23,7 +23,7 @@ from st3sweep.trial.sparsity import KeepDense, MethodConfig, dense_layers_label,
 
 @register_method
 class StaticConfig(MethodConfig):
-    """Settings of a random mask that stays."""
+    """Settings of static sparse training, with a fixed random mask."""
 
     constant_sparsity: ClassVar[bool] = True
 
@@ -42,7 +42,10 @@ class StaticConfig(MethodConfig):
 
 
 class Static(MaskedMethod):
-    """The mask is a function of ``seed``, the shapes and the settings: the same on all ranks."""
+    """Static sparse training on ``weights``.
+
+    The mask is a function of ``seed``, the shapes and the settings: the same on all ranks.
+    """
 
     def __init__(self, weights: Weights, config: StaticConfig, *, seed: int):
         shapes, density = [weight.shape for weight in weights], 1.0 - config.target

@@ -1,4 +1,4 @@
-"""STR: soft thresholds that are learned, one a layer; weight decay drives them up.
+"""STR: learn one soft threshold per layer, which weight decay raises.
 
 With s_l one number a layer and σ the logistic function, g = ∂L/∂θ̂:
 
@@ -8,14 +8,14 @@ With s_l one number a layer and σ the logistic function, g = ∂L/∂θ̂:
     ∂L/∂θ = g m
     ∂L/∂s = -σ'(s) Σ g sign(θ) m                   over the weights of the layer
 
-s starts far below 0, where τ and σ' vanish. It has the weights' own SGD: weight decay pulls it towards 0, so that τ
-rises, and the gradient holds against it once thresholding hurts. How sparse the network ends is an outcome of the start
-value and of the decay; no step asks for a sparsity.
+s starts far below 0, where τ and σ' vanish. It is trained by SGD like the weights: weight decay pulls it towards 0, so
+that τ rises, and the gradient opposes this once thresholding raises the loss. The final sparsity is an outcome of the
+start value and of the decay; it is not scheduled.
 
 Source: Kusupati et al., ICML 2020 (arXiv 2002.03231), with one s for each layer. Differs from the paper: none; a
 learning rate and a weight decay of s that are not the weights', and the start value for a wanted sparsity
-(``calibrate``), are additions. Met against the authors' code (``tests/data/parity``): threshold,
-gradients, a short training.
+(``calibrate``), are additions. Tested against the authors' code (``tests/data/parity``): threshold, gradients, a short
+training.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from st3sweep.trial.sparsity import MethodConfig, register_method
 
 _SLOPES = (-6.0, -3.0, -1.0)  # of logit(sparsity) over log(-s): the steepest, the usual and the flattest
 _STRIDE = 1.0  # in log(-s), from one pilot to the next
-_SHORTEST = 4  # epochs: what fewer come to says little of the whole training
+_SHORTEST = 4  # epochs: shorter pilots say little about the whole training
 
 
 class CalibrationConfig(Frozen):
-    """How the start value is found for a target."""
+    """Settings of the search for the start value that leads to a target sparsity."""
 
     pilot: Time = 0.1  # length of a pilot training, at least four epochs
     runs: int = Field(6, ge=1)  # pilots at most
-    tolerance: float = Field(0.05, gt=0, lt=1)  # an epoch is at the target if its sparsity is so near
+    tolerance: float = Field(0.05, gt=0, lt=1)  # an epoch whose sparsity is this close to the target is at it
 
 
 @register_method
 class STRConfig(MethodConfig):
-    """Settings of STR; the sparsity comes out of ``s_init`` and the weight decay."""
+    """Settings of STR; the sparsity is an outcome of ``s_init`` and the weight decay."""
 
     method: Literal["str"] = "str"
     s_init: float | None = Field(None, le=0)  # start value of every layer's s; its threshold is the logistic of s
@@ -68,7 +68,7 @@ class STRConfig(MethodConfig):
 
     @property
     def calibration(self) -> CalibrationConfig:
-        """As set, or the default."""
+        """Return ``calibrate``, or its default."""
         return self.calibrate or CalibrationConfig()
 
     def check(self, trial: TrialSettings) -> None:
@@ -82,10 +82,10 @@ class STRConfig(MethodConfig):
             raise fail("sparsity.calibrate.pilot", "must be above 0")
         kind = trial.optim.weight_decay.kind
         if kind == "with_sparsity":
-            message = "with_sparsity needs a sparsity that is set; with method str the decay itself drives it"
+            message = "with_sparsity needs a scheduled sparsity; with method str it depends on the decay itself"
             raise fail("optim.weight_decay.kind", message, "sparsity.method")
         if kind == "by_target" and self.target is None:
-            message = "by_target goes by sparsity.target, which s_init leaves open"
+            message = "by_target needs sparsity.target, which s_init replaces"
             raise fail("optim.weight_decay.kind", message, "sparsity.s_init")
 
     def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> STR:  # noqa: ARG002
@@ -95,8 +95,8 @@ class STRConfig(MethodConfig):
 class STR(Method):
     """STR on ``weights``; ``momentum`` is that of the SGD of s.
 
-    The end of training is always at the target: what the model has come to. With a ``target``, which ``s_init`` is
-    calibrated for before training, so is any time at which the sparsity is within the tolerance of it.
+    The end of training always counts as at the target. With a ``target``, for which ``s_init`` is calibrated before
+    training, so does any time at which the sparsity is within the tolerance of it.
     """
 
     def __init__(self, weights: Weights, config: STRConfig, *, momentum: float):
@@ -111,7 +111,7 @@ class STR(Method):
     def prepare(
         self, trial: TrialSettings, weights: Weights, steps_per_epoch: int, pilot: Callable[[TrialSettings], float]
     ) -> dict[str, Any]:
-        """With a target: find the start value of s for it, by pilot trainings."""
+        """Find the start value of s for the target, if there is one, by pilot trainings."""
         if self.config.target is None:
             return {}
         s_init = calibrate(trial, first_guess(trial, weights, steps_per_epoch), pilot)
@@ -170,11 +170,11 @@ class STR(Method):
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-# -- the start value for a wanted sparsity: a guess, and pilot trainings that correct it -----------------------------
+# -- calibration of the start value: a guess, and pilot trainings that correct it ------------------------------------
 
 
 def calibrate(trial: TrialSettings, guess: float, sparsity_of: Callable[[TrialSettings], float]) -> float:
-    """The start value, below 0, for the whole training; ``sparsity_of(settings)`` trains a pilot."""
+    """Return the start value, below 0, of the whole training; ``sparsity_of(settings)`` trains a pilot."""
     settings, target, whole = _config(trial).calibration, _target(trial), trial.train.epochs
     epochs = min(whole, max(_SHORTEST, round(fraction(settings.pilot, whole) * whole)))
     tried: list[tuple[float, float]] = []  # (s_init, sparsity)
@@ -188,10 +188,9 @@ def calibrate(trial: TrialSettings, guess: float, sparsity_of: Callable[[TrialSe
 
 
 def next_start(tried: Sequence[tuple[float, float]], target: float) -> float:
-    """Where the line through ``tried`` (s_init, sparsity) meets ``target``, from the one that is nearest to it.
+    """Extrapolate the start value for ``target`` from the nearest of the pilots ``tried`` (s_init, sparsity).
 
-    The slope is that of all of them by least squares, within ``_SLOPES``: what two pilots next to each other differ by
-    may be chance.
+    The slope is that of all pilots by least squares, within ``_SLOPES``: two similar pilots may differ by chance.
     """
     points = [(math.log(-s), _logit(sparsity)) for s, sparsity in tried]
     x, y = min(points, key=lambda point: abs(point[1] - _logit(target)))
@@ -204,7 +203,7 @@ def next_start(tried: Sequence[tuple[float, float]], target: float) -> float:
 
 
 def first_guess(trial: TrialSettings, weights: Weights, steps_per_epoch: int) -> float:
-    """s_init from which weight decay alone would end at the threshold that the ``weights`` before training need.
+    """Return the s_init from which weight decay alone ends at the threshold that the initial ``weights`` need.
 
     Without a gradient, s(t) = s_init exp(-Σ lr wd / (1 - momentum)), to first order.
     """
@@ -217,11 +216,11 @@ def first_guess(trial: TrialSettings, weights: Weights, steps_per_epoch: int) ->
 
 
 def pilot_settings(trial: TrialSettings, epochs: int, s_init: float) -> TrialSettings:
-    """``trial`` in ``epochs`` epochs, from ``s_init``.
+    """Return the settings of a pilot: ``trial`` shortened to ``epochs`` epochs, from ``s_init``.
 
-    The same schedules over training, and a weight decay that is larger by as much as the training is shorter, so that
-    it shrinks weights and s alike by the end. s also moves faster by as much, so that the gradient weighs against the
-    decay as it would.
+    It has the same schedules over training, and a weight decay larger by the factor by which training is shorter, so
+    that it shrinks weights and s as much by the end. s moves faster by the same factor, which keeps the balance of
+    gradient and decay.
     """
     whole = trial.train.epochs
     short, config = epochs / whole, _config(trial)
@@ -257,6 +256,6 @@ def _target(trial: TrialSettings) -> float:
 
 
 def _logit(sparsity: float) -> float:
-    """Kept finite where a pilot pruned nothing, or everything."""
+    """Return the logit, finite where a pilot pruned nothing, or everything."""
     sparsity = min(0.999, max(0.001, sparsity))
     return math.log(sparsity / (1.0 - sparsity))

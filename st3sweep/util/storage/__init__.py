@@ -1,1 +1,1 @@
-"""Files that are whole or absent, and files that only grow."""
+"""Write files atomically, and append to files."""

@@ -1,4 +1,4 @@
-"""Files that only grow, a line an entry: what a killed process leaves is whole lines and at most one torn one."""
+"""Append lines to files, so that a killed process leaves complete lines and at most one partial one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def append(file: RawIOBase, lines: bytes, *, sync: bool = False) -> None:
-    """Append ``lines`` to an unbuffered ``file``, all or none of them; with ``sync`` they outlast a power cut.
+    """Append ``lines`` to an unbuffered ``file``, all or none of them; with ``sync`` they survive a power failure.
 
-    Raises OSError where they could not be written; the file is then as long as before.
+    Raises OSError if they cannot be written; the file is then as long as before.
     """
     size = os.fstat(file.fileno()).st_size
     try:
@@ -21,13 +21,13 @@ def append(file: RawIOBase, lines: bytes, *, sync: bool = False) -> None:
         if sync:
             os.fsync(file.fileno())
     except OSError:
-        with contextlib.suppress(OSError):  # else the rest is dropped as a torn line when the file is next opened
+        with contextlib.suppress(OSError):  # else the partial line is dropped when the file is next opened
             os.ftruncate(file.fileno(), size)
         raise
 
 
 def drop_torn_line(path: Path) -> None:
-    """Remove the half line that a process killed while writing left at the end of ``path``."""
+    """Remove the partial line that a process killed while writing left at the end of ``path``."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

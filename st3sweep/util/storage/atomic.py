@@ -1,4 +1,4 @@
-"""Files that are whole or absent, never half."""
+"""Write files atomically: complete or not at all."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import BinaryIO
 
 
 def temporary(path: Path) -> Path:
-    """Where ``atomic_write`` writes until the file is whole."""
+    """Return where ``atomic_write`` writes until the file is complete."""
     return path.with_name(f".{path.name}.tmp")
 
 
 @contextmanager
 def atomic_write(path: Path, *, keep: Path | None = None, sync: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to, which gets the name ``path`` when the block ends: a crash leaves the old file or the new one.
+    """Open a file for writing that is renamed to ``path`` when the block ends: a crash leaves the old or the new file.
 
-    The old one becomes ``keep``, where that is given. Without ``sync`` a loss of power may leave an empty file: for
-    what can be made again. After an exception in the block the old file is as it was.
+    The old one is renamed to ``keep``, if given. Without ``sync`` a power failure may leave an empty file: for
+    reproducible content. An exception in the block leaves the old file unchanged.
     """
     part = temporary(path)
     try:
