@@ -239,7 +239,7 @@ def test_a_cifar_batch_cannot_run_code(tmp_path: Path) -> None:
 
     write_cifar_batches(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Harm()))
-    assert "has no place" in error_of(dataset="cifar10", root=tmp_path, validation=5).message
+    assert "is not allowed" in error_of(dataset="cifar10", root=tmp_path, validation=5).message
     assert not (tmp_path / "harm").exists()
 
 
@@ -489,10 +489,10 @@ def test_a_root_that_is_no_folder(tmp_path: Path, dataset: str) -> None:
 def test_validation_and_limit_must_fit() -> None:
     error = error_of(dataset="digits", validation=1500)
     assert error.field == "data.validation"
-    assert "1500 images asked for, but the training set has 1500" in error.message
+    assert "1500 images requested, but the training set has 1500" in error.message
     error = error_of(dataset="digits", validation=1400, train_limit=101)
     assert error.field == "data.train_limit"
-    assert "101 images asked for, but 100 are left" in error.message
+    assert "101 images requested, but 100 are left" in error.message
     assert data.inspect(spec(dataset="digits", validation=1400, train_limit=100)).train == 100
     assert error_of(dataset="digits", validation=0.0001).field == "data.validation"
 

@@ -292,7 +292,7 @@ def test_a_pack_that_is_not_there_or_not_finished(cifar_pack: DataConfig) -> Non
     folder = Path(cifar_pack.pack)
     manifest = (folder / "manifest.json").read_text()
     (folder / "manifest.json").unlink()
-    assert f"{folder} is no finished pack" in refused(cifar_pack)
+    assert f"{folder} is an incomplete pack" in refused(cifar_pack)
     (folder / "manifest.json").write_text(manifest[:100])
     assert f"cannot read {folder / 'manifest.json'}" in refused(cifar_pack)
     (folder / "manifest.json").write_text(json.dumps({**json.loads(manifest), "format": 2}))
@@ -315,7 +315,7 @@ def test_labels_of_a_pack_that_were_changed(cifar_pack: DataConfig) -> None:
     content = bytearray(path.read_bytes())
     content[300] ^= 1
     path.write_bytes(content)
-    assert f"{path} is not as it was written" in refused(cifar_pack)
+    assert f"{path} is corrupt: its SHA-256 differs" in refused(cifar_pack)
 
 
 def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataConfig) -> None:
@@ -328,7 +328,7 @@ def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataConf
 
     with pytest.raises(KeyboardInterrupt):
         data.make_pack(cifar_pack, folder, None, interrupt)
-    assert "no finished pack" in refused(cifar_pack)
+    assert "an incomplete pack" in refused(cifar_pack)
     data.make_pack(cifar_pack, folder)
     assert data.inspect(cifar_pack).train == 15
     assert not list(folder.glob(".*.tmp"))
@@ -357,7 +357,7 @@ def test_a_pack_travels_without_its_source(cifar_pack: DataConfig, tmp_path: Pat
 
 def test_a_pack_of_something_else(cifar_pack: DataConfig, tmp_path: Path) -> None:
     other = spec(dataset="cifar100", root=cifar_pack.root, pack=cifar_pack.pack)
-    assert "is of cifar10, not of cifar100" in refused(other)
+    assert "is a pack of cifar10, not of cifar100" in refused(other)
     write_squares(tmp_path / "squares")
     fields = {"dataset": "image_parquet", "root": tmp_path / "squares", "validation": 5}
     squares = packed(tmp_path / "pack-of-squares", **fields, image_size=24)
@@ -375,7 +375,7 @@ def test_a_pack_of_something_else(cifar_pack: DataConfig, tmp_path: Path) -> Non
 def test_a_folder_with_other_things_is_left_alone(cifar_pack: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match=r"holds other things than a pack, e\.g\. thesis\.tex"):
+    with pytest.raises(DataError, match=r"holds files that are not of a pack, e\.g\. thesis\.tex"):
         data.make_pack(cifar_pack, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
@@ -476,7 +476,7 @@ def test_the_command_packs_what_a_trial_or_a_space_names(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "space.yaml:5:" in done.stderr
     assert "data.pack" in done.stderr
-    assert "no finished pack" in done.stderr
+    assert "an incomplete pack" in done.stderr
     digits = tmp_path / "digits.yaml"
     digits.write_text("model: {arch: cifar_resnet}\ndata: {dataset: digits}\nsparsity: {method: dense}\n")
     done = st3sweep("data", "pack", digits, "--out", tmp_path / "third")

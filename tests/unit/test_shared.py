@@ -349,7 +349,7 @@ def test_a_cache_that_cannot_be_made_leaves_the_data_in_memory(
 ) -> None:
     asked = rows(tmp_path / "root")
     (tmp_path / "cache").write_text("a file, no folder")
-    with pytest.warns(RuntimeWarning, match="its own copy of the data, .* Not a directory") as heard:
+    with pytest.warns(RuntimeWarning, match="cannot use the data cache: .* Not a directory") as heard:
         splits = data.load(asked)
     assert len(heard) == 1
     assert "\n" not in str(heard[0].message)

@@ -80,7 +80,7 @@ def test_a_recipe_stands_for_its_values_inside_the_ranges(load: Load) -> None:
         ({"train.epochs": 10}, "[1].train.epochs: is not searched; it is fixed under trial"),
         (
             {"sparsity.target": 0.8},
-            "[1].sparsity.target: needs sparsity.method beside it, which decides whether it is searched",
+            "[1].sparsity.target: needs sparsity.method in the same point: it decides whether this field is searched",
         ),
         (
             {"sparsity.method": "dense", "sparsity.target": 0.8},
@@ -89,8 +89,8 @@ def test_a_recipe_stands_for_its_values_inside_the_ranges(load: Load) -> None:
         ({"optim.lr": 0.5}, "[1]: violates 'optim.lr <= 0.3'"),
         ({**ST3, "sparsity.target": 0.95}, "[1]: violates 'sparsity.target + optim.lr <= 1'"),
         ({"recipe": "papers"}, "[1].recipe: is 'papers', allowed: paper, authors; did you mean paper?"),
-        ({}, "[1]: says nothing"),
-        ({"model.depth": 8}, "[1]: is points[0] again"),
+        ({}, "[1]: sets no field"),
+        ({"model.depth": 8}, "[1]: is the same as points[0]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

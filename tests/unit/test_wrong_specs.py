@@ -105,7 +105,7 @@ def test_name_that_is_taken(main: Main, tmp_path: Path):
 def test_wrong_trial_file(main: Main):
     """``train`` reads one trial, with the same care."""
     Path("space.yaml").write_text(RIGHT)
-    said = "space.yaml:12:1: this is a search space, not one trial; run it with: st3sweep run"
+    said = "space.yaml:12:1: this is a search space, not a single trial; run it with: st3sweep run"
     assert_said(main("train", "space.yaml"), said)
     Path("trial.yaml").write_text("model: {arch: cifar_resnet}\ndata: {dataset: digits}\nsparsity: {method: st3}\n")
     assert_said(
@@ -168,7 +168,7 @@ PROGRAMS = {
     ),
     "workers": (
         ("{workers: 1", "{workers: 5"),
-        "9:5: train.batch_size: 64 does not divide among 5 workers (resources.workers)",
+        "9:5: train.batch_size: 64 is not a multiple of 5 workers (resources.workers)",
     ),
 }
 

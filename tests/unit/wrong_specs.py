@@ -353,7 +353,7 @@ FIELDS = [
           {"gflops, goal: min": "wall_seconds, goal: min", "searcher:": "^early_stopping: {name: residual}\nsearcher:"},
           "early_stopping: needs the objectives val_top1 max and gflops min, and no other"),
     Wrong("searched early_stopping", {_SEARCH: f"{_SEARCH}  ^early_stopping.every: {{float: [0.1, 0.2]}}\n"},
-          "search.early_stopping.every: cannot be searched: it is no field of a trial"),
+          "search.early_stopping.every: cannot be searched: it is not a field of a trial"),
     Wrong(
         "startup trials of a Sobol' sequence",
         {"{sampler: tpe}": "{sampler: qmc, ^startup_trials: 3}"},
@@ -457,7 +457,7 @@ FIELDS = [
         "objectives.0.metric: is 'test_top1', allowed: val_top1, val_loss, gflops, sparsity, wall_seconds",
     ),
     Wrong("objective twice", {"objectives:": "^objectives:", "gflops, goal: min": "val_top1, goal: min"},
-          "objectives: names val_top1 twice"),
+          "objectives: contains val_top1 twice"),
     Wrong("no objective", {_OBJECTIVES: "^objectives: []\n"}, "objectives: is empty: give at least one"),
     Wrong("another schema", {"schema: st3sweep/v1": "^schema: st3sweep/v9"},
           "schema: is 'st3sweep/v9', allowed: st3sweep/v1"),
@@ -470,15 +470,15 @@ FIELDS = [
     Wrong(
         "more workers than divide a batch",
         {"{workers: 1,": "{workers: 3,", "batch_size: 64": "^batch_size: 64"},
-        "train.batch_size: 64 does not divide among 3 workers (resources.workers)",
+        "train.batch_size: 64 is not a multiple of 3 workers (resources.workers)",
     ),
     Wrong(
         "more workers than divide the recipe's batch",
         {"{workers: 1,": "{^workers: 3,", "    batch_size: 64\n": ""},
-        "train.batch_size: 128 does not divide among 3 workers (resources.workers)",
+        "train.batch_size: 128 is not a multiple of 3 workers (resources.workers)",
     ),
     Wrong("no trials", {"searcher: {sampler: tpe}\nbudget: {trials: 8}\n": "searcher: {^sampler: tpe}\n"},
-          "budget.trials: is missing: sampler tpe never ends by itself"),
+          "budget.trials: is missing: sampler tpe needs budget.trials or budget.wall"),
 ]  # fmt: skip
 
 SEARCH = [
@@ -565,7 +565,7 @@ SEARCH = [
           "search.sparsity.criterion.choice.0: must be a single value: text, a number, true, false or null "
           "(got ['l1'])"),
     Wrong("choice twice", {"  sparsity.criterion: {choice: [l1, sigma]}": "  ^sparsity.criterion: {choice: [l1, l1]}"},
-          "search.sparsity.criterion: a value is given twice in ['l1', 'l1']"),
+          "search.sparsity.criterion: duplicate value in ['l1', 'l1']"),
     Wrong("range for whole numbers",
           {"    epochs: 20\n": "", _SEARCH: f"{_SEARCH}  ^train.epochs: {{float: [1, 9]}}\n"},
           "search.train.epochs: is a whole number: search it with int: [low, high]"),
@@ -590,7 +590,7 @@ SEARCH = [
           "search.sparsity.ramp: is not a single value; search one of its fields: sparsity.ramp.start, "
           "sparsity.ramp.start.epochs, sparsity.ramp.end, sparsity.ramp.end.epochs, sparsity.ramp.power"),
     Wrong("searched resources", {_SEARCH: f"{_SEARCH}  ^resources.workers: {{int: [1, 4]}}\n"},
-          "search.resources.workers: cannot be searched: it is no field of a trial"),
+          "search.resources.workers: cannot be searched: it is not a field of a trial"),
     Wrong("grid of a range", {"sampler: tpe": "sampler: grid", _TARGET: "", _ST3: f"{_ST3}    target: 0.5\n",
                               _RATIO: f"  ^{_RATIO.strip()}"},
           "search.optim.weight_decay.final_ratio: sampler grid needs choice or int here, not float"),
@@ -628,7 +628,7 @@ DATA = [
           {"    batch_size: 64\n": "", _SEARCH: f"{_SEARCH}  ^train.batch_size: {{choice: [64, 1201]}}\n"},
           "train.batch_size: 1201 is more than the 1200 training images, at train.batch_size=1201"),
     Wrong("more validation than images", {"image_size: 16": "^validation: 1500"},
-          "data.validation: 1500 images asked for, but the training set has 1500: none left to train on"),
+          "data.validation: 1500 images requested, but the training set has 1500: none left to train on"),
 ]  # fmt: skip
 
 
@@ -652,7 +652,7 @@ ARGUMENTS = [
     _set("--set that is not YAML", "train.epochs=[3",
          "--set train.epochs=[3: train.epochs: not YAML: expected ',' or ']', but got '<stream end>'"),
     Wrong("--set of all that is searched", {_CRITERION: "", _DECAY: ""},
-          "--set sparsity.target=0.7: sparsity.target: leaves nothing to search; one trial is run with: "
+          "--set sparsity.target=0.7: sparsity.target: leaves nothing to search; run a single trial with: "
           "st3sweep train", ("--set", "sparsity.target=0.7")),
     Wrong("--name of two words", {}, "st3sweep: --name two words: letters, digits, dot, dash and underscore only",
           ("--name", "two words")),
@@ -684,6 +684,6 @@ FILES = {
     "list at the top": ("^- a\n", "expected a mapping of names to values at the top, found a list"),
     "one trial": (
         "^model: {arch: cifar_resnet}\n",
-        "this is one trial, not a search space; run it with: st3sweep train",
+        "this is a single trial, not a search space; run it with: st3sweep train",
     ),
 }
