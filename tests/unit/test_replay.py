@@ -298,7 +298,7 @@ def test_the_drawing_has_a_line_for_each_rule_and_ends_where_its_compute_does() 
     ]
     plain = [asdict(one) | {"early_stopping": one.early_stopping.model_dump()} for one in found]
     (axes,) = plot_replays({"a run": plain}).axes
-    assert [line.get_label() for line in axes.lines] == ["nobody is stopped", "ramp_pareto", "asha"]
+    assert [line.get_label() for line in axes.lines] == ["no early stopping", "ramp_pareto", "asha"]
     for one, line in zip(found, axes.lines[1:], strict=True):
         assert line.get_xdata()[-1] == pytest.approx(1 - one.compute_saved.mean, abs=0.05)
     assert axes.lines[0].get_ydata()[-1] == pytest.approx(1.0)
