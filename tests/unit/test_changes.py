@@ -1,4 +1,4 @@
-"""A run goes on with the space that it was begun with; more may be spent where that is said."""
+"""A run resumes with the space that it started with; --extend lets it spend more."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_field_that_differs_is_found() -> None:
     assert list(differences(BEGUN, changed())) == []
 
 
-def test_more_may_be_spent_where_that_is_said() -> None:
+def test_more_may_be_spent_with_extend() -> None:
     check_unchanged(BEGUN, changed(), extend=False)
     more = changed(budget={"trials": 8}, replicates={"seeds": 3}, resources={"slots": 2})
     check_unchanged(BEGUN, more, extend=True)

@@ -39,7 +39,7 @@ resources: {workers: 1, cpus_per_worker: 1}
 
 @dataclass(frozen=True)
 class Wrong:
-    """``edits``: text of RIGHT and what stands there instead. ``said``: the line printed, after its place."""
+    """``edits``: text of RIGHT → its replacement. ``said``: the printed line, after the position."""
 
     kind: str
     edits: dict[str, str]
@@ -75,7 +75,7 @@ _OBJECTIVES = "objectives:\n  - {metric: val_top1, goal: max}\n  - {metric: gflo
 
 
 def _optim(text: str) -> dict[str, str]:
-    """RIGHT with ``optim`` fixed and its search taken out."""
+    """Return RIGHT with ``optim`` fixed and not searched."""
     return {_DECAY: "", "  train:\n": f"  optim: {text}\n  train:\n"}
 
 
@@ -658,7 +658,7 @@ ARGUMENTS = [
           ("--name", "two words")),
 ]  # fmt: skip
 
-# Files that are no search space at all: text, with ^ as above, and what is said.
+# Files that are not a search space: text, with ^ as above, and the printed line.
 FILES = {
     "brace left open": (
         RIGHT.replace("{trials: 8}\nresources:", "{trials: 8\nresources^:"),
