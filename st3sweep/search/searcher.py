@@ -145,7 +145,7 @@ class Searcher:
         return point
 
     def _sobol_point(self, index: int, fixed: Mapping[str, Any]) -> Point:
-        """Return Sobol' point ``index``: a coordinate for every searched field, unused where a field is inactive."""
+        """Return Sobol' point ``index``: a coordinate for each searched field, unused where a field is inactive."""
         point: Point = {}
         for one, coordinate in zip(self._run.parameters.all, self._sobol.at(index), strict=True):
             if self.space.active(one.path, point):

@@ -68,7 +68,7 @@ def _not_searchable(space: Space, path: str) -> str | None:
     if path.split(".")[0] in _NOT_OF_A_TRIAL:
         return "cannot be searched: it is not a field of a trial"
     if path in SAME_FOR_EVERY_TRIAL:
-        return "cannot be searched: it is the same for every trial"
+        return "cannot be searched: it is the same in all trials"
     if not fields_at(path):
         return f"no such field in a trial{near_path(path, all_paths())}"
     if _is_node(path):

@@ -39,7 +39,7 @@ class Objective(Frozen):
 
 
 class SearcherConfig(Frozen):
-    """How points are proposed: by an Optuna sampler (tpe, gp, nsga2, random), a Sobol' sequence (qmc) or a grid.
+    """Settings of the sampler: one of Optuna's (tpe, gp, nsga2, random), a Sobol' sequence (qmc) or a grid.
 
     TPE and the Gaussian process start after ``startup_trials`` random trials; NSGA-II has a ``population``.
     """
