@@ -14,10 +14,11 @@
 # %% [markdown]
 # # The Pareto front of a run
 #
-# Which trials give the best validation accuracy for their cost, how they got there, and where they keep their weights.
-# The run is the folder that the environment variable `ST3_RUN` names, or else the newest one under `runs/`.
+# Which trials have the best validation accuracy for their cost, how accuracy and sparsity changed in training, and in
+# which layers the weights remain. The run is the folder named by the environment variable `ST3_RUN`, or else the newest
+# one under `runs/`.
 #
-# Everything is computed and drawn by functions of `analysis`; this notebook only calls them.
+# All computations and figures are functions of `st3sweep.analysis`.
 
 # %%
 # %matplotlib inline
@@ -32,9 +33,9 @@ print(f"{run.name}: {len(trials)} trials")
 # %% [markdown]
 # ## The front
 #
-# A trial is on the front when no other one is at least as accurate on the validation set and at least as cheap, and
-# better in one of the two. Where others have published results for this model and data set, a second panel sets the
-# test accuracy of the same trials among them.
+# A trial is on the front if no other one is at least as accurate on the validation set and at least as cheap, and
+# better in one of the two. If results for this model and dataset have been published, a second panel compares the test
+# accuracies of the trials with them.
 
 # %%
 plot_run(trials)
@@ -43,8 +44,8 @@ plot_run(trials)
 print(front_table(trials))
 
 # %% [markdown]
-# The hypervolume is the area under the staircase, from 0 % up and down from the cost of the dense network. Compare it
-# between runs of the same model only; higher is better.
+# The hypervolume is the area under the staircase, from 0 % accuracy up to the front and from the cost of the dense
+# model down. Compare it only between runs of the same model; higher is better.
 
 # %%
 print(f"hypervolume: {front_hypervolume(trials):.5g} % × GFLOPs")
@@ -52,7 +53,7 @@ print(f"hypervolume: {front_hypervolume(trials):.5g} % × GFLOPs")
 # %% [markdown]
 # ## Accuracy over the ramp
 #
-# All trials. While sparsity rises, accuracy is that of a network denser than the final one.
+# All trials. During the ramp, accuracy is that of a model denser than the final one.
 
 # %%
 plot_ramp(epochs, trials)
@@ -60,8 +61,8 @@ plot_ramp(epochs, trials)
 # %% [markdown]
 # ## Density of the layers
 #
-# Trials of the front only, in the order of the forward pass. A layer far above the others keeps more of its weights
-# than the network does on average.
+# Trials of the front only, layers in the order of the forward pass. A layer far above the others keeps more of its
+# weights than the model does on average.
 
 # %%
 plot_layers(layers, front(trials))

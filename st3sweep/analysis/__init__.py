@@ -1,1 +1,1 @@
-"""Tables, fronts and plots of runs. Never imports torch or Ray."""
+"""Analyse runs: tables, fronts and plots. Never imports torch or Ray."""

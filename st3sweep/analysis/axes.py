@@ -1,4 +1,4 @@
-"""What the figures of ``plots.py`` share: the style of a method, ticks of a log axis, limits, colours of a target."""
+"""Shared parts of the figures: style of a method, ticks of a log axis, limits of axes, colours of target sparsities."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter
 
-# A method keeps its colour and marker whatever else is in a figure; methods not listed here come after these.
+# A method has the same colour and marker in every figure; methods not listed here come after these.
 METHODS = ("ST-3", "ST-3σ", "dense", "GMP", "STR", "ProbMask", "RigL", "RigL+ERK", "GraNet", "DNW")
 MARKERS = ("o", "s", "*", "v", "D", "P", "<", ">", "^", "X")
-# Digits at which a log axis may be labelled, from the sparsest choice to the densest.
+# Leading digits of a log axis's ticks, from the fewest ticks to the most.
 TICK_DIGITS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
 
 def style_of(method: str, methods: Iterable[str]) -> tuple[Any, str]:
-    """Colour (of the colour-blind palette) and marker of ``method`` in a figure that shows ``methods``."""
+    """Return colour (of the colour-blind palette) and marker of ``method`` in a figure that shows ``methods``."""
     number = _ordered(methods).index(method)
     palette = sns.color_palette("colorblind")
     turn, place = divmod(number, len(palette))
@@ -38,14 +38,14 @@ def _ordered(methods: Iterable[str]) -> list[str]:
 
 
 def by_method(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each method that has any, in the order of the legend."""
+    """Yield each method that has rows, with its rows, in the order of the legend."""
     for method in _ordered(rows["method"]):
         if len(group := rows[rows["method"] == method]):
             yield method, group
 
 
 def target_colors(trials: pd.DataFrame) -> ScalarMappable:
-    """Colours by ``sparsity_of`` in percent, light to dark and readable on white at both ends; grey for NaN."""
+    """Return a colour map of ``sparsity_of`` in percent, light to dark, readable on white; grey for NaN."""
     targets = 100 * sparsity_of(trials).dropna().to_numpy(dtype=float)
     low, high = (targets.min(), targets.max()) if len(targets) else (0.0, 100.0)
     colors: Colormap = sns.color_palette("flare", as_cmap=True)
@@ -53,14 +53,14 @@ def target_colors(trials: pd.DataFrame) -> ScalarMappable:
 
 
 def sparsity_of(trials: pd.DataFrame) -> pd.Series:
-    """The target sparsity of each trial; where the target was a budget, the sparsity that it led to."""
+    """Return the target sparsity of each trial, or its final sparsity if the target was a budget."""
     return trials["sparsity_target"].fillna(trials["sparsity"])
 
 
 def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
-    """Limit the y axis to the bulk of ``values`` in percent, and say above it how many of them lie below.
+    """Limit the y axis to the bulk of ``values`` in percent, and note above it how many are below.
 
-    Cut off is what lies over three interquartile ranges below the lower quartile: a collapsed trial, but not the
+    Values more than three interquartile ranges below the lower quartile are cut off: collapsed trials, but not the
     steep end of a front.
     """
     points = values.dropna().to_numpy(dtype=float)
@@ -77,14 +77,14 @@ def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
 
 
 def limit_cost(axes: Axes, values: pd.Series) -> None:
-    """Limit the log x axis to ``values`` and a margin, wide enough around a single value too."""
+    """Limit the log x axis to ``values`` with a margin, also around a single value."""
     margin = max((values.max() / values.min()) ** 0.05, 1.1)
     axes.set_xlim(values.min() / margin, values.max() * margin)
     label_log_axis(axes.xaxis, *axes.get_xlim())
 
 
 def label_log_axis(axis: Axis, low: float, high: float) -> None:
-    """Plain numbers as ticks of a log axis that shows ``low`` to ``high``: at least four, also within one decade."""
+    """Label a log axis from ``low`` to ``high`` with at least four plain numbers, also within one decade."""
     ticks = _log_ticks(low, high)
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FixedFormatter([plain(tick) for tick in ticks]))
@@ -101,12 +101,12 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def plain(value: float) -> str:
-    """``value`` as a decimal number without exponent or trailing zeros."""
+    """Format ``value`` as a decimal number without exponent or trailing zeros."""
     return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure of that size in inches, and its axes row by row. The style is set for these axes only."""
+    """Create an empty figure of that size in inches, and its axes row by row; the style is set for these only."""
     with sns.axes_style("ticks", rc={"axes.grid": True, "grid.color": "0.92", "axes.axisbelow": True}):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)

@@ -1,8 +1,8 @@
-"""The Pareto front of a table of trials: which networks no other one beats in accuracy and in cost.
+"""Compute the Pareto front of a table of trials: those that no other one dominates in accuracy and cost.
 
-Works on the ``trials`` table of ``st3sweep.runs.tables``; the definitions of front and hypervolume are those of
-``st3sweep.pareto``. Trials that did not finish, stopped early or failed, are never on a front and never dominate.
-Nor do replicates: they say how sure their trial is (``seeds.py``), and of many seeds the luckiest would win.
+Works on the ``trials`` table of ``st3sweep.runs.tables``; ``st3sweep.pareto`` defines front and hypervolume. Trials
+that stopped early or failed are never on a front and never dominate. Neither do replicates: they measure the variance
+of their trial (``seeds.py``), and among many seeds the luckiest would win.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from st3sweep.pareto import Goal, hypervolume, pareto_mask
 
 Objectives = tuple[tuple[str, Goal], ...]
 
-# Validation accuracy, not test: the front is a choice among trials, and the test set must not take part in it.
+# Validation accuracy, not test: the front selects trials, for which the test set must not be used.
 OBJECTIVES: Objectives = (("val_top1", "max"), ("gflops", "min"))
 
 
 def finished(trials: pd.DataFrame) -> pd.DataFrame:
-    """The rows of trials that finished, in their order and with their index."""
+    """Return the rows of finished trials, in their order and with their index."""
     return trials[(trials["status"] == "finished").to_numpy(dtype=bool)]
 
 
 def is_replicate(trials: pd.DataFrame) -> NDArray[np.bool_]:
-    """(len(trials),) bool: repeats another trial with a seed of its own."""
+    """Return (len(trials),) bool: whether a row repeats another trial with a different seed."""
     repeated = trials["replicate_of"] if "replicate_of" in trials else pd.Series(np.nan, index=trials.index)
     return repeated.notna().to_numpy(dtype=bool)
 
 
 def searched(trials: pd.DataFrame) -> pd.DataFrame:
-    """The rows of finished trials of the search itself, replicates left out, in their order and with their index."""
+    """Return the rows of finished trials of the search, without replicates, in their order and with their index."""
     return trials[_may_be_on_front(trials)]
 
 
 def front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
-    """The front of ``objectives`` (metric column, goal) among ``searched``, from the fewest gflops to the most."""
+    """Return the front of ``objectives`` (metric column, goal) among ``searched``, sorted by gflops."""
     return trials[_on_front(trials, objectives)].sort_values("gflops", kind="stable")
 
 
 def pick(trials: pd.DataFrame, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.DataFrame:
-    """The one trial of the front to take, as a table of at most one row; empty where none is allowed.
+    """Pick one trial of the front, as a table of one row, or of none if no trial qualifies.
 
     With ``max_gflops`` alone the most accurate (``val_top1``) that costs no more; with ``min_accuracy`` (percent) the
     cheapest that is no less accurate; with neither the most accurate of all.
@@ -55,18 +55,18 @@ def pick(trials: pd.DataFrame, max_gflops: float | None = None, min_accuracy: fl
 
 
 def mark_front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
-    """A copy of ``trials`` with a bool column ``on_front``."""
+    """Return a copy of ``trials`` with a bool column ``on_front``."""
     return trials.assign(on_front=_on_front(trials, objectives))
 
 
 def front_hypervolume(trials: pd.DataFrame, reference: tuple[float, float] | None = None) -> float:
-    """Area under the front of validation accuracy over cost, in percent × GFLOPs.
+    """Compute the area under the front of validation accuracy over cost, in percent × GFLOPs.
 
-    ``reference`` is (val_top1 in percent, gflops). The default is 0 % at the cost of the dense network, the same
-    for every run of one model: a trial as costly as the dense network adds nothing, and the most that any run can
-    reach is 100 × ``gflops_dense``. 0.0 where no trial finished.
+    ``reference`` is (val_top1 in percent, gflops). The default is 0 % at the cost of the dense model, the same for
+    every run of one model: a trial as costly as the dense model adds nothing, and the maximum is
+    100 × ``gflops_dense``. Returns 0.0 if no trial finished.
 
-    Raises ValueError where the trials are of several dense costs, so that the default is not one point.
+    Raises ValueError if the trials have several dense costs, so that the default is not one point.
     """
     rows = searched(trials)
     if reference is None:
@@ -80,7 +80,7 @@ def front_hypervolume(trials: pd.DataFrame, reference: tuple[float, float] | Non
 
 
 def _on_front(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.bool_]:
-    """(len(trials),) bool. By position, since tables that were concatenated may repeat an index."""
+    """Return the front's mask, (len(trials),) bool, by position, since concatenated tables may repeat an index."""
     mask = _may_be_on_front(trials)
     mask[mask] = pareto_mask(_values(trials[mask], objectives), [goal for _, goal in objectives])
     return mask
@@ -91,8 +91,8 @@ def _may_be_on_front(trials: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _values(trials: pd.DataFrame, objectives: Objectives) -> NDArray[np.float64]:
-    """(len(trials), len(objectives)) values of the objectives' columns, NaN for null."""
+    """Return the objectives' columns, (len(trials), len(objectives)), NaN for null. Raises ValueError."""
     columns = [column for column, _ in objectives]
     if missing := [column for column in columns if column not in trials.columns]:
-        raise ValueError(f"no column {missing} to take as objective; the table has {list(trials.columns)}")
+        raise ValueError(f"no column {missing} for an objective; the table has {list(trials.columns)}")
     return trials[columns].to_numpy(dtype=float, na_value=np.nan)

@@ -1,7 +1,7 @@
-"""Figures of a run: its front, the way its trials got there, and the density of their layers.
+"""Plot a run: its front, accuracy and sparsity over the epochs, and the density of the layers.
 
-Every function returns a matplotlib Figure that no pyplot window manager knows of, so nothing has to be closed, no
-global style changes, and it works without a display. Costs are drawn in MFLOPs or GFLOPs, whichever reads better.
+Every function returns a matplotlib Figure outside pyplot, so that nothing needs closing, no global style changes, and
+no display is needed. Costs are drawn in MFLOPs or GFLOPs, whichever reads better.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def plot_front(
     metric: str = "val_top1",
     published: pd.DataFrame | None = None,
 ) -> Figure:
-    """Accuracy over cost: every finished trial a point, those on the front of ``objectives`` ringed.
+    """Plot accuracy over cost: every finished trial a point, those on the front of ``objectives`` ringed.
 
     A replicate is a faint point; the trial that it repeats has a bar, the 95 % interval of the mean over its seeds.
-    Where ``metric`` and gflops are the objectives, a staircase shows the best accuracy that each budget buys.
-    ``published`` are rows of ``tables.published()``, drawn muted. They are test accuracies: ValueError where
-    ``metric`` is another one.
+    If ``metric`` and gflops are the objectives, a staircase shows the best accuracy that each budget buys.
+    ``published`` are rows of ``tables.published()``, drawn muted. They are test accuracies: raises ValueError for
+    another ``metric``.
     """
     figure, (axes,) = new_figure(9.0, 5.0)
     _draw_front(axes, trials, objectives, metric, published)
@@ -57,7 +57,7 @@ def plot_front(
 
 
 def plot_run(trials: pd.DataFrame) -> Figure:
-    """The front of a run; beside it, where its model and data set have published points, test accuracy among those."""
+    """Plot a run's front and, if its model and dataset have published points, its test accuracies among those."""
     models, datasets = trials["model"].dropna().unique(), trials["dataset"].dropna().unique()
     one_task = len(models) == 1 and len(datasets) == 1
     others = published_points(models[0], datasets[0]) if one_task else pd.DataFrame()
@@ -71,7 +71,7 @@ def plot_run(trials: pd.DataFrame) -> Figure:
 
 
 def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
-    """Validation accuracy and sparsity after each epoch, a line for each trial, coloured by its target sparsity.
+    """Plot validation accuracy and sparsity after each epoch, a line for each trial, coloured by target sparsity.
 
     A cross ends the line of a trial that was stopped early.
     """
@@ -96,7 +96,7 @@ def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
 
 
 def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame) -> Figure:
-    """Density in percent (log scale) of each layer in forward order, a line for each of ``trials``, say of a front."""
+    """Plot the density in percent (log scale) of each layer in forward order, a line for each of ``trials``."""
     figure, (axes,) = new_figure(9.0, 5.0)
     colors = target_colors(trials)
     axes.set(yscale="log", ylabel="density of the layer (%)")
@@ -113,7 +113,7 @@ def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame) -> Figure:
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write ``figure`` to ``path``, in the format of its suffix (png, svg, pdf); its folder is made where absent."""
+    """Write ``figure`` to ``path``, in the format of its suffix (png, svg, pdf); makes its folder if needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160, bbox_inches="tight")
 
@@ -147,22 +147,22 @@ def _draw_front(
 
 
 def _draw_staircase(axes: Axes, chosen: pd.DataFrame, objectives: Objectives, metric: str, scale: float) -> None:
-    """Rings around the trials of the front, and the line under which everything is dominated.
+    """Draw rings around the trials of the front, and the line under which everything is dominated.
 
-    Seen by other numbers than those it was chosen by, test accuracy for one, a front is no staircase: rings only.
+    If the objectives are not ``metric`` and gflops, e.g. for test accuracy, the front is not a staircase: rings only.
     """
     x, y = (chosen["gflops"] * scale).tolist(), chosen[metric].tolist()
     own = set(objectives) == {(metric, "max"), ("gflops", "min")}
     label = "front" if own else "front of " + " and ".join(column for column, _ in objectives)
     axes.scatter(x, y, s=150, facecolors="none", edgecolors="0.25", linewidths=1.0, label=label, zorder=2)
     if own:
-        # A budget buys the best point at or below it: nothing before the first point, the last one for ever.
+        # A budget buys the best point at or below it: none before the first point, the last one up to the axis's end.
         end = axes.get_xlim()[1]
         axes.step([x[0], *x, end], [0.0, *y, y[-1]], where="post", color="0.25", linewidth=1.0, zorder=1.5)
 
 
 def _draw_trials(axes: Axes, rows: pd.DataFrame, metric: str, scale: float) -> None:
-    """The trials by method; one below the axis becomes an arrow on its lower edge."""
+    """Draw the trials by method; one below the axis becomes an arrow on its lower edge."""
     bottom = axes.get_ylim()[0]
     for method, group in by_method(rows):
         color, marker = style_of(method, rows["method"])
@@ -173,7 +173,7 @@ def _draw_trials(axes: Axes, rows: pd.DataFrame, metric: str, scale: float) -> N
 
 
 def _draw_seeds(axes: Axes, replicates: pd.DataFrame, means: pd.DataFrame, metric: str, scale: float) -> None:
-    """Every replicate a faint point, and the mean of each trial that has some, with its interval."""
+    """Draw every replicate as a faint point, and the mean of each replicated trial with its interval."""
     if replicates.empty:
         return
     for method, group in by_method(replicates):
@@ -221,9 +221,9 @@ def _draw_dense_line(axes: Axes, dense: float, unit: str) -> None:
 
 
 def _by_trial(table: pd.DataFrame, trials: pd.DataFrame, order: str) -> Iterator[tuple[pd.Series, pd.DataFrame]]:
-    """Each of ``trials`` that has rows in ``table`` (epochs or layers), with those rows sorted by ``order``.
+    """Yield each of ``trials`` that has rows in ``table`` (epochs or layers), with those rows sorted by ``order``.
 
-    Its ``shade`` is what ``target_colors`` takes.
+    Adds the field ``shade``, the input of ``target_colors``.
     """
     keys = [key for key in ("run", "trial") if key in table and key in trials]
     groups = dict(iter(table.sort_values(order).groupby(keys)))

@@ -1,4 +1,4 @@
-"""What early stopping would have bought: hypervolume over compute, as ``st3sweep replay --json`` gives it."""
+"""Plot replays of early stopping: hypervolume over compute, from the output of ``st3sweep replay --json``."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _STYLES = {"ramp_pareto": ("#0072b2", "-"), "residual": ("#de8f05", "--"), "asha
 
 
 def plot_replays(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Hypervolume of the finished trials over the compute spent: a panel for each run, a line for each rule.
+    """Plot hypervolume of the finished trials over compute: a panel for each run, a line for each rule.
 
-    ``runs``: title → the objects of ``st3sweep replay RUN --json``. A sweep that stops trials has tried them all before
-    its compute is spent; its line ends there. Grey: the same trials in the same orders, nobody stopped.
+    ``runs``: title → the objects of ``st3sweep replay RUN --json``. A sweep with early stopping has tried all trials
+    before it has spent the compute of all; its line ends there. Grey: the same trials and orders, none stopped.
     """
     columns = 2 if len(runs) == 4 else min(len(runs), 3)
     rows = math.ceil(len(runs) / columns)
     figure, panels = new_figure(4.6 * columns, 4.2 * rows, rows=rows, columns=columns)
     for axes, (title, replays) in zip(panels, runs.items(), strict=False):
         _draw(axes, replays)
-        axes.set(title=title, xlabel="compute, of that of all trials")
+        axes.set(title=title, xlabel="compute, relative to all trials")
     for axes in panels[::columns]:
-        axes.set_ylabel("hypervolume, of that of all trials")
+        axes.set_ylabel("hypervolume, relative to all trials")
     for axes in panels[len(runs) :]:
         axes.set_axis_off()
     panels[len(runs) - 1].legend(loc="lower right")
@@ -37,7 +37,7 @@ def plot_replays(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 def _draw(axes: Axes, replays: Sequence[Mapping[str, Any]]) -> None:
     curve = replays[0]["curve"]
-    axes.plot(curve["compute"], curve["random"], color="0.55", linewidth=2.5, label="nobody is stopped")
+    axes.plot(curve["compute"], curve["random"], color="0.55", linewidth=2.5, label="no early stopping")
     for replay in replays:
         name, curve = replay["early_stopping"]["name"], replay["curve"]
         color, line = _STYLES.get(name, ("0.2", "-."))

@@ -1,4 +1,4 @@
-"""Methods compared over the same seeds: means, differences, and how sure they are."""
+"""Compare methods over the same seeds: means, paired differences, and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ _SAME = ["method", "sparsity_target"]
 
 
 def replicates(trials: pd.DataFrame, metric: str = "test_top1") -> pd.DataFrame:
-    """One row for each method at each target sparsity, over the finished trials of all its seeds.
+    """Average over the seeds: a row for each method at each target sparsity, of its finished trials.
 
     Columns: method, sparsity_target, those of ``seeds.means`` for ``metric``, and the mean gflops. Trials of one
-    group must be of one recipe: ValueError where a seed stands twice. Trials whose target is a budget are left out.
+    group must share a recipe: raises ValueError for a repeated seed. Trials whose target is a budget are left out.
     """
     rows = finished(trials)
     if (twice := rows.duplicated([*_SAME, "seed"])).any():
-        raise ValueError(
-            f"seed {rows[twice]['seed'].iloc[0]} stands twice: these trials differ in more than their seed"
-        )
+        raise ValueError(f"seed {rows[twice]['seed'].iloc[0]} is repeated: these trials differ in more than their seed")
     costs = rows.groupby(_SAME, as_index=False)["gflops"].mean()
     table = means(rows, _SAME, metric).merge(costs, on=_SAME)
     return table.sort_values(["sparsity_target", "mean"], ascending=[True, False], ignore_index=True)
 
 
 def paired_difference(trials: pd.DataFrame, better: str, worse: str, metric: str = "test_top1") -> pd.DataFrame:
-    """Mean of ``better`` minus ``worse`` (methods) over the seeds that both have, at each target sparsity.
+    """Compute the mean of ``better`` minus ``worse`` (methods) over their shared seeds, at each target sparsity.
 
     Columns: sparsity_target and those of ``seeds.means``.
     """
@@ -39,9 +37,9 @@ def paired_difference(trials: pd.DataFrame, better: str, worse: str, metric: str
 
 
 def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1") -> Figure:
-    """A panel for each target sparsity: every seed a point, the mean with its 95 % interval beside them.
+    """Plot a panel for each target sparsity: every seed a point, the mean with its 95 % interval beside them.
 
-    Methods stand in the order of their means over all panels.
+    Methods are sorted by their means over all panels.
     """
     table, rows = replicates(trials, metric), finished(trials)
     order = table.groupby("method")["mean"].mean().sort_values(ascending=False).index

@@ -1,4 +1,4 @@
-"""Trials that were repeated with other seeds: their means, and how sure the front is of its members."""
+"""Statistics over seeds: means of replicated trials, and the probability that a trial belongs on the front."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Floats = NDArray[np.float64]
 
 AVERAGED = ("val_top1", "test_top1", "sparsity", "gflops", "training_gflops", "wall_seconds")
 
-# Where a normal density is integrated: in standard deviations, with weights that sum to 1.
+# Quadrature of a normal density: points in standard deviations, and weights that sum to 1.
 _Z = np.linspace(-6.0, 6.0, 241)
 _WEIGHTS = np.exp(-0.5 * _Z**2) / np.exp(-0.5 * _Z**2).sum()
 
 
 def means(rows: pd.DataFrame, same: list[str], metric: str) -> pd.DataFrame:
-    """For each group of ``rows`` alike in ``same``: seeds, mean, standard_error and half_width of ``metric``.
+    """Compute, for each group of ``rows`` equal in ``same``: seeds, mean, standard_error, half_width of ``metric``.
 
-    seeds is how many rows there are, standard_error that of the mean, half_width that of its 95 % interval by
-    Student's t; both are NaN for one seed.
+    seeds is the number of rows, standard_error that of the mean, half_width that of its 95 % interval by Student's t;
+    both are NaN for one seed.
     """
     groups = rows.groupby(same, as_index=False)
     table = groups.agg(seeds=(metric, "size"), mean=(metric, "mean"), standard_error=(metric, "sem"))
@@ -30,9 +30,9 @@ def means(rows: pd.DataFrame, same: list[str], metric: str) -> pd.DataFrame:
 
 
 def over_seeds(trials: pd.DataFrame, metric: str = "val_top1") -> pd.DataFrame:
-    """The finished trials of the search with the columns of ``means``, over each and its finished replicates.
+    """Return the finished trials of the search with the columns of ``means``, over each and its finished replicates.
 
-    A trial of a front was chosen by its own seed, which counts here too: the mean still flatters it, though less.
+    A trial of a front was selected by its original seed, which is included: the mean is still biased upwards, but less.
     """
     rows = finished(trials)
     keys = [key for key in ("run", "trial") if key in rows]
@@ -42,9 +42,9 @@ def over_seeds(trials: pd.DataFrame, metric: str = "val_top1") -> pd.DataFrame:
 
 
 def average_seeds(trials: pd.DataFrame) -> pd.DataFrame:
-    """A row for finished trials that are alike in all but their seed: the first of them, with means in ``AVERAGED``.
+    """Merge finished trials that differ only in their seed: the first one's row, with means of ``AVERAGED``.
 
-    For a space that searches the seed. The rows are trials as far as fronts and figures are concerned.
+    For a space that searches the seed. Fronts and figures take the rows as trials.
     """
     rows = finished(trials)
     how = {column: "mean" if column in AVERAGED else "first" for column in rows if column != "digest"}
@@ -52,15 +52,15 @@ def average_seeds(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def front_probability(members: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
-    """For each of ``members``, rows of ``table``, which ``over_seeds`` made: how probably none of the others beats it.
+    """Compute the probability that no other trial dominates each of ``members``, rows of ``table = over_seeds(...)``.
 
-    Every trial's true accuracy is taken as normal around its mean over n seeds, with a deviation of s / sqrt(n), and
-    its cost as exact. s is one for all, pooled from the trials that have replicates. With φ and Φ of the normal
-    distribution, m the means, e the deviations and j every other trial that costs no more:
+    A trial's true accuracy is modelled as normal around its mean over n seeds, with standard deviation s / sqrt(n), and
+    its cost as exact. s is shared, pooled from the trials with replicates. With φ and Φ of the normal distribution, m
+    the means, e the standard deviations and j every other trial that costs no more:
 
         P_i = ∫ φ(z) ∏_j Φ((m_i + e_i z - m_j) / e_j) dz
 
-    Raises ValueError where no trial has a replicate.
+    Raises ValueError if no trial has a replicate.
     """
     error = _pooled_deviation(table) / np.sqrt(table["seeds"].to_numpy())
     mean, cost = table["mean"].to_numpy(), table["gflops"].to_numpy()
@@ -77,10 +77,10 @@ def _unbeaten(i: int, mean: Floats, error: Floats, cost: Floats) -> float:
 
 
 def _pooled_deviation(table: pd.DataFrame) -> float:
-    """Of one seed, in percent."""
+    """Compute the pooled standard deviation of one seed's accuracy, in percent. Raises ValueError."""
     repeated = table[table["seeds"] > 1]
     if repeated.empty:
-        raise ValueError("how sure a front is takes replicates, but no trial has one")
+        raise ValueError("the probability of being on the front needs replicates, but no trial has one")
     freedom = repeated["seeds"] - 1
     variance = (freedom * repeated["seeds"] * repeated["standard_error"] ** 2).sum() / freedom.sum()
-    return max(float(np.sqrt(variance)), 1e-9)  # seeds that all agree to the last image still leave an order
+    return max(float(np.sqrt(variance)), 1e-9)  # above 0: also identical seeds must give finite z-scores

@@ -1,4 +1,4 @@
-"""Tables to analyse: those of runs, the published points, and the front as aligned text.
+"""Load the tables of runs and the published points, and format the front as aligned text.
 
 Units are those of ``st3sweep.runs.tables``: accuracies in percent, sparsity as a fraction, gflops in 1e9
 multiply-accumulates (1 multiply-accumulate = 1 FLOP, as the field's tables count).
@@ -23,25 +23,25 @@ PUBLISHED_COLUMNS = ["model", "dataset", "method", "test_top1", "sparsity", "gfl
 
 
 def load_trials(*runs: Path | str) -> pd.DataFrame:
-    """The trials of one or several runs below each other; column ``run`` is the name of the run's folder."""
+    """Load the trials of one or several runs in one table; column ``run`` is the name of the run's folder."""
     return _load("trials", runs)
 
 
 def load_epochs(*runs: Path | str) -> pd.DataFrame:
-    """The epochs of one or several runs, with column ``run`` as in ``load_trials``."""
+    """Load the epochs of one or several runs, with column ``run`` as in ``load_trials``."""
     return _load("epochs", runs)
 
 
 def load_layers(*runs: Path | str) -> pd.DataFrame:
-    """The layers of one or several runs, with column ``run`` as in ``load_trials``."""
+    """Load the layers of one or several runs, with column ``run`` as in ``load_trials``."""
     return _load("layers", runs)
 
 
 def run_folder(root: str = "runs") -> Path:
-    """The run that the environment variable ST3_RUN names, or else the newest run in the folder ``root``.
+    """Find the run named by the environment variable ST3_RUN, or else the newest run in the folder ``root``.
 
-    A relative path is looked for from the working directory upwards, because a notebook is executed in its own
-    folder and not in that of the project. Raises ResultsError where there is no run.
+    A relative path is searched from the working directory upwards, because a notebook runs in its own folder and not
+    in the project's. Raises ResultsError if there is no run.
     """
     bases = [Path.cwd(), *Path.cwd().parents]
     if named := os.environ.get("ST3_RUN"):
@@ -56,11 +56,11 @@ def run_folder(root: str = "runs") -> Path:
 
 
 def published(model: str | None = None, dataset: str | None = None) -> pd.DataFrame:
-    """The published points, of one model and data set where given; empty where nothing was published.
+    """Load the published points, optionally of one model and dataset; empty if there are none.
 
-    The file holds percent and millions of multiply-accumulates; this is the one place that converts them, to
-    ``sparsity`` as a fraction and ``gflops``. Columns: model, dataset, method, test_top1 in percent, sparsity,
-    gflops, source, remark ("" or why the row is suspect).
+    The file holds percent and millions of multiply-accumulates; only this function converts them, to ``sparsity`` as a
+    fraction and ``gflops``. Columns: model, dataset, method, test_top1 in percent, sparsity, gflops, source, remark (""
+    or why the row is suspect).
     """
     with resources.files("st3sweep.analysis").joinpath("published", "points.csv").open(encoding="utf-8") as file:
         points = pd.read_csv(file).rename(columns={"top1": "test_top1"})
@@ -74,19 +74,19 @@ def published(model: str | None = None, dataset: str | None = None) -> pd.DataFr
 
 
 def flops_unit(trials: pd.DataFrame) -> tuple[str, float]:
-    """Name of the unit to show costs in, and how many of it make one GFLOP.
+    """Return the unit to show costs in, and how many of it make one GFLOP.
 
-    One unit for all trials and their dense network: MFLOPs where everything is below 0.1 GFLOPs, else GFLOPs.
+    The unit is the same for all trials and their dense model: MFLOPs if all costs are below 0.1 GFLOPs, else GFLOPs.
     """
     largest = trials[["gflops", "gflops_dense"]].max().max()
     return ("MFLOPs", 1000.0) if largest < 0.1 else ("GFLOPs", 1.0)
 
 
 def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> str:
-    """The front as text, a line a trial from the fewest FLOPs to the most, columns aligned, units in the header.
+    """Format the front as text, a line a trial, sorted by FLOPs, columns aligned, units in the header.
 
-    Where trials have replicates: how many seeds, the mean of their validation accuracies with its 95 % interval, and
-    how probably a member belongs on the front (``seeds.front_probability``).
+    If trials have replicates, adds the number of seeds, the mean of their validation accuracies with its 95 % interval,
+    and the probability that a member belongs on the front (``seeds.front_probability``).
     """
     everyone = over_seeds(trials)
     rows = front(everyone, objectives)
@@ -123,7 +123,7 @@ def _seed_columns(rows: pd.DataFrame, everyone: pd.DataFrame) -> dict[str, list[
 
 
 def _load(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:
-    """Table ``name`` of the runs; the column ``run`` comes first, and with ``trial`` it identifies a trial."""
+    """Load table ``name`` of the runs; the first column ``run``, with ``trial``, identifies a trial."""
     if not runs:
         raise ValueError("at least one run is needed, but got none")
     names = [Path(run).resolve().name for run in runs]
@@ -136,7 +136,7 @@ def _load(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:
 
 
 def _decimals(smallest: float) -> int:
-    """Decimals that show three significant digits of the smallest value of a column, and so of all others."""
+    """Return the decimals that show three significant digits of a column's smallest value, and so of all others."""
     return max(0, 2 - math.floor(math.log10(smallest))) if smallest > 0 else 3
 
 

@@ -1,7 +1,7 @@
-"""Datasets to batches: ``inspect`` counts without torch, ``load`` gives the splits, ``batches`` iterates over them.
+"""Load datasets and iterate over their batches: ``inspect`` counts without torch, ``load`` returns the splits.
 
 ``load`` decodes once for all processes of a machine (``decoded_cache.py``), ``make_pack`` for all trials that name the
-pack.
+pack; ``batches.py`` iterates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["DataError", "DataInfo", "Splits", "formats", "inspect", "load", "mak
 
 
 def inspect(data: DataConfig) -> DataInfo:
-    """Counts and shape of the data as ``load`` will give them, or DataError. Decodes nothing, does not import torch."""
+    """Return the counts and shape of what ``load`` returns; decodes nothing, imports no torch. Raises DataError."""
     if isinstance(data, OnDiskConfig) and data.pack:
         return packed.inspect(data, open_pack(data))
     decoded_cache.check_setting()
@@ -30,7 +30,7 @@ def inspect(data: DataConfig) -> DataInfo:
 
 
 def load(data: DataConfig) -> Splits:
-    """The splits of the dataset; validation comes from its training set. DataError where they cannot be read."""
+    """Load the splits of the dataset; validation comes from its training set. Raises DataError if unreadable."""
     splits: Splits
     if not isinstance(data, OnDiskConfig):
         splits = data.load()
@@ -50,10 +50,10 @@ def make_pack(
     short_side: int | None = None,
     advance: Callable[[int, int], None] = lambda done, of: None,  # noqa: ARG005
 ) -> int:
-    """Decode and resize every image once into ``out`` (see ``pack/``); returns how many bad ones were left out.
+    """Decode and resize every image once into the pack ``out`` (see ``pack/``); return the number of skipped images.
 
-    ``short_side`` is the shorter side of photographs, by default the one that evaluation resizes them to.
-    ``advance(done, of)`` is called after each image. DataError where an image or the folder is not as it should be.
+    ``short_side`` is the shorter side of photographs in pixels, by default the one that evaluation resizes them to.
+    ``advance(done, of)`` is called after each image. Raises DataError for an unreadable image or an unusable folder.
     """
     least = evaluated_short_side(data.image_size)
     if short_side is not None and short_side < least:

@@ -1,6 +1,6 @@
-"""Augmentation of whole batches, on the device where they are.
+"""Augment and normalise whole batches on their device.
 
-What happens to an image is a function of (seed, epoch, its sample id): see ``draws.py``.
+The augmentation of an image is a function of (seed, epoch, its sample id): see ``counter_rng.py``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["flip", "normalise", "shift_and_flip", "uniform"]
 def shift_and_flip(
     images: Tensor, ids: Tensor, seed: int, epoch: int, padding: int, fill: Literal["zero", "edge"], flip: bool
 ) -> Tensor:
-    """A random (H, W) part of each (C, H, W) image padded by ``padding`` pixels, then half of them mirrored.
+    """Pad each image by ``padding`` pixels, crop it back to (H, W) at random, and flip it with probability 1/2.
 
-    ``images`` (B, C, H, W) uint8, ``ids`` (B,) int64 on the same device. The padding is 0 (black, in pixels
-    not yet normalised) or repeats the edge. Returns a new tensor like ``images``.
+    ``images`` (B, C, H, W) uint8, ``ids`` (B,) int64 on the same device. The padding is 0 (black, before
+    normalisation) or repeats the edge; ``flip`` False leaves out the flip. Returns a new tensor like ``images``.
     """
     batch, channels, height, width = images.shape
     device = images.device
@@ -45,9 +45,9 @@ def shift_and_flip(
 
 
 def flip(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
-    """Half of ``images`` (B, C, H, W) mirrored left to right."""
+    """Flip each of ``images`` (B, C, H, W) left to right with probability 1/2."""
     mirrored = _mirrored(ids, seed, epoch)
-    if images.device.type == "cpu":  # a third of the time or less; on a GPU it would wait for the draws
+    if images.device.type == "cpu":  # a third of the time or less; on a GPU tolist() is a host-device synchronisation
         return torch.stack(
             [image.flip(2) if yes else image for image, yes in zip(images, mirrored.tolist(), strict=True)]
         )
@@ -59,11 +59,11 @@ def _mirrored(ids: Tensor, seed: int, epoch: int) -> Tensor:
 
 
 def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
-    """uint8 (B, C, H, W) to float32 of mean 0 and deviation 1 per channel; ``mean`` and ``std`` are of [0, 1] pixels.
+    """Normalise uint8 (B, C, H, W) to float32 by the per-channel ``mean`` and ``std`` of pixels scaled to [0, 1].
 
-    Give them as tensors on the images' device where many batches follow: numbers are copied there each time.
+    For many batches pass them as tensors on the images' device: plain numbers are copied there each time.
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     std = torch.as_tensor(std, dtype=torch.float32, device=images.device).view(-1, 1, 1)
-    # In place: three more copies of the batch take longer than the arithmetic.
+    # In place: three more copies of the batch take longer than the arithmetic itself.
     return images.float().div_(255).sub_(mean).div_(std)

@@ -1,4 +1,4 @@
-"""What ``data.bad_images: skip`` does: images that cannot be read are left out, counted and named; no other moves."""
+"""Skip unreadable images (``data.bad_images: skip``): they are counted and named; all others keep their split."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _NAMED = 3
 
 
 def good(ids: NDArray[np.int64], bad: Mapping[int, str], split: str, *, silent: bool = False) -> NDArray[np.int64]:
-    """``ids`` without those in ``bad`` (id -> why it cannot be read), in their order; DataError where none is left.
+    """Return ``ids``, in order, without those in ``bad`` (id -> why it cannot be read).
 
-    Warns, unless ``silent``, how many images of the ``split`` are left out, and which the first ones are.
+    Warns, unless ``silent``, how many images of ``split`` are skipped and names the first ones. Raises DataError if
+    none is left.
     """
     reasons = [bad[id_] for id_ in ids.tolist() if id_ in bad]
     if not reasons:

@@ -1,4 +1,4 @@
-"""Batches for one rank of many: the epoch's order cut into global batches, and those into a share for each rank."""
+"""Iterate over the batches of one rank: the epoch's permutation, cut into global batches, each shared by the ranks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from st3sweep.data.images import ArrayImages, Images
 from st3sweep.data.records import DataError, Splits
 from st3sweep.trial.data import DataConfig, ResizedCropAndFlip
 
-_AHEAD = 2  # batches that are prepared while one is in use
+_AHEAD = 2  # batches prefetched while one is in use
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -32,7 +32,7 @@ class _Raw(NamedTuple):
 
 
 def steps_per_epoch(train_images: int, batch_size: int) -> int:
-    """Whole batches in an epoch; the rest of the images wait for another epoch's order. DataError if there is none."""
+    """Return the number of whole batches in an epoch; the remaining images are dropped. Raises DataError if it is 0."""
     if batch_size > train_images:
         raise DataError("train.batch_size", f"{batch_size} is more than the {train_images} training images")
     return train_images // batch_size
@@ -50,11 +50,11 @@ def train_batches(
     device: torch.device | str,
     first_step: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The augmented batches of an epoch from ``first_step`` on, for ``rank`` of ``size``, on ``device``.
+    """Yield the augmented batches of an epoch from ``first_step`` on, for ``rank`` of ``size``, on ``device``.
 
     Yields x (B, C, H, W) float32, normalised, and y (B,) int64 with B = ``batch_size`` / ``size``. Which images are in
-    a global batch, and how they are augmented, depends on (seed, epoch) only; rank r has the r-th part of it.
-    Raises ValueError if the batch size (over all ranks) cannot be shared equally.
+    a global batch, and how they are augmented, depends on (seed, epoch) only; rank r gets the r-th part of it.
+    Raises ValueError if ``batch_size`` (over all ranks) is not a multiple of ``size``.
     """
     if batch_size % size:
         raise ValueError(f"batch_size {batch_size} cannot be shared equally by {size} workers")
@@ -71,9 +71,9 @@ def train_batches(
 def eval_batches(
     images: Images, splits: Splits, *, batch_size: int, rank: int, size: int, device: torch.device | str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once over all ranks, in order, as it is: normalised x and y as of ``train_batches``.
+    """Yield every image once over all ranks, in order, not augmented: x and y as in ``train_batches``.
 
-    A batch of ``batch_size`` is shared as equally as it goes; a rank whose share of the last one is empty skips it.
+    A batch of ``batch_size`` is shared as equally as possible; a rank whose share of the last one is empty skips it.
     """
     shares = []
     for start in range(0, len(images), batch_size):
@@ -95,7 +95,7 @@ def _finished(
     raws: Generator[_Raw, None, None], splits: Splits, view: Callable[[_Raw], Tensor], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     mean, std = torch.tensor(splits.mean, device=device), torch.tensor(splits.std, device=device)
-    with closing(raws):  # a consumer that stops early ends the thread now, not when memory is collected
+    with closing(raws):  # a consumer that stops early ends the prefetch thread now, not at garbage collection
         for raw in raws:
             yield augment.normalise(view(raw), mean, std), raw.labels
 
@@ -109,10 +109,10 @@ def _fetched(
     train: bool,
     device: torch.device,
 ) -> Generator[_Raw, None, None]:
-    """The images at ``order[start:stop]`` for each run, on ``device``.
+    """Yield the images at ``order[start:stop]`` of each (start, stop) of ``runs``, on ``device``.
 
-    What is in memory is indexed on the device: after the first epoch no pixels are copied there. Anything else is
-    fetched in a thread, ahead of use.
+    Images in memory are indexed on the device: after the first epoch no pixels are copied there. All others are
+    prefetched in a thread.
     """
     if isinstance(images, ArrayImages) and images.fits(device):
         order, labels, ids = order.to(device), images.labels.to(device), images.sample_ids.to(device)
@@ -124,7 +124,7 @@ def _fetched(
     def fetch(run: tuple[int, int]) -> _Raw:
         picked = order[slice(*run)]
         raw = _Raw(images.fetch(picked, seed, epoch, train), images.labels[picked], images.sample_ids[picked])
-        # A copy from pinned memory goes on while the GPU computes.
+        # A copy from pinned memory overlaps with the GPU's work.
         return _Raw(*(tensor.pin_memory() for tensor in raw)) if device.type == "cuda" else raw
 
     with closing(_prefetched(fetch, runs)) as raws:
@@ -133,9 +133,9 @@ def _fetched(
 
 
 def _prefetched(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
-    """``make`` of each item, in order, made by one thread that is up to ``_AHEAD`` items ahead.
+    """Yield ``make(item)`` of each item, in order, computed by one thread up to ``_AHEAD`` items ahead.
 
-    An error in ``make`` is raised where its result would have come. Closing the iterator ends the thread.
+    An error in ``make`` is raised in place of its result. Closing the iterator ends the thread.
     """
     waiting: deque[Future[Made]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
@@ -146,6 +146,6 @@ def _prefetched(make: Callable[[Item], Made], items: Iterable[Item]) -> Generato
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # the consumer has stopped, or an item failed: what has not begun need not
+        finally:  # the consumer stopped or an item failed: cancel what has not started
             for future in waiting:
                 future.cancel()

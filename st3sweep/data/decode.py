@@ -1,6 +1,6 @@
-"""Image files to uint8 arrays with PIL.
+"""Decode, crop and resize image files to uint8 arrays with PIL.
 
-Every function that reads takes ``what``, the words that name the image in an error.
+``what`` names the image in error messages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 from st3sweep.data.records import BadImage, DataError
 
 CROP_ATTEMPTS = 10
-CROP_DRAWS = 4 * CROP_ATTEMPTS  # area, aspect, left, top of each attempt
+CROP_DRAWS = 4 * CROP_ATTEMPTS  # area, aspect, left and top of each attempt
 Made = TypeVar("Made")
 _LOG_ASPECT = (math.log(3 / 4), math.log(4 / 3))
 
@@ -29,9 +29,9 @@ def _readable(what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (FileNotFoundError, PermissionError) as error:  # the image may be whole: never left out
+    except (FileNotFoundError, PermissionError) as error:  # the image may be intact: never skipped
         raise DataError("data.root", f"cannot read {what}: {error.strerror}") from error
-    except Exception as error:  # PIL's plugins raise whatever the broken bytes lead them to
+    except Exception as error:  # PIL's plugins raise exceptions of any type for broken bytes
         raise BadImage("data.root", f"cannot read {what} as an image: {error}") from error
 
 
@@ -40,12 +40,12 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _array(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) of PIL to (3, H, W)."""
+    """Convert PIL's (H, W, 3) to (3, H, W)."""
     return np.asarray(image).transpose(2, 0, 1)
 
 
 def square(data: bytes, size: int, *, resize: bool, what: str) -> NDArray[np.uint8]:
-    """The whole image as (3, size, size); one of another size is resized, or refused where ``resize`` is False."""
+    """Decode the whole image to (3, size, size); with ``resize`` False another size raises DataError."""
     with _readable(what), Image.open(io.BytesIO(data)) as image:
         if image.size == (size, size):
             return _array(_as_rgb(image))
@@ -56,11 +56,11 @@ def square(data: bytes, size: int, *, resize: bool, what: str) -> NDArray[np.uin
 
 
 def random_crop(path: str, size: int, draws: Sequence[float], min_scale: float) -> NDArray[np.uint8]:
-    """The part of the image that ``crop_box`` draws, resized to (3, size, size)."""
+    """Decode the random crop of the file that ``crop_box`` draws, resized to (3, size, size)."""
     with _readable(path), Image.open(path) as image:
         full_width, full_height = image.size
         left, top, width, height = crop_box(full_width, full_height, draws, min_scale)
-        # A JPEG can be decoded at 1/2, 1/4 or 1/8 for a fraction of the time: never below the size that is needed.
+        # Decoding a JPEG at 1/2, 1/4 or 1/8 takes a fraction of the time; draft() stays at or above the size needed.
         image.draft("RGB", (math.ceil(full_width * size / width), math.ceil(full_height * size / height)))
         across, down = image.width / full_width, image.height / full_height
         right, bottom = min((left + width) * across, image.width), min((top + height) * down, image.height)
@@ -69,7 +69,7 @@ def random_crop(path: str, size: int, draws: Sequence[float], min_scale: float) 
 
 
 def centre_crop(path: str, size: int) -> NDArray[np.uint8]:
-    """The usual view for evaluation: short side resized to 256/224 of ``size``, its centre (3, size, size)."""
+    """Decode the usual view for evaluation: short side resized to 256/224 of ``size``, centre crop (3, size, size)."""
     with _readable(path), Image.open(path) as image:
         width, height = with_short_side(*image.size, short_side(size))
         left, top = centred(width, height, size)
@@ -78,40 +78,40 @@ def centre_crop(path: str, size: int) -> NDArray[np.uint8]:
 
 
 def shrunk(path: str, data: bytes | None, short: int) -> NDArray[np.uint8]:
-    """The whole image of ``data``, or of the file, as (H, W, 3), its shorter side resized to ``short`` pixels."""
+    """Decode the whole image (``data``, or else the file) to (H, W, 3), shorter side resized to ``short`` pixels."""
     with _readable(path), Image.open(path if data is None else io.BytesIO(data)) as image:
         size = with_short_side(*image.size, short)
         return np.asarray(_as_rgb(image).resize(size, Image.Resampling.BILINEAR))
 
 
 def check(path: str) -> None:
-    """BadImage unless the file decodes to its end. A JPEG is read whole, but only to an eighth of its size."""
+    """Raise BadImage unless the file decodes to its end. A JPEG is read whole, but decoded at 1/8 of its size."""
     with _readable(path), Image.open(path) as image:
         image.draft("RGB", (1, 1))
         image.load()
 
 
 def short_side(size: int) -> int:
-    """Pixels of the shorter side of which the centre of ``size`` is shown: the field's 256 for 224."""
+    """Return the shorter side in pixels before a centre crop of ``size``: the field's 256 for 224."""
     return round(size * 256 / 224)
 
 
 def with_short_side(width: int, height: int, short: int) -> tuple[int, int]:
-    """(width, height) of the same aspect, the shorter one being ``short``."""
+    """Return (width, height) of the same aspect, the shorter one being ``short``."""
     scale = short / min(width, height)
     return max(short, int(width * scale)), max(short, int(height * scale))
 
 
 def centred(width: int, height: int, size: int) -> tuple[int, int]:
-    """(left, top) of the central square of ``size``."""
+    """Return (left, top) of the central square of ``size``."""
     return round((width - size) / 2), round((height - size) / 2)
 
 
 def crop_box(width: int, height: int, draws: Sequence[float], min_scale: float) -> tuple[int, int, int, int]:
-    """A random part of a ``width`` x ``height`` image: (left, top, width, height) in pixels.
+    """Draw a random crop of a ``width`` x ``height`` image: (left, top, width, height) in pixels.
 
     Its area is uniform in [``min_scale``, 1] of the image's, its aspect log-uniform in [3/4, 4/3], its place uniform.
-    ``draws`` are CROP_DRAWS numbers in [0, 1). Where no attempt fits, the largest central part of an allowed aspect.
+    ``draws`` are CROP_DRAWS numbers in [0, 1). If no attempt fits: the largest central crop of an allowed aspect.
     """
     lowest, highest = _LOG_ASPECT
     for attempt in range(CROP_ATTEMPTS):
@@ -127,7 +127,7 @@ def crop_box(width: int, height: int, draws: Sequence[float], min_scale: float) 
 
 
 def noting(bad: dict[int, str] | None, index: int, make: Callable[[], Made]) -> Made | None:
-    """``make()``; where the image is bad and ``bad`` given, None, and the reason goes to ``bad[index]``."""
+    """Return ``make()``; for a bad image, if ``bad`` is given, note the reason in ``bad[index]`` and return None."""
     try:
         return make()
     except BadImage as error:

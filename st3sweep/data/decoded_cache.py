@@ -1,12 +1,12 @@
-"""Decoded datasets in files that all processes of a machine map: whichever comes first decodes, the others wait for it.
+"""Cache decoded datasets in files that all processes of a machine map: the first one decodes, the others wait for it.
 
     <cache>/<key>/
         .lock                       held while the files are made
         train.pixels.npy, ...       of each split ``pixels`` (N, C, H, W) uint8, ``labels`` and ``ids`` (N,) int64
-        splits.json                 the rest; written last, so a folder without it is not finished
+        splits.json                 the rest; written last, so a folder without it is incomplete
 
 ``key`` is a hash of what decides the images: the settings that choose them, and names, sizes and times of their files.
-What changes there makes another entry; one that was not asked for in 30 days is removed when another is made.
+Any change there makes a new entry; an entry not opened for 30 days is removed when another one is made.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from st3sweep.util.storage.atomic import atomic_write
 if TYPE_CHECKING:  # counting images must not import torch
     from st3sweep.data.images import ArrayImages
 
-FORMAT = 1  # of the files, and of how images become pixels: raise it when either changes
+FORMAT = 1  # version of the files and of the decoding: raise it when either changes
 FACTS = "splits.json"
 _LOCK = ".lock"
 _ARRAYS = ("pixels", "labels", "ids")
-_NO_PIXELS = {"augment", "download", "pack", "root"}  # settings that decide no pixels; the root counts in full
+_NO_PIXELS = {"augment", "download", "pack", "root"}  # settings that change no pixels; the key has the absolute root
 _KEPT_SECONDS = 30 * 24 * 3600
-_KEY = f"*-{'[0-9a-f]' * 32}"  # a pattern for what ``_key`` gives: whatever else lies in the folder is not touched
+_KEY = f"*-{'[0-9a-f]' * 32}"  # glob of ``_key``: nothing else in the folder is touched
 
 
 def check_setting() -> None:
-    """DataError unless ``ST3SWEEP_CACHE``, where it is set, is an absolute path: each worker runs in its own folder."""
+    """Raise DataError if ``ST3SWEEP_CACHE`` is a relative path: each worker runs in its own folder."""
     chosen = os.environ.get("ST3SWEEP_CACHE")
     if chosen and not os.path.isabs(os.path.expanduser(chosen)):
         raise DataError("data", f"the environment variable ST3SWEEP_CACHE must be an absolute path (got {chosen!r})")
 
 
 def cache_folder() -> Path:
-    """``ST3SWEEP_CACHE``, or else ``st3sweep`` in the user's cache folder; OSError where the user has no home."""
+    """Return ``ST3SWEEP_CACHE``, or else ``st3sweep`` in the user's cache folder. Raises OSError without a home."""
     check_setting()
     users = os.environ.get("XDG_CACHE_HOME", "")
     default = os.path.join(users if os.path.isabs(users) else "~/.cache", "st3sweep")
@@ -62,10 +62,10 @@ def cache_folder() -> Path:
 
 
 def load_once(spec: OnDiskConfig) -> Splits:
-    """What ``spec.load()`` gives, its arrays mapped read-only; it is called unless a process has done so before.
+    """Return ``spec.load()`` with its arrays mapped read-only; it is called only if the cache has no entry.
 
-    Where the cache cannot be written to, the images stay in memory, and a warning says so. Raises what ``spec.load``
-    raises; then nothing is kept.
+    If the cache cannot be written, warns and keeps the images in memory. Raises what ``spec.load`` raises, and then
+    caches nothing.
     """
     with ExitStack() as until_made:
         try:
@@ -80,7 +80,7 @@ def load_once(spec: OnDiskConfig) -> Splits:
 
 
 def _made(folder: Path, load: Callable[[], Splits]) -> Splits:
-    """Loads, keeps what was loaded in ``folder``, and maps it. For who holds its lock."""
+    """Load, write the entry ``folder``, and map it. The caller holds the entry's lock."""
     try:
         splits, notes = _noting_warnings(load)
     except BaseException:
@@ -89,7 +89,7 @@ def _made(folder: Path, load: Callable[[], Splits]) -> Splits:
     try:
         _remove_unused(folder.parent)
         _write(folder, splits, notes)
-    except OSError as error:  # the disk is full, perhaps: nothing is to stay on it
+    except OSError as error:  # perhaps a full disk: leave nothing on it
         _remove(folder)
         _warn_unshared(error)
         return splits
@@ -99,7 +99,7 @@ def _made(folder: Path, load: Callable[[], Splits]) -> Splits:
 def _key(spec: OnDiskConfig) -> str:
     facts = {
         "format": FORMAT,
-        "pillow": PIL.__version__,  # decoders differ in the last bit
+        "pillow": PIL.__version__,  # its decoders may differ in the last bit
         "root": os.path.abspath(spec.root),
         "source": fingerprint(Path(spec.root), spec.files()),
         "data": spec.model_dump(mode="json", exclude=_NO_PIXELS),
@@ -108,7 +108,7 @@ def _key(spec: OnDiskConfig) -> str:
 
 
 def _opened(folder: Path, *, silent: bool = False) -> Splits | None:
-    """The entry, or None where it is not whole; warns, unless ``silent``, of what was warned of when it was made."""
+    """Open the entry, None if it is incomplete; unless ``silent``, repeat the warnings of when it was made."""
     try:
         facts = json.loads((folder / FACTS).read_text())
         splits = {name: _mapped(folder, name) for name in facts["splits"]}
@@ -121,7 +121,7 @@ def _opened(folder: Path, *, silent: bool = False) -> Splits | None:
         return None
     for note in notes:
         warnings.warn(note, RuntimeWarning, stacklevel=3)
-    with suppress(OSError):  # of another user, perhaps
+    with suppress(OSError):  # the entry may belong to another user
         os.utime(folder)
     return found
 
@@ -147,12 +147,12 @@ def _write(folder: Path, splits: Splits, notes: list[str]) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Makes ``folder`` and holds its lock; waits for the process that does."""
+    """Make ``folder`` and hold its lock; blocks while another process holds it."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / _LOCK).open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            if _is_at(held.fileno(), folder / _LOCK):  # else it was removed meanwhile, and another one counts
+            if _is_at(held.fileno(), folder / _LOCK):  # else it was removed meanwhile: lock its successor
                 yield
                 return
 
@@ -165,7 +165,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _noting_warnings(load: Callable[[], Splits]) -> tuple[Splits, list[str]]:
-    """What ``load()`` gives, and what it warned of: later processes are to hear of the images left out, too."""
+    """Return ``load()`` and its warnings, which later processes repeat: they name the skipped images."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         splits = load()
@@ -175,7 +175,7 @@ def _noting_warnings(load: Callable[[], Splits]) -> tuple[Splits, list[str]]:
 
 
 def _remove_unused(cache: Path) -> None:
-    """Removes entries that were not opened of late, unless one is being made. Who still maps it keeps its pages."""
+    """Remove entries not opened for 30 days, except those being made. Processes that map one keep its pages."""
     for lock in cache.glob(f"{_KEY}/{_LOCK}"):
         with suppress(OSError), lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -184,10 +184,10 @@ def _remove_unused(cache: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """By who holds its lock."""
+    """Remove an entry whose lock the caller holds."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _warn_unshared(error: OSError) -> None:
-    message = f"each process keeps its own copy of the data, for the cache cannot be used: {error}; see ST3SWEEP_CACHE"
+    message = f"cannot use the data cache: {error}; each process keeps its own copy of the data; see ST3SWEEP_CACHE"
     warnings.warn(message, RuntimeWarning, stacklevel=4)

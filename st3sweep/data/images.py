@@ -1,4 +1,4 @@
-"""Labelled images that can be fetched by index: held in memory or mapped from a file, or decoded when asked for."""
+"""Labelled images, fetched by index: held in memory, mapped from a file, or decoded on demand."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from st3sweep.data import decode
 from st3sweep.data.counter_rng import CROP, uniforms
 from st3sweep.data.threads import fill
 
-_DEVICE_BYTES = 4 * 2**30  # of pixels that a GPU is given as a whole; the rest of its memory is for training
+_DEVICE_BYTES = 4 * 2**30  # of pixels copied to a GPU as a whole; the rest of its memory is for training
 
 
 class Images(Protocol):
-    """One split. ``sample_ids`` are indices into the dataset before it was split, so that limits do not move them."""
+    """Images of one split; ``sample_ids`` are indices into the dataset before splitting, independent of limits."""
 
     labels: Tensor  # (N,) int64
     sample_ids: Tensor  # (N,) int64
@@ -28,14 +28,14 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def fetch(self, indices: Tensor, seed: int, epoch: int, train: bool) -> Tensor:
-        """Images at ``indices`` (B,) of this split: uint8 (B, C, H, W)."""
+        """Return the images at ``indices`` (B,) of this split: uint8 (B, C, H, W)."""
         ...
 
 
 class ArrayImages:
-    """The images at ``rows`` (N,) of ``pixels`` (M, C, H, W) uint8, all of them where ``rows`` is None.
+    """Images in an array: ``rows`` (N,) of ``pixels`` (M, C, H, W) uint8, or all of them if ``rows`` is None.
 
-    ``pixels`` may be a mapped file: it is never copied as a whole, but for a GPU that asks: it gets its own copy, once.
+    ``pixels`` may be a mapped file: it is copied as a whole only to a GPU, once.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class ArrayImages:
         return len(self.labels)
 
     def fetch(self, indices: Tensor, seed: int, epoch: int, train: bool) -> Tensor:  # noqa: ARG002
-        """As of ``Images``, on the device of ``indices``; the same image in every epoch."""
+        """Return images as in ``Images``, on the device of ``indices``, the same in every epoch."""
         if indices.device.type == "cpu":
             return self.pixels[indices if self.rows is None else self.rows[indices]]
         return self.on(indices.device)[indices]
 
     def fits(self, device: torch.device) -> bool:
-        """Whether ``device`` can hold all images of the split: the machine's own memory maps a file of any size."""
+        """Whether ``device`` can hold all images of the split; a CPU can, since it maps files of any size."""
         return device.type == "cpu" or len(self) * self.pixels[0].numel() <= _DEVICE_BYTES
 
     def on(self, device: torch.device) -> Tensor:
-        """All pixels, (N, C, H, W) uint8, on ``device``."""
+        """Return all pixels, (N, C, H, W) uint8, on ``device``."""
         if device not in self._copies:
             self._copies[device] = (self.pixels if self.rows is None else self.pixels[self.rows]).to(device)
         return self._copies[device]
 
 
 class Photographs(ABC):
-    """Images of any size, (3, image_size, image_size) when fetched: random crops to train, else the centre."""
+    """Images of any size, fetched as (3, image_size, image_size): random crops for training, else centre crops."""
 
     def __init__(
         self, labels: NDArray[np.int64], sample_ids: NDArray[np.int64], image_size: int, min_scale: float
@@ -86,7 +86,7 @@ class Photographs(ABC):
         return len(self.labels)
 
     def fetch(self, indices: Tensor, seed: int, epoch: int, train: bool) -> Tensor:
-        """As of ``Images``, on the CPU. A crop depends on (seed, epoch, sample id) only. DataError names a bad file."""
+        """Return images as in ``Images``, on the CPU. A crop depends on (seed, epoch, sample id). Raises DataError."""
         chosen = indices.tolist()
         if train:
             draws = uniforms(seed, epoch, self.sample_ids[indices], range(CROP, CROP + decode.CROP_DRAWS)).tolist()
@@ -102,15 +102,15 @@ class Photographs(ABC):
 
     @abstractmethod
     def random_crop(self, index: int, draws: Sequence[float]) -> NDArray[np.uint8]:
-        """The part of image ``index`` that ``decode.crop_box`` draws, (3, image_size, image_size)."""
+        """Return the crop of image ``index`` that ``decode.crop_box`` draws, (3, image_size, image_size)."""
 
     @abstractmethod
     def centre_crop(self, index: int) -> NDArray[np.uint8]:
-        """The usual view for evaluation, (3, image_size, image_size): see ``decode.centre_crop``."""
+        """Return the usual view for evaluation, (3, image_size, image_size): see ``decode.centre_crop``."""
 
 
 class FileImages(Photographs):
-    """Photographs that stay on disk, in files that are decoded at each fetch."""
+    """Photographs in files on disk, decoded at each fetch."""
 
     def __init__(
         self,
@@ -133,12 +133,12 @@ class FileImages(Photographs):
 
 
 def int64(numbers: NDArray[np.int64]) -> Tensor:
-    """The same numbers as a tensor."""
+    """Convert ``numbers`` to an int64 tensor."""
     return as_tensor(np.ascontiguousarray(numbers, dtype=np.int64))
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
-    """The same memory as a tensor. A mapped file cannot be written to: nothing here changes what it is given."""
+    """Wrap the array's memory as a tensor. Mapped files are read-only: nothing here writes to the tensor."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""Mean and deviation per channel: measured, or the constants that a field agrees on (of pixels scaled to [0, 1])."""
+"""Mean and standard deviation per channel, of pixels scaled to [0, 1]: measured, or the usual constants."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ KNOWN = {
     "imagenet": _IMAGENET,
 }
 
-_CHUNK = 64  # images at a time: a float copy of the whole set could be too large
+_CHUNK = 64  # images at a time: an int64 copy of the whole set could be too large
 
 
 def mean_and_std(pixels: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of all pixels of ``pixels`` (N, C, H, W), per channel."""
+    """Compute the per-channel mean and standard deviation of ``pixels`` (N, C, H, W), scaled to [0, 1]."""
     chunks = [channel_sums(pixels[start : start + _CHUNK]) for start in range(0, len(pixels), _CHUNK)]
     return from_sums(np.concatenate(chunks), pixels.shape[2] * pixels.shape[3])
 
 
 def channel_sums(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Of the pixels of each image of (N, C, H, W), and of their squares: (N, 2, C)."""
+    """Sum the pixels, and their squares, of each channel of each image (N, C, H, W): (N, 2, C)."""
     exact = pixels.astype(np.int64)
     return np.stack([exact.sum(axis=(2, 3)), (exact**2).sum(axis=(2, 3))], axis=1)
 
 
 def from_sums(sums: NDArray[np.int64], pixels_per_image: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation from the ``channel_sums`` of the images: of integers, so exact and in any order the same."""
+    """Compute mean and standard deviation from ``channel_sums``; integer sums are exact, so order does not matter."""
     count = len(sums) * pixels_per_image
     total, squares = sums.sum(axis=0)
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    deviation = np.maximum(deviation, 1.0)  # one grey level: a channel that never changes must not divide by 0
+    deviation = np.maximum(deviation, 1.0)  # at least one grey level: a constant channel must not divide by 0
     return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())

@@ -1,4 +1,4 @@
-"""What loading a dataset gives: the counts, the images of each split, or one error that says what is wrong."""
+"""Records of a loaded dataset: its counts, the images of its splits, and the error if it cannot be loaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:  # images.py imports torch; counting images must not
 
 
 class DataError(Exception):
-    """The data are not as the trial says. ``field`` is the dotted path of the setting to look at."""
+    """The data do not fit the trial's settings; ``field`` is the dotted path of the setting to change."""
 
     def __init__(self, field: str, message: str):
-        super().__init__(field, message)  # both arguments, so that the error can be pickled
+        super().__init__(field, message)  # both arguments: pickling passes them again
         self.field = field
         self.message = message
 
@@ -22,12 +22,12 @@ class DataError(Exception):
 
 
 class BadImage(DataError):
-    """The bytes of one image are truncated, or no image at all: what ``data.bad_images: skip`` leaves out."""
+    """One image is truncated or not an image; ``data.bad_images: skip`` skips it."""
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """Shape and counts of a dataset as it will be loaded; ``test`` is 0 where there is no test set."""
+    """Shape and counts of a dataset as it will be loaded; ``test`` is 0 if there is no test set."""
 
     num_classes: int
     channels: int
@@ -39,7 +39,7 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits; ``mean`` and ``std`` are per channel, of pixels scaled to [0, 1]."""
+    """The three splits of a dataset; ``mean`` and ``std`` are per channel, of pixels scaled to [0, 1]."""
 
     train: Images
     validation: Images
@@ -49,12 +49,12 @@ class Splits:
     std: tuple[float, ...]
 
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image, as fetched."""
+        """Return (C, H, W) of every image, as fetched."""
         channels, height, width = self.validation.fetch(self.validation.labels.new_zeros(1), 0, 0, False).shape[1:]
         return channels, height, width
 
     def input_facts(self) -> dict[str, Any]:
-        """What a model trained on them takes and gives: image shape, normalisation, number of classes. Plain values."""
+        """Return a model's input shape, normalisation and number of classes, as plain values."""
         channels, size, _ = self.image_shape()
         return {
             "num_classes": self.num_classes,

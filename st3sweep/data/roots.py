@@ -1,4 +1,4 @@
-"""The folder that ``data.root`` names: there, or an error that says so."""
+"""Check the folder ``data.root``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from st3sweep.data.records import DataError
 
 
 def existing_root(root: str) -> Path:
-    """``root`` as a path; DataError unless it is a folder."""
+    """Return ``root`` as a path. Raises DataError unless it is a folder."""
     path = Path(root)
     if not path.exists():
         raise DataError("data.root", f"no such folder: {path}")

@@ -1,4 +1,4 @@
-"""Many images in a few threads: PIL, torch and numpy let go of the interpreter lock while they work on one."""
+"""Process many images in a few threads: PIL, torch and numpy release the GIL while they work on one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Made = TypeVar("Made")
-_RUN = 16  # images that a thread is given at a time: small ones take less long than the giving
+_RUN = 16  # images submitted to a thread at a time: a small one takes less time than its submission
 
 
 def in_order(makes: Iterable[Callable[[], Made]]) -> Iterator[Made]:
-    """What each of ``makes`` gives, made in a few threads up to a bounded number ahead; the first error is raised."""
+    """Yield the result of each of ``makes`` in order, computed ahead in a few threads; raise the first error."""
     waiting: deque[Future[list[Made]]] = deque()
     left = iter(makes)
     with ThreadPoolExecutor(_workers()) as pool:
@@ -38,7 +38,7 @@ def _all_of(makes: list[Callable[[], Made]]) -> list[Made]:
 
 
 def fill(make: Callable[[int], NDArray[np.uint8]], count: int, size: int) -> NDArray[np.uint8]:
-    """``make(0)`` to ``make(count - 1)``, each (3, size, size), as one array; the first error is raised."""
+    """Stack ``make(0)`` to ``make(count - 1)``, each (3, size, size), in one array; raise the first error."""
     images = np.empty((count, 3, size, size), dtype=np.uint8)
     workers = _workers()
 
@@ -46,13 +46,14 @@ def fill(make: Callable[[int], NDArray[np.uint8]], count: int, size: int) -> NDA
         for index in range(*run):
             images[index] = make(index)
 
-    runs = np.linspace(0, count, min(count, 8 * workers) + 1).astype(int).tolist()  # a few each: they differ in cost
+    # Several runs for each thread: images differ in cost.
+    runs = np.linspace(0, count, min(count, 8 * workers) + 1).astype(int).tolist()
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(make_run, pairwise(runs)))
     return images
 
 
 def _workers() -> int:
-    """How many threads: Ray sets OMP_NUM_THREADS to the CPUs that it lends to a worker."""
+    """Return the number of threads: OMP_NUM_THREADS (set by Ray to a worker's CPUs), or all CPUs; at most 16."""
     lent = os.environ.get("OMP_NUM_THREADS", "")
     return min(16, int(lent) if lent.isdigit() and int(lent) else os.cpu_count() or 1)

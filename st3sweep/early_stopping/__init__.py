@@ -1,1 +1,1 @@
-"""Early stopping: the rules, the ranking they use, and replays of finished runs."""
+"""Early stopping: the rules, the rankings they use, and replays of finished runs."""

@@ -1,7 +1,7 @@
-"""How good a trial is among those at its rung: ranks from 1, the best, in one of three orders.
+"""Rank a trial among those at its rung, from 1 (best), by one of three rankings.
 
-``points`` are (n, 2) pairs of error in percent and log gflops, both to be low; ``ties`` are (n,) random numbers, of
-which the lower goes first where two trials are equal. No rank depends on the order of the points.
+``points`` (n, 2) are error in percent and log gflops, both minimised; ``ties`` (n,) are random numbers, of which the
+lower wins between equal trials. The result does not depend on the order of the points.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GOALS: tuple[Goal, Goal] = ("min", "min")
 
 
 def pareto_rank(index: int, points: Floats, ties: Floats) -> int:
-    """Rank of point ``index`` by non-dominated layer, then by ``spread`` within its layer."""
+    """Rank point ``index`` by non-dominated layer, then by ``spread`` within its layer."""
     layers = pareto_layers(points, GOALS)
     own = np.flatnonzero(layers == layers[index])
     place = spread(normalised(points, layers)[own], ties[own]).index(int(np.flatnonzero(own == index)[0]))
@@ -24,9 +24,9 @@ def pareto_rank(index: int, points: Floats, ties: Floats) -> int:
 
 
 def normalised(points: Floats, layers: NDArray[np.int64]) -> Floats:
-    """``points`` with the ideal (the least on each axis) at 0 and the nadir (the most on the front) at 1.
+    """Scale ``points`` so that the ideal (minimum of each axis) is 0 and the nadir (maximum of the front) is 1.
 
-    On an axis where the front is a single value, the nadir is the most of all points.
+    On an axis where the front is a single value, the nadir is the maximum of all points.
     """
     ideal = points.min(axis=0)
     span = points[layers == 0].max(axis=0) - ideal
@@ -35,11 +35,11 @@ def normalised(points: Floats, layers: NDArray[np.int64]) -> Floats:
 
 
 def spread(points: Floats, ties: Floats) -> list[int]:
-    """Indices of the ``points`` of one layer in the order in which they cover it: both extremes, then the widest gaps.
+    """Sort the ``points`` of one layer so that they cover it early: both extremes, then the widest gaps; as indices.
 
-    The least error goes first, and then ever the point that is farthest from all before; the second is the least cost,
-    since in a layer one falls as the other rises. The distance is Euclidean, and rounded, so that equal gaps are equal
-    whatever the axes' units.
+    Farthest-point order: the lowest error comes first, then always the point farthest from all before. The second is
+    thus the lowest cost, since in a layer error falls as cost rises. The distance is Euclidean, and rounded so that
+    equal gaps compare equal whatever the axes' units.
     """
     by_tie = np.argsort(ties, kind="stable")  # so that argmax finds the lowest tie of those that are equal
     points = points[by_tie]
@@ -54,19 +54,19 @@ def spread(points: Floats, ties: Floats) -> list[int]:
 
 
 def residual_rank(index: int, points: Floats, ties: Floats) -> int:
-    """Rank of point ``index`` by how far its error is below the trend at its gflops."""
+    """Rank point ``index`` by how far its error is below the trend at its gflops."""
     error, cost = points.T
     return scalar_rank(index, (error - trend(error, cost)).round(9), ties)
 
 
 def trend(error: Floats, cost: Floats) -> Floats:
-    """(n,) error that is usual at each ``cost``: two straight lines through three medians.
+    """Fit the usual error at each ``cost``, (n,): two straight lines through three medians.
 
-    The points fall into thirds by cost; the lines join the medians of error and cost of the first and second, and of
-    the second and last, and go on beyond them. So a few trials that diverged do not move the trend, and it may bend, as
-    accuracy does over cost. A line that would rise, with costlier trials worse than cheaper ones, is level: few trials
-    make such medians. Tukey's resistant line (1977) is the same with one slope of any sign. With fewer than three
-    different costs it is the median error.
+    The points are divided into thirds by cost; the lines join the medians of error and cost of the first and second
+    third, and of the second and last, and extend beyond them. So a few diverged trials do not move the trend, and it
+    may bend, as accuracy does over cost. A rising line (costlier trials worse) comes from too few trials and is made
+    level. Tukey's resistant line (1977) is the same with one slope of any sign. If a third is empty, as with fewer than
+    three different costs, the trend is the median error.
     """
     cuts = np.quantile(cost, [1 / 3, 2 / 3], method="inverted_cdf")  # values of the points: no rounding
     thirds = np.searchsorted(cuts, cost, side="left")
@@ -78,6 +78,6 @@ def trend(error: Floats, cost: Floats) -> Floats:
 
 
 def scalar_rank(index: int, values: Floats, ties: Floats) -> int:
-    """Rank of value ``index`` among ``values``, of which the least is the best."""
+    """Rank value ``index`` among ``values``; the lowest is the best."""
     value = values[index]
     return int(((values < value) | ((values == value) & (ties < ties[index]))).sum()) + 1

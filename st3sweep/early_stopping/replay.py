@@ -1,19 +1,20 @@
-"""What early stopping would have saved and lost in a finished run of trials that were never stopped.
+"""Replay early stopping on a completed run without early stopping: what it would have saved and lost.
 
-The run's own curves are shown to a rule as if its trials ran in slots, in many random orders. It is set against
-a random search that never stops and takes the same trials in the same order. Both are measured by the hypervolume of
-the trials that finished, on the axes of the rules: error and log gflops, from the ideal of all trials' front at 0
-to its nadir at 1, up to 1.1; 1 is the hypervolume of all trials.
+Simulates a sweep with a rule from the run's learning curves, in many random orders of its trials, and compares it with
+a random search without stopping that takes the same trials in the same order. Both are measured by the hypervolume of
+their finished trials, on the axes of the rules: error and log gflops, from the ideal of all trials' front at 0 to its
+nadir at 1, up to 1.1; as a fraction of the hypervolume of all trials.
 
-- ``hypervolume_ratio``, the headline: hypervolume with stopping over hypervolume without at equal cost, which is all
-  that the sweep with stopping cost. A ratio of means over orders.
-- ``compute_ratio``: what the search that never stops costs until it has the hypervolume that stopping ends with, over
-  what the sweep with stopping costs until it has that. A mean of ratios; 0 for an order that ends with none.
+- ``hypervolume_ratio``, the main result: hypervolume with stopping over hypervolume without, at equal cost: the total
+  cost of the sweep with stopping. A ratio of means over orders.
+- ``compute_ratio``: the cost at which the search without stopping reaches the final hypervolume of the sweep with
+  stopping, over the cost at which the sweep with stopping reaches it. A mean of ratios; 0 for an order whose final
+  hypervolume is 0.
 
-Above 1 stopping pays, for both. The search that never stops is favoured: it pays for a trial when that finishes, and
-gets the part of the next one's gain that it has paid for; the sweep with stopping also pays for what runs beside. The
-first ratio is near 1 where few trials make most of the hypervolume. Orders are of the same trials: the intervals say
-how sure the mean over orders is, and nothing of other runs.
+For both, stopping pays above 1. The search without stopping is favoured: it pays for a trial when that finishes, and
+gets a fraction of the next one's gain in proportion to its cost paid; the sweep with stopping also pays for trials
+still running. The first ratio is near 1 if few trials make most of the hypervolume. All orders are of the same trials:
+the intervals are of the mean over orders, and say nothing of other runs.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ from st3sweep.util.errors import UserError
 from st3sweep.util.text import aligned
 
 REFERENCE = (1.1, 1.1)
-CURVE = np.linspace(0.05, 1, 20)  # of the compute of all trials
-_ROUNDING = 1e-12  # of hypervolumes, which are sums, and of costs
+CURVE = np.linspace(0.05, 1, 20)  # fractions of the compute of all trials
+_ROUNDING = 1e-12  # rounding error of hypervolumes, which are sums, and of costs
 
 Unit = Literal["seconds", "epochs"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over orders and half of its 95 % interval (Student's t)."""
+    """A mean over orders and the half-width of its 95 % interval (Student's t)."""
 
     mean: float
     half_width: float
@@ -57,27 +58,27 @@ class Estimate:
 
     @classmethod
     def ratio(cls, over: Floats, under: Floats) -> Estimate:
-        """Ratio of two means over the same orders; its interval from the linearised residuals."""
+        """Estimate the ratio of two means over the same orders; its interval is from the linearised residuals."""
         ratio = over.mean() / under.mean()
         return cls(float(ratio), cls.of((over - ratio * under) / under.mean()).half_width)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of one rule. Fractions but for ``stopped`` and ``front_lost``, which are trials."""
+    """Result of replaying one rule; fractions, except for ``stopped`` and ``front_lost``, which count trials."""
 
     early_stopping: EarlyStoppingConfig
     trials: int
-    front: int  # trials on the front of all
-    ramps: bool  # whether the epochs tell ``ramp_progress``; where none does, rungs are in training progress
+    front: int  # trials on the front of all trials
+    ramps: bool  # whether the epochs have ``ramp_progress``; without it rungs are in training progress
     stopped: Estimate
     front_lost: Estimate  # trials of the front that were stopped
     compute_saved: Estimate  # of the compute of all trials
-    hypervolume: Estimate  # with stopping, at its end
+    hypervolume: Estimate  # with stopping, at the end of the sweep
     hypervolume_random: Estimate  # without, at equal cost
     hypervolume_ratio: Estimate
     compute_ratio: Estimate
-    curve: dict[str, list[float]]  # compute (of all trials'), and the mean hypervolumes with and without stopping
+    curve: dict[str, list[float]]  # fraction of all trials' compute → mean hypervolumes with and without stopping
 
 
 def replay(
@@ -94,7 +95,7 @@ def replay(
     """Replay ``config`` on a run's tables ``trials`` and ``epochs``, in ``orders`` random orders of its trials.
 
     An epoch costs its stored seconds, or 1 with ``unit`` epochs; ``overshoot`` as in ``simulate``. Raises UserError
-    where the run holds fewer than two finished trials, or some that were stopped.
+    if the run has fewer than two finished trials, or any that were stopped.
     """
     rows = _whole_trials(trials)
     curves = [_curve(number, epochs, unit) for number in rows["trial"]]
@@ -125,9 +126,9 @@ def replay(
 
 
 def _whole_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """The finished trials of the search, replicates left out."""
+    """Return the finished trials of the search, without replicates. Raises UserError."""
     if stopped := int((trials["status"] == "stopped").sum()):
-        raise UserError(f"{stopped} trials of this run were stopped early: a replay needs whole ones")
+        raise UserError(f"{stopped} trials of this run were stopped early: a replay needs trials trained to the end")
     found = searched(trials)
     rows = found[found["val_top1"].notna() & (found["gflops"] > 0)]
     if len(rows) < 2:
@@ -149,7 +150,7 @@ def _curve(number: int, epochs: pd.DataFrame, unit: Unit) -> Curve:
 def _compare(
     done: Simulated, order: NDArray[np.int64], costs: Floats, table: Floats, front: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """One order: the sweep with stopping, and the same trials without."""
+    """Compare, for one order, the sweep with stopping to the same trials without."""
     by_end = np.argsort(done.compute_at_end, kind="stable")
     by_end = by_end[done.finished[by_end]]
     used, own = np.insert(done.compute_at_end[by_end], 0, 0.0), _gained(table, by_end)
@@ -169,13 +170,13 @@ def _compare(
 
 
 def _gained(table: Floats, order: NDArray[np.int64]) -> Floats:
-    """(len(order) + 1,) hypervolume of the first 0, 1, ... trials of ``order``, as a share of that of all trials."""
+    """Compute the hypervolume of the first 0, 1, ... trials of ``order``, (len(order) + 1,), as a fraction of all's."""
     found = [hypervolume(table[order[:count]], GOALS, REFERENCE) for count in range(len(order) + 1)]
     return np.array(found) / hypervolume(table, GOALS, REFERENCE)
 
 
 def _cost_of(wanted: float, paid: Floats, gained: Floats) -> float:
-    """Where the rising curve of ``gained`` over ``paid``, of straight pieces, first has ``wanted``, above 0."""
+    """Return the cost at which the piecewise linear, rising ``gained`` over ``paid`` first reaches ``wanted`` > 0."""
     reached = int(np.searchsorted(gained, wanted - _ROUNDING))
     below, above = gained[reached - 1], gained[reached]
     share = min(1.0, (wanted - below) / (above - below))
@@ -183,7 +184,7 @@ def _cost_of(wanted: float, paid: Floats, gained: Floats) -> float:
 
 
 def replay_table(replays: Sequence[Replay]) -> str:
-    """A line for each rule, means with their 95 % intervals over the orders."""
+    """Format a table: a line for each rule, means over the orders with their 95 % intervals."""
     head = (
         "early stopping", "trials stopped", "compute saved %", "front lost", "hypervolume %", "random search %",
         "hypervolume ratio", "compute ratio",
@@ -202,7 +203,7 @@ def replay_table(replays: Sequence[Replay]) -> str:
         for one in replays
     ]
     first = replays[0]
-    title = f"{first.trials} trials, {first.front} of them on the front; hypervolumes are shares of that of all trials"
+    title = f"{first.trials} trials, {first.front} of them on the front; hypervolumes: relative to that of all trials"
     remark = "" if first.ramps else "the epochs have no ramp_progress: rungs are in training progress\n"
     return f"{title}\n{remark}\n{aligned([head, *rows], left=[0])}"
 

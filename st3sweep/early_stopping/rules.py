@@ -1,11 +1,10 @@
-"""Early stopping that knows of the Pareto front and of the sparsity ramp.
+"""Early stopping rules that account for the Pareto front and the sparsity ramp.
 
-During the ramp a trial is less sparse than it will be, and trials are to end at different costs. So a trial is looked
-at when it reaches a *rung*, a fraction of its ramp, and is compared there with all trials that have reached the rung
-before it, at the cost that each will have at its end (``gflops_final``). ``ramp_pareto`` ranks by Pareto layer,
-``residual`` by the accuracy above what is usual at that cost. Both let go on whoever is on the front of the rung or
-one of the best two of its cost bin. ``asha`` is the scalar rule, for contrast: it ranks by accuracy alone, at rungs in
-training progress, and guards nobody.
+During the ramp a trial is less sparse than it will be, and trials end at different costs. So a trial is judged when it
+reaches a *rung*, a fraction of its ramp, against all trials that reached the rung before it, at the cost that each will
+have at its end (``gflops_final``). ``ramp_pareto`` ranks by Pareto layer, ``residual`` by the accuracy above what is
+usual at that cost. Both never stop a trial on the front of the rung or among the best two of its cost bin. ``asha`` is
+the scalar rule, for comparison: it ranks by accuracy alone, at rungs in training progress, without such exceptions.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from st3sweep.early_stopping.ranking import GOALS, Floats, pareto_rank, residual
 from st3sweep.pareto import pareto_mask
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 
-SAFE_PER_BIN = 2  # best trials of a bin that are not stopped; a bin spans a factor of two in gflops
-_ROUNDING = 1e-9  # of fractions such as 3 epochs of 12
+SAFE_PER_BIN = 2  # best trials of a bin, never stopped; a bin spans a factor of two in gflops
+_ROUNDING = 1e-9  # rounding error of fractions such as 3 epochs of 12
 
 RANKS = {
     "ramp_pareto": pareto_rank,
@@ -35,22 +34,22 @@ RANKS = {
 
 @dataclass
 class EarlyStopping:
-    """What the trials showed at their rungs. Plain numbers that follow from what was observed, in its order, alone.
+    """State of early stopping: the trials' results at their rungs, a function of the observed records in their order.
 
-    ``counted``: rung → trial → (error in percent, log gflops, tie), in the order in which trials came.
+    ``counted``: rung → trial → (error in percent, log gflops, tie), in the order of arrival.
     """
 
     config: EarlyStoppingConfig
-    seed: int  # settles ties
+    seed: int  # breaks ties
     reached: dict[int, int] = field(default_factory=dict)  # trial → number of its last rung, from 0
-    ramp_ended: dict[int, float] = field(default_factory=dict)  # trial → training progress at that time
+    ramp_ended: dict[int, float] = field(default_factory=dict)  # trial → training progress when its ramp ended
     counted: dict[int, dict[int, tuple[float, float, float]]] = field(default_factory=dict)
 
     def observe(self, trial: int, record: Mapping[str, Any]) -> bool:
-        """Whether ``trial`` is to be stopped after the epoch of ``record``, a row of ``results.EPOCHS``.
+        """Record an epoch (a row of ``runs.tables.EPOCHS``); return whether ``trial`` is to be stopped after it.
 
-        Where an epoch passes several rungs at once it counts at each and is judged at the last. Whoever has no accuracy
-        or cost at a rung goes on and does not count there. At the end of training nothing is left to stop.
+        An epoch that passes several rungs counts at each and is judged at the last. A trial without accuracy or cost
+        at a rung continues and does not count there. At the end of training no trial is stopped.
         """
         before, rung = self.reached.get(trial, -1), self._rung_of(trial, record)
         if rung <= before:
@@ -64,11 +63,11 @@ class EarlyStopping:
         return record["progress"] < 1 - _ROUNDING and self._stops(trial, rung)
 
     def rung(self, trial: int) -> int | None:
-        """Number of the last rung that ``trial`` reached, from 0; None before the first."""
+        """Return the number of the last rung that ``trial`` reached, from 0; None before the first."""
         return self.reached.get(trial)
 
     def _rung_of(self, trial: int, record: Mapping[str, Any]) -> int:
-        """Number of the last rung at or below the record's progress, -1 for none."""
+        """Return the number of the last rung at or below the record's progress, -1 for none."""
         progress, rungs = _number(record.get("progress")), self.config.rungs
         if self.config.name == "none" or progress is None:
             return -1
@@ -79,7 +78,7 @@ class EarlyStopping:
         return len(rungs) - 1 + math.floor(after / self.config.every + _ROUNDING)
 
     def _point(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
-        """Error and log gflops: those at the end of the ramp, where there is a ramp and they are known."""
+        """Return error and log gflops, with a ramp the final gflops if known; None if either is missing."""
         top1, gflops = _number(record.get("val_top1")), _number(record.get("gflops"))
         if _number(record.get("ramp_progress")) is not None:
             final = _number(record.get("gflops_final"))
@@ -89,7 +88,7 @@ class EarlyStopping:
         return 100.0 - top1, math.log(gflops)
 
     def _tie(self, trial: int, rung: int) -> float:
-        """A number in [0, 1) as good as random, the same whenever it is asked for."""
+        """Return a pseudo-random number in [0, 1), a function of (seed, trial, rung)."""
         digest = hashlib.blake2b(f"{self.seed}:{trial}:{rung}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
@@ -110,12 +109,12 @@ def on_front(index: int, points: Floats) -> bool:
 
 
 def among_best_of_bin(index: int, points: Floats) -> bool:
-    """Whether fewer than two trials of its bin have a lower error. Bins are counted from the cheapest trial's cost."""
+    """Whether fewer than two trials of point ``index``'s bin have a lower error; the cheapest trial starts bin 0."""
     error, cost = points.T
     bins = np.floor((cost - cost.min()) / math.log(2) + _ROUNDING)
     return int(((bins == bins[index]) & (error < error[index])).sum()) < SAFE_PER_BIN
 
 
 def _number(value: Any) -> float | None:
-    """``value`` if it is a finite number; None for what is missing."""
+    """Return ``value`` as a float if it is a finite number, else None."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

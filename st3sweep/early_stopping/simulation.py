@@ -1,4 +1,4 @@
-"""Simulate a sweep from recorded learning curves: trials run in slots, and early stopping may end them."""
+"""Simulate a sweep from recorded learning curves: trials run in slots, and early stopping may stop them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from st3sweep.early_stopping.rules import EarlyStopping
 
 @dataclass(frozen=True)
 class Curve:
-    """A trial that was trained to its end: its epochs (rows of ``results.EPOCHS``), and what each of them costs."""
+    """Learning curve of a trial trained to the end: its epochs (rows of ``runs.tables.EPOCHS``) and costs."""
 
     trial: int
     records: Sequence[Mapping[str, Any]]
@@ -24,22 +24,23 @@ class Curve:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What became of the trials, each array in the order of the curves; ``compute`` is summed over slots."""
+    """Outcome of the trials, arrays in the order of the curves; ``compute`` is summed over slots.
+
+    ``compute_at_end``: the compute that the sweep had used when the trial ended, running trials included.
+    """
 
     finished: NDArray[np.bool_]
-    compute_at_end: NDArray[
-        np.float64
-    ]  # that the sweep had used when the trial was over, those that still ran included
+    compute_at_end: NDArray[np.float64]
     compute: float
 
 
 def simulate(
     curves: Sequence[Curve], order: Sequence[int], early_stopping: EarlyStopping, slots: int, overshoot: int = 1
 ) -> Simulated:
-    """Run ``curves``, chosen in ``order``, through ``slots``: whoever is free takes the next at once.
+    """Run ``curves`` in ``order`` in ``slots`` slots: a free slot takes the next trial at once.
 
-    An epoch is shown to early stopping when it ends. A trial that is to stop trains ``overshoot`` epochs more, since a
-    sweep decides while the next epoch runs; it has finished all the same where that was its last.
+    Early stopping sees an epoch when it ends. A stopped trial trains ``overshoot`` epochs more, since a sweep decides
+    while the next epoch runs; if its last epoch is among them, it has finished.
     """
     ended_at, slot_end = np.zeros(len(curves)), np.zeros(slots)
     last = [len(curve.records) for curve in curves]
@@ -64,5 +65,5 @@ def simulate(
             ended_at[index] = now
             begin(now, slot)
     finished = np.array([length == len(curve.records) for length, curve in zip(last, curves, strict=True)])
-    compute_at_end = np.minimum(ended_at[:, None], slot_end).sum(axis=1)  # no slot idles before its end
+    compute_at_end = np.minimum(ended_at[:, None], slot_end).sum(axis=1)  # no slot is idle before its end
     return Simulated(finished, compute_at_end, float(slot_end.sum()))

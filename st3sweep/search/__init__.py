@@ -1,1 +1,1 @@
-"""The search: proposes points with Optuna and is told how they ended. The only importers of Optuna."""
+"""The search: propose points with Optuna and report their results to it. The only importers of Optuna."""

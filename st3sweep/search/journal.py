@@ -1,7 +1,7 @@
-"""The study's file: Optuna's journal, one JSON line an operation, for the one program that runs the sweep.
+"""Storage backend of the study: Optuna's journal, one JSON line an operation, written by the run's one program.
 
-Optuna's own backend syncs the disk and opens the file anew for each of the ten operations of a trial. Here a line is
-what a kill leaves whole; what a power cut takes with it is put back from the ledger (``Searcher.reconcile``).
+Optuna's backend syncs the disk and reopens the file for each of the ten operations of a trial. This one does neither:
+a kill leaves whole lines, and what a power cut loses is restored from the ledger (``Searcher.reconcile``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from st3sweep.util.storage.append_only import append, drop_torn_line
 
 
 class Journal(BaseJournalBackend):
-    """The journal at ``path``, in Optuna's format: its own programs may read it, and write notes, at any time.
+    """The journal at ``path``, in Optuna's format: Optuna's tools may read it, and write notes, at any time.
 
-    The run's folder is locked, so a lock of the journal found here is one that a killed process left behind.
+    The run's folder is locked, so an existing lock of the journal was left by a killed process and is removed.
     """
 
     def __init__(self, path: Path):
@@ -30,14 +30,14 @@ class Journal(BaseJournalBackend):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(f"{path.name}.lock").unlink()
         with contextlib.suppress(FileNotFoundError):
-            drop_torn_line(path)  # Optuna appends to it, and can then read neither
+            drop_torn_line(path)  # Optuna would append to it, and could then read neither line
         self._lock = JournalFileSymlinkLock(str(path))
-        self._written = open(path, "ab", buffering=0)  # noqa: SIM115 (both are open for the life of the run)
+        self._written = open(path, "ab", buffering=0)  # noqa: SIM115 (both stay open as long as the run)
         self._file = open(path, "rb")  # noqa: SIM115
         self._number = self._offset = 0  # lines read so far, and their bytes
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The operations from number ``log_number_from`` on; costs one look at the size where there are none."""
+        """Yield the operations from number ``log_number_from`` on; without new ones only the file size is read."""
         if log_number_from < self._number:
             self._number = self._offset = 0
         if os.fstat(self._file.fileno()).st_size == self._offset:
@@ -51,7 +51,7 @@ class Journal(BaseJournalBackend):
                 yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append operations, all or none of them."""
+        """Append operations, all or none. Raises LedgerError if the file cannot be written."""
         lines = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs).encode()
         self._lock.acquire()
         try:

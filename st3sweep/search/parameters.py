@@ -1,4 +1,4 @@
-"""Searched fields as Optuna knows them: a name, a distribution, and values on the scale that is searched."""
+"""Convert searched fields and points to Optuna's parameters and back: name, distribution, scaled value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from st3sweep.space.space import Point, Space
 
 @dataclass(frozen=True)
 class Parameter:
-    """The searched field at ``path``. A log1m range is searched, and shown in the study, as -log(1 - x)."""
+    """The searched field at ``path`` as an Optuna parameter; a log1m range appears in the study as -log(1 - x)."""
 
     path: str
     searched: Distribution
@@ -41,19 +41,19 @@ class Parameter:
         return CategoricalDistribution(self.searched.choice)
 
     def to_study(self, value: Any) -> Any:
-        """A value of a point as the study has it."""
+        """Convert a point's value to the study's scale."""
         if not self._log1m:
             return value
         assert isinstance(self.distribution, FloatDistribution)
         return min(max(scaled(value, "log1m"), self.distribution.low), self.distribution.high)
 
     def to_point(self, value: Any) -> Any:
-        """A value of the study as a point has it."""
+        """Convert a value of the study to the point's scale."""
         return self.searched.clamp(unscaled(value, "log1m")) if self._log1m else value  # type: ignore[union-attr]
 
 
 class Parameters:
-    """All searched fields of a space, in an order in which each comes after those that it waits for."""
+    """All searched fields of a space as parameters, each after those in its ``when``."""
 
     def __init__(self, space: Space):
         self.all = [Parameter(path, space.config.search[path]) for path in space.order()]

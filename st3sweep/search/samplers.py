@@ -1,4 +1,4 @@
-"""Where proposals come from: Optuna's samplers, and a scrambled Sobol' sequence."""
+"""Samplers that propose points: Optuna's, and a scrambled Sobol' sequence."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from st3sweep.space.space import SearcherConfig
 
 
 def seed_of(seed: int, asked: int) -> int:
-    """Randomness as a function of the sweep's seed and the proposals before: nothing has to be kept to resume."""
+    """Derive a seed from the sweep's seed and the number of earlier proposals: resuming needs no stored state."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{asked}".encode()).digest()[:4], "big")
 
 
 def optuna_sampler(spec: SearcherConfig, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler of tpe, gp, nsga2 or random."""
+    """Build Optuna's sampler for tpe, gp, nsga2 or random."""
     if spec.sampler == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed,
@@ -36,8 +36,8 @@ def optuna_sampler(spec: SearcherConfig, seed: int) -> optuna.samplers.BaseSampl
 class Sobol:
     """A scrambled Sobol' sequence in ``[0, 1)^dimensions``, by index.
 
-    Not Optuna's QMCSampler: that one learns its dimensions from the first trial that ends, so that fields which this
-    trial happens to lack are random for ever, and it counts a point that a killed run never started as used.
+    Not Optuna's QMCSampler: that takes its dimensions from the first trial to end, so that fields absent from this
+    trial stay random, and it counts a point as used although a killed run never started it.
     """
 
     def __init__(self, dimensions: int, seed: int):
@@ -46,7 +46,7 @@ class Sobol:
         self._engine = qmc.Sobol(dimensions, scramble=True, seed=seed)
 
     def at(self, index: int) -> list[float]:
-        """Point number ``index``, from 0."""
+        """Return point number ``index``, from 0."""
         if index < self._engine.num_generated:
             self._engine.reset()
         if index > self._engine.num_generated:

@@ -1,7 +1,7 @@
-"""What a run asks Optuna and tells it: points to try, and how they ended.
+"""Ask Optuna for points to try, and report their results to it.
 
-Not Ray's OptunaSearch: with several objectives that one tells stopped trials as complete and leaves NaN ones running
-for ever. Here the study is brought in line with the ledger whenever a run starts.
+Not Ray's OptunaSearch: with several objectives that reports stopped trials as complete and leaves NaN ones running.
+Here the study is reconciled with the ledger whenever a run starts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from st3sweep.space.distributions import FloatRange
 from st3sweep.space.space import Point, Space
 
 VIOLATES = "violates a constraint"
-_TRIES = 20  # proposals of no use in a row, after which a point is drawn at random
+_TRIES = 20  # consecutive useless proposals, after which a point is drawn at random
 _DRAWS = 10_000
 
 
@@ -31,12 +31,12 @@ class Exhausted(Exception):
 
 
 class Searcher:
-    """The search of a run. ``ask`` gives a trial's number and point, ``tell`` ends it, ``repeat`` adds a replicate."""
+    """The search of a run: ``ask`` proposes a trial and its point, ``tell`` ends it, ``repeat`` adds a replicate."""
 
     def __init__(self, space: Space, folder: Path, first: Sequence[tuple[str, Point]] = ()):
-        """``first``: points with their names, to be proposed before the sampler's; they may lack fields.
+        """Open or create the study in ``folder``; ``first`` are (name, point), proposed before the sampler's.
 
-        A grid has its own order.
+        They may lack fields. A grid ignores ``first``.
         """
         self.space, self.sampler = space, space.config.searcher.sampler
         self.metrics = space.config.objective_names()
@@ -49,7 +49,7 @@ class Searcher:
         self._take_stock()
 
     def ask(self) -> tuple[int, Point]:
-        """A point that meets the constraints and that no trial had before. Raises Exhausted where there is none."""
+        """Propose a new point that meets the constraints; return its trial number too. Raises Exhausted."""
         name, fixed = self._next_first()
         for _ in range(_TRIES):
             number, point = self._propose(name, fixed)
@@ -69,15 +69,15 @@ class Searcher:
         return number, point
 
     def tell(self, number: int, values: list[float] | None, error: str | None = None, status: str = "finished") -> None:
-        """Trial ``number`` has ended: ``finished`` with ``values``, ``stopped`` early, or failed with ``error``."""
+        """End trial ``number``: ``finished`` with ``values``, ``stopped`` early, or failed with ``error``."""
         self._run.end(number, values, error, status)
 
     def repeat(self, number: int, seed: int) -> int:
-        """A trial of the study with the point of trial ``number``, to be run with another seed; its number."""
+        """Add a replicate of trial ``number`` with ``seed`` to the study; return its number."""
         return self._run.repeat(number, seed)
 
     def reconcile(self, ledger: Ledger) -> None:
-        """Bring the study in line with the ledger: a kill can fall between them, a power cut take the study's end."""
+        """Update the study from the ledger: a kill may come between their writes, a power cut lose the study's end."""
         for number in range(len(self.study.get_trials(deepcopy=False)), max(ledger.trials, default=-1) + 1):
             trial = ledger.trials.get(number)
             attributes: dict[str, Any] = {}
@@ -100,14 +100,14 @@ class Searcher:
             self.tell(trial.number, objective_values(trial, self.metrics), trial.error, trial.status)
 
     def _take_stock(self, ledger: Ledger | None = None) -> None:
-        """Go through the study once; from here on each ``ask`` keeps count of what it adds."""
+        """Index the study's trials once; afterwards each ``ask`` updates the index."""
         trials = ledger.trials if ledger else {}
         started = self._run.take_stock()
         proposals = [trial for trial in started if "replicate_of" not in trial.user_attrs]
         self._asked = len(proposals)
         names = {trial.user_attrs.get("warm_start") for trial in proposals}
         self._first = [(name, point) for name, point in self._first_of_all if name not in names]
-        self._known: dict[str, int] = {}  # which trial has a point
+        self._known: dict[str, int] = {}  # identity of a point → number of its trial
         for trial in started:
             if not {"status", "duplicate_of"} & set(trial.user_attrs):
                 self._known.setdefault(self._identity_of(trial, trials.get(trial.number)), trial.number)
@@ -119,11 +119,11 @@ class Searcher:
         return _identity(self.space, self._run.parameters.to_point(frozen.params) | seed)
 
     def _next_first(self) -> tuple[str, Point]:
-        """What is to be proposed first, once; then nothing is fixed."""
+        """Pop the next (name, point) to propose before the sampler's; ("", {}) when none is left."""
         return self._first.pop(0) if self._first else ("", {})
 
     def _propose(self, name: str, fixed: Mapping[str, Any]) -> tuple[int, Point]:
-        """A trial of the study with the sampler's next point; fields in ``fixed`` have their values from there."""
+        """Add a trial with the sampler's next point, its values overridden by ``fixed``; return number and point."""
         asked, self._asked = self._asked, self._asked + 1
         attributes = {"warm_start": name} if name else {}
         if self.sampler in ("grid", "qmc"):
@@ -137,7 +137,7 @@ class Searcher:
             return trial.number, self._suggest(trial)
 
     def _suggest(self, trial: optuna.Trial) -> Point:
-        """Define-by-run: conditional fields are suggested only where they are active."""
+        """Suggest a point define-by-run: conditional fields only where they are active."""
         point: Point = {}
         for one in self._run.parameters.all:
             if self.space.active(one.path, point):
@@ -145,7 +145,7 @@ class Searcher:
         return point
 
     def _sobol_point(self, index: int, fixed: Mapping[str, Any]) -> Point:
-        """A coordinate for every searched field; those of fields that are not active go unused."""
+        """Return Sobol' point ``index``: a coordinate for each searched field, unused where a field is inactive."""
         point: Point = {}
         for one, coordinate in zip(self._run.parameters.all, self._sobol.at(index), strict=True):
             if self.space.active(one.path, point):
@@ -159,7 +159,7 @@ class Searcher:
         raise Exhausted("every point of the space has been run")
 
     def _unknown_point(self) -> Point:
-        """A random point that meets the constraints and no trial has; the next of the grid where draws find none."""
+        """Draw a new random point that meets the constraints; if none is found, the next one of a finite space."""
         rng = random.Random(seed_of(self.space.config.seed, self._asked))
         for _ in range(_DRAWS):
             point = self.space.draw(rng)
@@ -175,7 +175,7 @@ def _is_finite(space: Space) -> bool:
 
 
 def _identity(space: Space, point: Mapping[str, Any]) -> str:
-    """What two points share that are the same trial: digest and seed; the point itself where it is no valid trial."""
+    """Return a key equal for points of the same trial: its digest and seed, or the point if it is not a valid trial."""
     try:
         trial = space.trial_for(point)
     except ValidationError:

@@ -1,12 +1,12 @@
-"""The Optuna study of a run: its trials, how they end, and what of it the samplers see.
+"""The Optuna study of a run: its trials, how they end, and which of them the samplers see.
 
-A stopped trial is PRUNED and a failed one FAIL. What a state does not say is in a trial's user attributes:
+A stopped trial is PRUNED and a failed one FAIL. A trial's user attributes say more:
 
-- ``status``: "violates a constraint", of a proposal that was not run;
-- ``duplicate_of``: the trial that ran this very point before; this proposal has its values;
-- ``replicate_of`` and ``seed``: the trial that this one repeats. Samplers do not see replicates: they are no proposals;
-- ``continues``: the trial, stopped early and promoted, that this one is the end of. Samplers see this one alone;
-- ``warm_start``: which of the points that were to be tried first it is;
+- ``status``: "violates a constraint", for a proposal that was not run;
+- ``duplicate_of``: the earlier trial of the same point; this proposal gets its values;
+- ``replicate_of`` and ``seed``: the trial that this one repeats. Samplers do not see replicates;
+- ``continues``: the trial, stopped early and then promoted, whose end this one records. Samplers see only this one;
+- ``warm_start``: the name of the point among those to try first;
 - ``error``: why the trial failed.
 """
 
@@ -31,7 +31,7 @@ NEVER_STARTED = "asked for, but never started"
 
 
 class RunStudy:
-    """``study`` is Optuna's; here is what a run does to it, each at a cost that does not grow with its trials."""
+    """A run's operations on Optuna's ``study``, each at a cost that does not grow with the number of trials."""
 
     def __init__(self, space: Space, folder: Path):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,10 +46,10 @@ class RunStudy:
         with quiet():
             self.study.set_metric_names(space.config.objective_names())
         self.proposals = Proposals(space.config.name, storage)
-        self.continued: dict[int, int] = {}  # which trial is the end of a promoted one
+        self.continued: dict[int, int] = {}  # promoted trial → the trial that records its end
 
     def take_stock(self) -> list[FrozenTrial]:
-        """Go through the study once. Returns its trials that were started, those that continue others left out."""
+        """Index the study's trials; return those that were started, without those that continue others."""
         started = []
         self.proposals.hidden.clear()
         for trial in self.study.get_trials(deepcopy=False):
@@ -70,13 +70,13 @@ class RunStudy:
         self.study._storage.set_trial_user_attr(self.trial(number)._trial_id, name, value)
 
     def add(self, point: Point, attributes: dict[str, Any]) -> int:
-        """Add a running trial with all its parameters in one operation; its number."""
+        """Add a running trial with all its parameters in one operation; return its number."""
         params, distributions = self.parameters.to_study(point), self.parameters.distributions(point)
         running = TrialState.RUNNING
         return self._add(create_trial(state=running, params=params, distributions=distributions, user_attrs=attributes))
 
     def _add_like(self, number: int, state: TrialState, attributes: dict[str, Any], values: Any = None) -> int:
-        """Add a trial with the parameters of trial ``number``; its number."""
+        """Add a trial with the parameters of trial ``number``; return its number."""
         like = self.trial(number)
         facts: dict[str, Any] = {"params": like.params, "distributions": like.distributions, "user_attrs": attributes}
         return self._add(create_trial(state=state, values=values, **facts))
@@ -86,9 +86,9 @@ class RunStudy:
         return storage.get_trial_number_from_id(storage.create_new_trial(self.study._study_id, template))
 
     def end(self, number: int, values: list[float] | None, error: str | None, status: str) -> None:
-        """COMPLETE with ``values``, PRUNED if it was ``stopped``, else FAIL with ``error``.
+        """End a trial: COMPLETE with ``values``, PRUNED if its status is ``stopped``, else FAIL with ``error``.
 
-        A trial that is PRUNED already was promoted, and now has another end: a trial that continues it, once.
+        A trial that is already PRUNED was promoted: its new end is recorded, once, as a trial that continues it.
         """
         state = TrialState.PRUNED if status == "stopped" else TrialState.FAIL if values is None else TrialState.COMPLETE
         values = values if state == TrialState.COMPLETE else None
@@ -102,26 +102,26 @@ class RunStudy:
             self.proposals.hidden.add(number)
 
     def end_never_started(self, number: int) -> None:
-        """It was asked for, or enqueued, and the program was killed before it was written down."""
+        """Fail a trial that was proposed or enqueued, but not in the ledger when the program was killed."""
         self.set_attribute(number, "error", NEVER_STARTED)
         trial_id = self.trial(number)._trial_id
-        self.study._storage.set_trial_state_values(trial_id, TrialState.FAIL)  # tell refuses one that is WAITING
+        self.study._storage.set_trial_state_values(trial_id, TrialState.FAIL)  # tell refuses a WAITING trial
 
     def end_duplicate(self, number: int, earlier: int) -> None:
-        """End a proposal of a point that trial ``earlier`` has with what is known of that one."""
+        """End a proposal whose point trial ``earlier`` has run, with the state and values of that trial."""
         self.set_attribute(number, "duplicate_of", earlier)
         frozen = self.trial(self.continued.get(earlier, earlier))
         state = frozen.state if frozen.state in (TrialState.COMPLETE, TrialState.PRUNED) else TrialState.FAIL
         self.study.tell(number, frozen.values if state == TrialState.COMPLETE else None, state=state)
 
     def repeat(self, number: int, seed: int) -> int:
-        """A replicate of trial ``number``; its number."""
+        """Add a replicate of trial ``number``; return its number."""
         repeated = self._add_like(number, TrialState.RUNNING, {"replicate_of": number, "seed": seed})
         self.proposals.hidden.add(repeated)
         return repeated
 
     def set_missing_params(self, number: int, point: Point) -> None:
-        """Put back what a power cut took of a running trial."""
+        """Restore the parameters of a running trial that a power cut lost."""
         frozen = self.trial(number)
         for one in self.parameters.all:
             if one.path in point and one.name not in frozen.params:
@@ -130,14 +130,14 @@ class RunStudy:
 
 
 class Proposals(optuna.Study):
-    """The study as samplers see it: without the trials in ``hidden``, which are replicates or were continued."""
+    """The study as samplers see it, without the ``hidden`` trials: replicates and continued ones."""
 
     def __init__(self, name: str, storage: BaseStorage):
         super().__init__(name, storage)
         self.hidden: set[int] = set()
 
     def new_trial(self, fixed: dict[str, Any], attributes: dict[str, Any]) -> optuna.Trial:
-        """``enqueue_trial`` and ``ask`` in one operation, less the look at every trial for one that waits."""
+        """Do ``enqueue_trial`` and ``ask`` in one operation, without scanning all trials for a waiting one."""
         self._thread_local.cached_all_trials = None
         system_attrs = {"fixed_params": fixed} if fixed else {}
         template = create_trial(state=TrialState.RUNNING, system_attrs=system_attrs, user_attrs=attributes)
@@ -152,7 +152,7 @@ class Proposals(optuna.Study):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Optuna's notes that a function is experimental; the constraints file pins what was tested."""
+    """Suppress Optuna's warnings of experimental functions; the constraints file pins the tested version."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield

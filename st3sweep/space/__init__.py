@@ -1,1 +1,1 @@
-"""A search space: reading it, checking it, its points."""
+"""Search spaces: read them, check them, and draw their points."""

@@ -1,4 +1,4 @@
-"""What differs between a run's space as it was and as it is to go on: more may be spent, nothing else may change."""
+"""Compare a run's stored space with the one it is resumed with: only what may be spent can change."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from st3sweep.space.space import OLD_KEYS
 from st3sweep.util.errors import UserError, shown
 
-MAY_CHANGE = ("budget", "replicates", "resources")  # with --extend: they decide how much is run, and where
+MAY_CHANGE = ("budget", "replicates", "resources")  # with --extend: they decide only how much is run, and where
 
 
 def differences(old: Any, new: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted path, value before, value now) of every field that differs; None stands for an absent one."""
+    """Yield (dotted path, value before, value now) of every field that differs; None stands for an absent one."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             yield from differences(old.get(key), new.get(key), f"{above}.{key}" if above else str(key))
@@ -22,18 +22,18 @@ def differences(old: Any, new: Any, above: str = "") -> Iterator[tuple[str, Any,
 
 
 def check_unchanged(old: Mapping[str, Any], new: Mapping[str, Any], *, extend: bool) -> None:
-    """Raises UserError, with the difference shown, where ``new`` is not the space that the run was begun with.
+    """Raise UserError, listing the differences, if ``new`` is not the space that the run started with.
 
     With ``extend``, budget, replicates and resources may differ.
     """
-    plain = json.loads(json.dumps(new))  # as the ledger keeps it
+    plain = json.loads(json.dumps(new))  # as the ledger stores it
     found = list(differences({OLD_KEYS.get(key, key): value for key, value in old.items()}, plain))
     refused = [one for one in found if not (extend and one[0].split(".")[0] in MAY_CHANGE)]
     if not refused:
         return
     lines = [f"{path}: {shown(before)} → {shown(now)}" for path, before, now in refused]
     if all(path.split(".")[0] in MAY_CHANGE for path, _, _ in refused):
-        hint = "to go on with these, add --extend"
+        hint = "to resume with these, add --extend"
     else:
-        hint = f"a run goes on with what it was begun with; with --extend only {', '.join(MAY_CHANGE)} may change"
-    raise UserError("\n".join(["the space has changed since the run was begun:", *(f"  {one}" for one in lines), hint]))
+        hint = f"a run resumes with the space that it started with; --extend lets only {', '.join(MAY_CHANGE)} change"
+    raise UserError("\n".join(["the space has changed since the run started:", *(f"  {one}" for one in lines), hint]))

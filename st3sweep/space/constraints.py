@@ -1,7 +1,7 @@
-"""Constraints between parameters: ``sparsity.ramp.end - sparsity.ramp.start >= 0.2``, read safely.
+"""Parse and evaluate constraints between fields, e.g. ``sparsity.ramp.end - sparsity.ramp.start >= 0.2``.
 
-Numbers, text, dotted fields, + - * /, comparisons, and / or / not. Nothing else, and nothing is executed. Times are
-fractions of training, those given in epochs as well. A constraint that needs a field which a point lacks is met.
+Allowed are numbers, text, dotted fields, + - * /, comparisons, and / or / not; no code is executed. Times are fractions
+of training, also those given in epochs. A constraint on a field that a point lacks is met.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 class ConstraintError(Exception):
-    """The text is not a constraint; the message says why."""
+    """The text is not a valid constraint; the message says why."""
 
 
 class _Absent(Exception):
@@ -31,7 +31,7 @@ class _Absent(Exception):
 
 @dataclass(frozen=True)
 class Constraint:
-    """A condition on a trial. ``paths`` are the fields that it names."""
+    """A parsed condition on a trial; ``paths`` are the fields that it names."""
 
     text: str
     tree: ast.expr
@@ -39,7 +39,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
-        """Raises ConstraintError for what is not a comparison of fields and numbers."""
+        """Parse ``text``. Raises ConstraintError unless it compares fields and values."""
         try:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError) as error:  # ValueError: a null byte
@@ -53,14 +53,14 @@ class Constraint:
         return cls(text, tree, tuple(dict.fromkeys(paths)))
 
     def violated(self, value: Callable[[str], Any]) -> bool:
-        """Whether the condition is false; ``value(path)`` gives a field's value, None for one that is absent."""
+        """Whether the condition is false; ``value(path)`` returns a field's value, None if it is absent."""
         try:
             return not self._holds(value)
         except (TypeError, ZeroDivisionError):
             return True
 
     def mismatch(self, value: Callable[[str], Any]) -> str | None:
-        """Why the condition makes no sense for these values, such as text compared with a number; else None."""
+        """Return why the condition cannot be evaluated, e.g. it compares text with a number; else None."""
         try:
             self._holds(value)
         except ZeroDivisionError:

@@ -1,4 +1,4 @@
-"""What a searched field can be: a range of numbers, of whole numbers, or a choice; and the scale it is searched on."""
+"""Distributions of searched fields: a range of floats or integers, or a choice; and the scale of a range."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from st3sweep.util.errors import shown
 
 
 class _Distribution(Frozen):
-    # searched only while these fields have these values (or one of a list)
+    # searched only if these fields have these values (or one of a list)
     when: dict[str, Any] | None = Field(None, min_length=1)
 
 
@@ -43,17 +43,17 @@ class FloatRange(_Distribution):
         return self.clamp(unscaled(rng.uniform(low, high), self.scale))
 
     def at(self, quantile: float) -> float:
-        """The value below which so much of the range lies, on its scale; ``quantile`` in [0, 1)."""
+        """Return the value at ``quantile`` in [0, 1) of the range, on its scale."""
         low, high = (scaled(bound, self.scale) for bound in self.float_)
         return self.clamp(unscaled(low + quantile * (high - low), self.scale))
 
     def clamp(self, value: float) -> float:
-        """``value`` inside the bounds, which rounding in the scale may leave."""
+        """Clamp ``value`` to the bounds, which rounding in the scale may overstep."""
         return min(max(value, self.float_[0]), self.float_[1])
 
 
 class IntRange(_Distribution):
-    """A whole number between two bounds, both included, in steps of ``step``."""
+    """An integer between two bounds, both included, in steps of ``step``."""
 
     int_: tuple[int, int] = Field(alias="int")
     step: int = Field(1, ge=1)
@@ -88,7 +88,7 @@ class Choice(_Distribution):
     @model_validator(mode="after")
     def _distinct(self) -> Choice:
         if len(set(self.choice)) < len(self.choice):  # 1, 1.0 and true are one value, here as in a trial's results
-            raise ValueError(f"a value is given twice in {shown(self.choice)}")
+            raise ValueError(f"duplicate value in {shown(self.choice)}")
         return self
 
     def values(self) -> Sequence[Any]:
@@ -110,12 +110,12 @@ _UNSCALED: dict[str, _Curve] = {"linear": lambda v: v, "log": math.exp, "log1m":
 
 
 def scaled(value: float, scale: str) -> float:
-    """``value`` on the scale in which it is searched uniformly."""
+    """Transform ``value`` to the scale on which it is searched uniformly."""
     return _SCALED[scale](value)
 
 
 def unscaled(value: float, scale: str) -> float:
-    """The inverse of ``scaled``."""
+    """Invert ``scaled``."""
     return _UNSCALED[scale](value)
 
 

@@ -1,4 +1,4 @@
-"""``EarlyStoppingConfig``: which trials of a sweep are stopped early, and when that is looked at."""
+"""Settings of early stopping: the rule, and the rungs at which it judges trials."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Rung = Annotated[float, Field(gt=0, le=1)]
 
 
 class EarlyStoppingConfig(Frozen):
-    """Early stopping at rungs. The rules are in ``early_stopping/rules.py``.
+    """Early stopping at rungs; the rules are in ``early_stopping/rules.py``.
 
-    ``reduction_factor``: at a rung the best ``1 / reduction_factor``, and be it one, go on. ``rungs`` are fractions of
-    the sparsity ramp, of training for methods without one and for asha; after the ramp a rung comes ``every`` so much
-    of training. Nobody is stopped at a rung that fewer than ``min_trials`` have reached.
+    At a rung the best ``1 / reduction_factor`` of the trials, at least one, continue. ``rungs`` are fractions of the
+    sparsity ramp, or of training for methods without a ramp and for asha; after the ramp a rung follows every ``every``
+    of training. No trial is stopped at a rung that fewer than ``min_trials`` have reached.
     """
 
     name: Literal["none", "ramp_pareto", "residual", "asha"] = "none"

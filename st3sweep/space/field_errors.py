@@ -1,4 +1,4 @@
-"""From pydantic's errors to lines that a person can act on: where in the file, what was found, what is allowed."""
+"""Translate pydantic's errors into messages for users: where in the file, what was found, what is allowed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from st3sweep.util.yaml_lines import Document, Path_
 
 
 def problems_of(error: ValidationError, document: Document, prefix: tuple[str, ...], root: Any) -> list[Problem]:
-    """Pydantic's errors on model ``root``, which stands at ``prefix`` in the file: one problem for every field."""
+    """Translate pydantic's errors on model ``root``, at ``prefix`` in the file, into one problem a field."""
     items = error.errors()
     wrong_inside = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
-    messages: dict[Path_, list[str]] = {}  # several where a union refused each of its ways to read the value
+    messages: dict[Path_, list[str]] = {}  # several where each member of a union refused the value
     values: dict[Path_, str] = {}
     also: dict[Path_, tuple[str, ...]] = {}
     for item in items:
         if item["type"] == "too_short" and item["loc"] in wrong_inside:
-            continue  # it counts only the elements that are right; what is wrong with the others is said
+            continue  # it counts only the valid elements; the others have errors themselves
         if item["type"] == "rule":
             path: Path_ = tuple(int(key) if key.isdigit() else key for key in item["ctx"]["field"].split("."))
             message, also[path] = item["msg"], item["ctx"]["also"]
@@ -36,17 +36,17 @@ def problems_of(error: ValidationError, document: Document, prefix: tuple[str, .
     meant = {text.rpartition("did you mean ")[2].rstrip("?") for texts in messages.values() for text in texts}
     problems = []
     for path, texts in messages.items():
-        # The trial part is written without its first word: that is how --set and search name its fields.
+        # Fields of the trial are named without "trial.", as in --set and search.
         field = ".".join(map(str, path))
         if field in meant and texts[0].startswith("is missing"):
-            continue  # it is there, misspelt
+            continue  # present, but misspelt
         at = document.problem((*prefix, *path), _either(texts) + values.get(path, ""))
         problems.append(Problem(at.where, at.line, at.column, field, at.message, also.get(path, ())))
     return problems
 
 
 def _either(messages: list[str]) -> str:
-    """What several ways to read one value ask for."""
+    """Join the messages of the members of a union that refused one value."""
     if len(messages) > 2:
         return "must be a single value: text, a number, true, false or null"
     if "must be a number" in messages:
@@ -55,19 +55,19 @@ def _either(messages: list[str]) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """Why a value on its own was refused, without the value."""
+    """Return why a single value was refused, without the value."""
     return _either(list(dict.fromkeys(_explain(item, None)[1] for item in error.errors())))
 
 
 def _path(item: Any, root: Any) -> tuple[Path_, str | None]:
-    """Where in the file pydantic's location is: without the tags of unions; and the last of those tags."""
+    """Return pydantic's location as a path in the file, without the tags of unions; and the last of those tags."""
     location, path, tag = item["loc"], [], None
     models = [root] if root else []
     for index, part in enumerate(location):
         in_search = root is SpaceConfig and location[0] == "search"
         fields = [info for model in models for name, info in model.model_fields.items() if _written(name, info) == part]
         unknown = item["type"] == "extra_forbidden" and index == len(location) - 1
-        if in_search and index == 1:  # a searched path is a name like any other; the models are those of its range
+        if in_search and index == 1:  # a searched path is a plain key; the models are those of its distribution
             path.append(part)
         elif isinstance(part, int) or unknown or (fields and not (in_search and index == 2)):
             path.append(part)
@@ -100,12 +100,12 @@ _PLAIN = {
     "string_pattern_mismatch": "must be letters, digits, dots, dashes and underscores, a letter or digit first",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "is empty: give at least one",
-    "too_long": "must be two numbers: [low, high]",  # of a range: nothing else has an upper limit
+    "too_long": "must be two numbers: [low, high]",  # only ranges limit the length of a list
 }
 
 
 def _explain(item: Any, root: Any) -> tuple[Path_, str]:
-    """The field to blame and what is wrong with it."""
+    """Return the path of the wrong field, and the message."""
     kind, context = item["type"], item.get("ctx", {})
     path, tag = _path(item, root)
     if kind == "extra_forbidden":
@@ -135,7 +135,7 @@ def _not_among(value: Any, allowed: list[str]) -> str:
 
 
 def _got(item: Any) -> str:
-    """`` (got 3)``, where the message does not say the value already and the value is short."""
+    """Return `` (got 3)`` if the message does not name the value already and the value is short, else ``""``."""
     if item["type"] in ("missing", "extra_forbidden", "literal_error", "too_short", "distribution"):
         return ""
     if item["type"] == "truth":
@@ -147,7 +147,7 @@ def _got(item: Any) -> str:
 
 
 def _unknown(path: Path_, tag: str | None, root: Any) -> str:
-    """What to write instead of a name that the model at ``path`` does not have."""
+    """Return the message for an unknown field at ``path``, with a suggestion."""
     name, models = str(path[-1]), _models_at(path[:-1], root)
     member = next((model for model in models if tag and tag in _tags(model)), None)
     here = [_written(field, info) for model in [member or models[0]] for field, info in model.model_fields.items()]
@@ -168,7 +168,7 @@ def _unknown(path: Path_, tag: str | None, root: Any) -> str:
 
 
 def _models_at(path: Path_, root: Any) -> list[type[BaseModel]]:
-    """The models that can stand at ``path`` below ``root``; list indices and names of searched fields are passed."""
+    """Return the models possible at ``path`` below ``root``, skipping list indices and names of searched fields."""
     models = [root]
     for index, key in enumerate(path):
         if isinstance(key, int) or (root is SpaceConfig and index == 1 and path[0] == "search"):
@@ -189,14 +189,14 @@ def _literals(model: Any, field: str) -> tuple[Any, ...]:
 
 
 def _tags(model: Any) -> tuple[Any, ...]:
-    """What names ``model`` within a union: the values of its discriminator, or the name of its one required field."""
+    """Return the tags of ``model`` in a union: its discriminator's values, or the name of its one required field."""
     key = getattr(model, "key", None)
     required = [(name, info) for name, info in model.model_fields.items() if info.is_required() or name == key]
     return (*(value for name, _ in required for value in _literals(model, name)), *(_written(*one) for one in required))
 
 
 def _to_choose_from(path: Path_, root: Any) -> str:
-    """The allowed values of a missing field, where they are a few words."""
+    """Return ``; allowed: ...`` for a missing field whose values are words, else ``""``."""
     if root is None or not path:
         return ""
     infos = [model.model_fields.get(str(path[-1])) for model in _models_at(path[:-1], root)]
@@ -205,7 +205,7 @@ def _to_choose_from(path: Path_, root: Any) -> str:
 
 
 def top_paths() -> list[str]:
-    """Dotted paths of the parts of a space other than the trial."""
+    """List the dotted paths of a space's fields outside ``trial`` and ``search``."""
     paths = ["schema", "name", "seed", "constraints", "objectives"]
     for name in ("searcher", "early_stopping", "warm_start", "budget", "replicates", "resources"):
         for model in members_of(SpaceConfig.model_fields[name].annotation):

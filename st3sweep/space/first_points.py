@@ -1,7 +1,7 @@
-"""Points that a sweep tries first, as ``warm_start.points`` has them: laid over their recipe, and checked.
+"""Complete and check the points that a sweep tries first, ``warm_start.points``.
 
-A point may lack fields, which the sampler then chooses. Its ``recipe`` stands for the values that this recipe has for
-searched fields, inside their ranges; what else the point says wins.
+A point may lack fields, which the sampler then chooses. Its ``recipe`` gives the values of this recipe to searched
+fields where they are in range; the point's other values override them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COMPLETIONS = 1000
 
 
 class NotInSpace(Exception):
-    """The values are no point of the space: ``message`` says what is wrong with ``path``."""
+    """The values are not a point of the space; ``message`` says what is wrong with ``path``."""
 
     def __init__(self, path: str, message: str):
         super().__init__(f"{path}: {message}")
@@ -32,13 +32,13 @@ class NotInSpace(Exception):
 
 
 def first_points(space: Space) -> list[tuple[str, Point]]:
-    """``warm_start.points``, each with its name."""
+    """Return ``warm_start.points`` as (name, point), with the values of their recipes."""
     written = space.config.warm_start.points if space.config.warm_start else []
     return [(f"points[{index}]", as_point(space, _laid_over_recipe(space, one))) for index, one in enumerate(written)]
 
 
 def as_point(space: Space, values: Mapping[str, Any]) -> Point:
-    """``values`` of searched fields as a point of the space, or part of one. Raises NotInSpace."""
+    """Convert ``values`` of searched fields to a point of the space, or part of one. Raises NotInSpace."""
     for path in values:
         if path not in space.config.search:
             fixed = look_up(space.config.trial, path) is not ABSENT
@@ -55,7 +55,7 @@ def as_point(space: Space, values: Mapping[str, Any]) -> Point:
 def _check_condition(space: Space, path: str, point: Point) -> None:
     for other in space.config.search[path].when or {}:
         if space.value(other, point) is ABSENT:
-            raise NotInSpace(path, f"needs {other} beside it, which decides whether it is searched")
+            raise NotInSpace(path, f"needs {other} in the same point: it decides whether this field is searched")
     if not space.active(path, point):
         waits_for = space.config.search[path].when or {}
         others = ", ".join(f"{other}={shown(space.value(other, point))}" for other in waits_for)
@@ -63,7 +63,7 @@ def _check_condition(space: Space, path: str, point: Point) -> None:
 
 
 def _value(path: str, searched: Distribution, value: Any) -> Any:
-    """``value`` as the range has it: 1 may stand for 1.0. Raises NotInSpace where it is none of the range's."""
+    """Return ``value`` with the distribution's type, e.g. 1.0 for 1. Raises NotInSpace if it is out of range."""
     if isinstance(searched, FloatRange):
         low, high = searched.float_
         if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
@@ -81,7 +81,7 @@ def _value(path: str, searched: Distribution, value: Any) -> Any:
 
 
 def _laid_over_recipe(space: Space, written: Mapping[str, Any]) -> dict[str, Any]:
-    """The point with its recipe's values below; of those, only what is searched there and in range."""
+    """Add the recipe's values to the point, only those that are searched there and in range."""
     own = {path: value for path, value in written.items() if path != "recipe"}
     if "recipe" not in written:
         return own
@@ -102,7 +102,7 @@ def _laid_over_recipe(space: Space, written: Mapping[str, Any]) -> dict[str, Any
 
 
 def check_first_points(space: Space) -> Iterator[Problem]:
-    """What is wrong with each of ``warm_start.points``: a field, a value, or that nothing completes it."""
+    """Yield the problems of ``warm_start.points``: a wrong field or value, or a point that nothing completes."""
     if space.config.warm_start is None:
         return
     seen: dict[str, int] = {}
@@ -114,25 +114,25 @@ def check_first_points(space: Space) -> Iterator[Problem]:
             problem = space.document.problem((*where, error.path), error.message)
             yield problem.named(f"warm_start.points[{index}].{error.path}")
             continue
-        message = "says nothing" if not point else _incomplete(space, point)
+        message = "sets no field" if not point else _incomplete(space, point)
         same = seen.setdefault(str(point), index)
         if same != index:
-            message = f"is points[{same}] again"
+            message = f"is the same as points[{same}]"
         if message:
             yield space.document.problem(where, message).named(f"warm_start.points[{index}]")
 
 
 def _incomplete(space: Space, point: Point) -> str | None:
-    """Why no trial has this point; None if one does."""
+    """Return why no trial can have this point; None if one can."""
     rng = random.Random(space.config.seed)
     drawn = (space.draw(rng, point) for _ in range(_COMPLETIONS))
     allowed = list(itertools.islice(filter(space.allows, drawn), 1))
     if not allowed:
         broken = [one.text for one in space.constraints if one.violated(space.values_at(point))]
-        return f"violates {broken[0]!r}" if broken else "leaves no way to meet the constraints"
+        return f"violates {broken[0]!r}" if broken else "cannot be completed within the constraints"
     try:
         space.trial_for(allowed[0])
     except ValidationError as error:
         first = problems_of(error, space.document, ("trial",), TrialSettings)[0]
-        return f"is no valid trial: {first.field}: {first.message}"
+        return f"is not a valid trial: {first.field}: {first.message}"
     return None

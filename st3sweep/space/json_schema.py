@@ -1,4 +1,4 @@
-"""The JSON Schema of a search space, so that an editor completes and checks its fields."""
+"""Generate the JSON Schema of a search space, with which an editor completes and checks fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from st3sweep.trial.settings import TrialSettings
 
 
 def space_schema() -> dict[str, Any]:
-    """The schema of ``SpaceConfig``, with that of a partial trial for ``trial`` and the names that ``search`` takes."""
+    """Return the schema of ``SpaceConfig``, with that of a partial trial and the names of searchable fields."""
     space = SpaceConfig.model_json_schema(by_alias=True)
     trial = _partial(TrialSettings.model_json_schema())
     definitions = trial.pop("$defs")
@@ -28,9 +28,9 @@ def space_schema() -> dict[str, Any]:
 
 
 def _partial(schema: Any) -> Any:
-    """The schema with nothing required: a trial part may leave out whatever its recipe gives or its search finds.
+    """Make every field optional: ``trial`` may leave out what its recipe or search sets.
 
-    Without the field that tells them apart several members of a union may fit, so one of them must become any of them.
+    Without its discriminator several members of a union may fit, so ``oneOf`` becomes ``anyOf``.
     """
     if isinstance(schema, list):
         return [_partial(part) for part in schema]

@@ -1,4 +1,4 @@
-"""Reading a search space or a trial from its file, with ``--set`` applied; every mistake is found here."""
+"""Read a search space or a trial from its file, apply ``--set``, and check it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from st3sweep.util.yaml_lines import Document, Path_, parse_value, read_yaml
 
 
 def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> Space:
-    """Read, override (``--set``) and check a search space. Raises SpecError with every problem that was found.
+    """Read, override (``--set``) and check a search space. Raises SpecError with every problem found.
 
     Models, datasets and methods must be registered (``training.components``). Of ``warm_start.from`` only the form is
-    checked here; the earlier runs themselves by ``sweep.warm_start``.
+    checked here; ``sweep.warm_start`` checks the earlier runs.
     """
     document = read_yaml(path)
     if "model" in document.data and not {"trial", "search"} & set(document.data):
-        message = "this is one trial, not a search space; run it with: st3sweep train"
+        message = "this is a single trial, not a search space; run it with: st3sweep train"
         raise SpecError([document.problem(("model",), message).named("")])
     rename_old_keys(document)
     apply_overrides(document, overrides or {})
@@ -49,7 +49,7 @@ def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
 
 
 def load_stored_space(path: Path | str) -> Space:
-    """Read the space of a run, which was checked when it began: no registry, plugin or torch is needed."""
+    """Read the space of a run, checked when the run started: no registry, plugin or torch is needed."""
     document = read_yaml(path)
     rename_old_keys(document)
     config = _validated(document)
@@ -64,19 +64,19 @@ def _validated(document: Document) -> SpaceConfig:
 
 
 def rename_old_keys(document: Document) -> None:
-    """Give keys that older versions wrote their present names."""
+    """Rename keys of older versions to their present names."""
     for old, new in OLD_KEYS.items():
         if old in document.data and new in document.data:
-            raise SpecError([document.problem((old,), f"is the old name of {new}, which is given too; remove one")])
+            raise SpecError([document.problem((old,), f"is the old name of {new}, which is also given; remove one")])
         if old in document.data:
             document.rename(old, new)
 
 
 def load_trial(path: Path | str, overrides: Mapping[str, str] | None = None) -> TrialSettings:
-    """Read one trial: a file with the fields of a space's ``trial`` part."""
+    """Read, override (``--set``) and check one trial: a file with the fields of a space's ``trial``."""
     document = read_yaml(path)
     if {"trial", "search"} <= set(document.data):
-        message = "this is a search space, not one trial; run it with: st3sweep run"
+        message = "this is a search space, not a single trial; run it with: st3sweep run"
         raise SpecError([document.problem(("search",), message).named("")])
     for dotted, text in (overrides or {}).items():
         _check_known(dotted, text, all_paths())
@@ -89,7 +89,7 @@ def load_trial(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
 
 
 def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
-    """``--set``: a path of the trial, of the rest of the space, or ``search.PATH`` for how a field is searched."""
+    """Apply ``--set``: paths of the trial, of the rest of the space, or ``search.PATH`` for a field's distribution."""
     known = [*top_paths(), *all_paths()]
     for dotted, text in overrides.items():
         first, _, rest = dotted.partition(".")
@@ -110,7 +110,7 @@ def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
 
 
 def _fix(document: Document, path: str, value: Any, where: str) -> None:
-    """A searched field that is set is fixed; what is searched below it, or only for other values of it, falls away."""
+    """Fix a searched field at ``value``; drop searched fields below it, or active only at other values of it."""
     search = document.data.get("search")
     if not isinstance(search, dict) or not search:
         return
@@ -123,7 +123,7 @@ def _fix(document: Document, path: str, value: Any, where: str) -> None:
     for searched in gone:
         del search[searched]
     if not search:
-        message = "leaves nothing to search; one trial is run with: st3sweep train"
+        message = "leaves nothing to search; run a single trial with: st3sweep train"
         raise SpecError([Problem(where, None, None, path, message)])
 
 
@@ -141,7 +141,7 @@ def _check_known(path: str, text: str, known: list[str], written: str = "") -> N
 
 
 def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:
-    """Make the folders of the data absolute, environment variables and ~ expanded, so that workers see the same."""
+    """Expand ~ and environment variables in the data's folders and make them absolute, the same for all workers."""
     data: Any = document.data
     for key in (*prefix, "data"):
         data = data.get(key) if isinstance(data, dict) else None
@@ -152,7 +152,7 @@ def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:
 
 
 def expand_runs(document: Document) -> None:
-    """The same for the folders of earlier runs."""
+    """Expand ~ and environment variables in the folders of ``warm_start.from`` and make them absolute."""
     warm_start = document.data.get("warm_start")
     runs: Any = warm_start.get("from") if isinstance(warm_start, dict) else None
     for index, folder in enumerate(runs if isinstance(runs, list) else []):

@@ -1,4 +1,4 @@
-"""Checks of whole points of a space: some meet the constraints, and all that do are valid trials."""
+"""Check sample points of a space: some meet the constraints, and all that do are valid trials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POINTS, _DRAWS = 300, 10_000
 
 
 def check_points(space: Space) -> None:
-    """Raises SpecError where no point meets the constraints, or one that does is no valid trial."""
+    """Raise SpecError if no sampled point meets the constraints, or one that does is not a valid trial."""
     is_grid = space.config.searcher.sampler == "grid"
     rng = random.Random(space.config.seed)
     stream = space.all_points() if is_grid else (space.draw(rng) for _ in itertools.count())
@@ -31,7 +31,7 @@ def check_points(space: Space) -> None:
         if space.allows(point):
             allowed.append(point)
         if len(drawn) == _POINTS and not allowed:
-            _validate(space, drawn[0], but_rules=True)  # a wrong value may be what the constraints keep out
+            _validate(space, drawn[0], but_rules=True)  # a wrong value may be why no point meets the constraints
         if len(allowed) == _POINTS and not is_grid:
             break
     for point in allowed:
@@ -43,7 +43,10 @@ def check_points(space: Space) -> None:
 
 
 def _validate(space: Space, point: Point, but_rules: bool = False) -> TrialSettings | None:
-    """The trial at ``point``. With ``but_rules`` rules between fields may be broken: constraints may see to them."""
+    """Return the trial at ``point``. With ``but_rules`` a broken rule between fields is allowed and gives None.
+
+    Constraints may exclude such points. Raises SpecError.
+    """
     try:
         return space.trial_for(point)
     except ValidationError as error:
@@ -54,7 +57,7 @@ def _validate(space: Space, point: Point, but_rules: bool = False) -> TrialSetti
 
 
 def _unsatisfied(space: Space, points: Sequence[Point], what: str) -> Problem:
-    """Which constraint nothing meets; all of them where it takes several."""
+    """Name the constraint that no point meets, or all of them if only their combination fails."""
     values = [space.values_at(point) for point in points[:1000]]
     for index, constraint in enumerate(space.constraints):
         if all(constraint.violated(value) for value in values):
@@ -67,7 +70,7 @@ def _unsatisfied(space: Space, points: Sequence[Point], what: str) -> Problem:
 def _check_workers(space: Space, trial: TrialSettings | None, point: Point) -> None:
     batch, workers = trial.train.batch_size if trial else 0, space.config.resources.workers
     if batch % workers:
-        message = f"{batch} does not divide among {workers} workers (resources.workers)"
+        message = f"{batch} is not a multiple of {workers} workers (resources.workers)"
         path: Path_ = ("trial", "train", "batch_size")
         if path not in space.document.marks and "train.batch_size" not in point:
             path = ("resources", "workers")
@@ -76,7 +79,7 @@ def _check_workers(space: Space, trial: TrialSettings | None, point: Point) -> N
 
 
 def at_search(space: Space, problem: Problem, point: Point) -> Problem:
-    """The problem with the searched values that lead to it; at their place where the fixed part has no line for it."""
+    """Add the searched values that cause the problem; locate it at them if the fixed part has no line for it."""
     marks = space.document.marks
     named = (problem.field, *problem.also)
     involved = [path for path in point if any(_decides(path, field) for field in named)]
@@ -100,6 +103,6 @@ def at_search(space: Space, problem: Problem, point: Point) -> Problem:
 
 
 def _decides(searched: str, field: str) -> bool:
-    """Whether a searched path is ``field``, lies below it, or is the kind of a node that ``field`` lies in."""
+    """Whether a searched path is ``field``, is below it, or is the kind of a node that contains ``field``."""
     node, _, last = searched.rpartition(".")
     return searched == field or searched.startswith(f"{field}.") or (last in KINDS and field.startswith(f"{node}."))

@@ -1,4 +1,4 @@
-"""What a sweep may use: the machines of a trial, the budget of the whole, and its share for replicates."""
+"""Settings of what a sweep may use: the resources of a trial, the budget, and the replicates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from st3sweep.trial.fields import Frozen, fail
 from st3sweep.util.errors import UserError
 
 TUNE_ACTOR_CPUS = 0.01  # of each slot; Tune refuses 0
-DEFAULT_SHARE = 0.25  # of a budget that replicates get
+DEFAULT_SHARE = 0.25  # of the budget, kept for replicates
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -26,15 +26,15 @@ Duration = Annotated[str, BeforeValidator(_duration)]
 
 
 def seconds(duration: str) -> float:
-    """Seconds of a duration such as 90s, 30m, 72h or 3d."""
+    """Convert a duration such as 90s, 30m, 72h or 3d to seconds."""
     return float(duration[:-1]) * _SECONDS[duration[-1]]
 
 
 class Resources(Frozen):
-    """What one trial runs on. ``slots`` trials run at a time; null: as many as the cluster holds.
+    """Resources of one trial; ``slots`` trials run at a time (null: as many as fit on the cluster).
 
-    A fraction of a GPU shares it among trials of one worker. A trial of which nothing was heard for ``hang_limit`` has
-    failed. ``trials_per_process``: worker processes are replaced after so many trials; null: never.
+    A fraction of a GPU shares it among trials of one worker. A trial fails after ``hang_limit`` without a report.
+    Worker processes are replaced after ``trials_per_process`` trials; null: never.
     """
 
     workers: int = Field(1, ge=1)
@@ -53,7 +53,7 @@ class Resources(Frozen):
 
     @property
     def gpus(self) -> float:
-        """Of one trial."""
+        """GPUs of one trial."""
         return self.workers * self.gpus_per_worker
 
     @property
@@ -62,18 +62,18 @@ class Resources(Frozen):
 
     @property
     def devices(self) -> float:
-        """What a price is for: the GPUs of one trial, or its CPUs where it has none."""
+        """Priced devices of one trial: its GPUs, or its CPUs if it has none."""
         return self.gpus or float(self.workers * self.cpus_per_worker)
 
 
 class Budget(Frozen):
-    """When the sweep ends: at the first of these. A grid ends by itself. Replicates are not among ``trials``.
+    """Limits of a sweep, which ends at the first one reached. A grid needs none. ``trials`` excludes replicates.
 
-    ``price_per_device_hour`` is that of a GPU, or of a CPU where trials have no GPU, in the currency of ``money``.
+    ``price_per_device_hour`` is that of a GPU, or of a CPU if trials have no GPU, in the currency of ``money``.
     """
 
     trials: int | None = Field(None, ge=1)  # failed ones included
-    wall: Duration | None = None  # of the program, all its sessions
+    wall: Duration | None = None  # of the program, summed over all its sessions
     gpu_hours: float | None = Field(None, gt=0)
     money: float | None = Field(None, gt=0)
     price_per_device_hour: float | None = Field(None, gt=0)
@@ -85,17 +85,17 @@ class Budget(Frozen):
         return self
 
     def limits(self) -> dict[str, float]:
-        """Every limit that is set but ``trials``: wall in seconds, gpu_hours, money."""
+        """Return the limits that are set, except ``trials``: wall in seconds, gpu_hours, money."""
         wall = None if self.wall is None else seconds(self.wall)
         found = {"wall": wall, "gpu_hours": self.gpu_hours, "money": self.money}
         return {name: limit for name, limit in found.items() if limit is not None}
 
 
 class Replicates(Frozen):
-    """More seeds for the best trials, once the search is over.
+    """Replicates of the best trials with other seeds, run after the search.
 
-    ``seeds`` is how many each gets, its own included. ``of`` are the trials on the front; ``near`` adds those that are
-    at most so many points of accuracy below it. ``share`` of wall, GPU-hours and money is kept for them.
+    ``seeds`` is the number for each trial, the original seed included. ``of``: trials on the front; ``near`` adds those
+    at most so many points of accuracy below it. The fraction ``share`` of wall, GPU-hours and money is kept for them.
     """
 
     seeds: int = Field(3, ge=2)
@@ -109,14 +109,15 @@ class Replicates(Frozen):
 
 
 def count_slots(available: dict[str, float], resources: Resources, *, grows: bool = False) -> int:
-    """How many trials run at a time: ``resources.slots``, or as many as fit into ``available`` CPUs and GPUs.
+    """Return how many trials run at a time: ``resources.slots``, but at most as many as fit into ``available``.
 
-    Raises UserError where not one fits; a cluster that ``grows`` may start machines for the slots that are asked for.
+    ``available`` counts CPUs and GPUs. A cluster that ``grows`` may start machines for all ``resources.slots``. Raises
+    UserError if no trial fits.
     """
     if grows and resources.slots:
         return resources.slots
     cpus = resources.workers * resources.cpus_per_worker
-    # On a cluster Tune's actors take their share of its CPUs: without it the last slot would wait for ever.
+    # On a cluster Tune's actors take TUNE_ACTOR_CPUS each: not counting them, the last slot would never start.
     fitting = math.floor(available.get("CPU", 0.0) / (cpus + (TUNE_ACTOR_CPUS if grows else 0.0)))
     if resources.gpus:
         fitting = min(fitting, _fitting_on_gpus(available.get("GPU", 0.0), resources))
@@ -129,7 +130,7 @@ def count_slots(available: dict[str, float], resources: Resources, *, grows: boo
 
 
 def _fitting_on_gpus(gpus: float, resources: Resources) -> int:
-    """Trials at a time; one that asks for a part of a GPU has it on one GPU, never on two."""
+    """Return how many trials fit on ``gpus`` at a time; a trial's fraction of a GPU is always on one GPU."""
     if resources.gpus < 1:
         return math.floor(gpus) * math.floor(1 / resources.gpus + 1e-9)
     return math.floor(gpus / resources.gpus)

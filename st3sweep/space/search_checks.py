@@ -1,4 +1,4 @@
-"""Checks of what is searched, field by field: it exists, is not fixed as well, and takes every value of its range."""
+"""Check each searched field: it exists, is not fixed as well, and accepts every value of its distribution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAME_FOR_EVERY_TRIAL = ("recipe", "data.root", "data.pack", "data.download")
 
 
 def check_search(space: Space) -> Iterator[Problem]:
-    """What is wrong with each searched field, and then with the conditions on fields that are right."""
+    """Yield the problems of the searched fields, and of the ``when`` conditions on valid ones."""
     no_mappings = {problem.field: problem for path in space.config.search for problem in _scalars_above(space, path)}
     yield from no_mappings.values()
     wrong = {path: message for path in space.config.search if (message := _not_searchable(space, path))}
@@ -38,7 +38,7 @@ def check_search(space: Space) -> Iterator[Problem]:
 
 
 def check_sampler(space: Space) -> Iterator[Problem]:
-    """The Gaussian process models the fields that all trials share: another would be at random for ever."""
+    """Yield the conditional fields of a gp search: it models only shared fields and draws the others at random."""
     for path, distribution in space.config.search.items():
         if space.config.searcher.sampler == "gp" and distribution.when is not None:
             message = "sampler gp models only fields that every trial has; leave out when, or use sampler tpe"
@@ -46,16 +46,16 @@ def check_sampler(space: Space) -> Iterator[Problem]:
 
 
 def check_budget(space: Space) -> Iterator[Problem]:
-    """A sampler that never ends by itself has a budget."""
+    """Yield a problem if the budget is missing; only a grid is finite."""
     sampler, budget = space.config.searcher.sampler, space.config.budget
     if sampler != "grid" and budget.trials is None and not budget.limits():
-        message = f"is missing: sampler {sampler} never ends by itself"
+        message = f"is missing: sampler {sampler} needs budget.trials or budget.wall"
         at = next((p for p in (("budget",), ("searcher", "sampler"), ("searcher",)) if p in space.document.marks), ())
         yield space.document.problem(at, message).named("budget.trials")
 
 
 def searchable_paths() -> list[str]:
-    """Every field of a trial that can be searched: single values, the same in all trials excepted."""
+    """List the fields of a trial that can be searched: single values, except those equal in all trials."""
     lists = [path for path in all_paths() if any(get_origin(field.annotation) is tuple for field in fields_at(path))]
     return [
         path
@@ -66,9 +66,9 @@ def searchable_paths() -> list[str]:
 
 def _not_searchable(space: Space, path: str) -> str | None:
     if path.split(".")[0] in _NOT_OF_A_TRIAL:
-        return "cannot be searched: it is no field of a trial"
+        return "cannot be searched: it is not a field of a trial"
     if path in SAME_FOR_EVERY_TRIAL:
-        return "cannot be searched: it is the same for every trial"
+        return "cannot be searched: it is the same in all trials"
     if not fields_at(path):
         return f"no such field in a trial{near_path(path, all_paths())}"
     if _is_node(path):
@@ -81,7 +81,7 @@ def _not_searchable(space: Space, path: str) -> str | None:
 
 
 def _is_node(path: str) -> bool:
-    """Whether ``path`` holds other fields and never a single value. Times may be either; lists are neither."""
+    """Whether ``path`` contains fields and is never a single value. Times may be either; lists are neither."""
     return all(_only_models(field) for field in fields_at(path))
 
 
@@ -96,7 +96,7 @@ def _only_models(field: FieldInfo) -> bool:
 
 
 def _scalars_above(space: Space, path: str) -> Iterator[Problem]:
-    """The fixed part must have mappings wherever a searched value goes below."""
+    """Yield a fixed value that is not a mapping although a field below it is searched."""
     keys = path.split(".")[:-1]
     for depth in range(1, len(keys) + 1):
         node = look_up(space.config.trial, ".".join(keys[:depth]))
@@ -107,7 +107,7 @@ def _scalars_above(space: Space, path: str) -> Iterator[Problem]:
 
 
 def _check_condition(space: Space, path: str, wrong: Container[str]) -> Iterator[Problem]:
-    """What ``when`` names exists and can have the values that are waited for, fields that are ``wrong`` apart."""
+    """Yield the problems of a field's ``when``: unknown fields, impossible values. Ignores fields in ``wrong``."""
     for other, wanted in (space.config.search[path].when or {}).items():
         if other in wrong:
             continue
@@ -140,11 +140,11 @@ def _range(space: Space, path: str, value: Any) -> str:
 
 
 def _refused(space: Space, path: str, distribution: Distribution) -> str | None:
-    """Why some value of the range is refused by every field that the path can mean; None if none is."""
+    """Return why every field at ``path`` refuses some value of the distribution; None if all values are accepted."""
     if space.config.searcher.sampler == "grid" and isinstance(distribution, FloatRange):
         return "sampler grid needs choice or int here, not float"
     fields, values = fields_at(path), distribution.ends()
-    if isinstance(distribution, FloatRange):  # a field of whole numbers takes 1.0, but not what lies between
+    if isinstance(distribution, FloatRange):  # an integer field accepts 1.0, but not the values between
         values.insert(0, distribution.float_[0] + 0.381966 * (distribution.float_[1] - distribution.float_[0]))
     words = [get_args(field.annotation) for field in fields if get_origin(field.annotation) is Literal]
     allowed = list(dict.fromkeys(itertools.chain(*words)))
@@ -167,6 +167,6 @@ def _refused(space: Space, path: str, distribution: Distribution) -> str | None:
 
 
 def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
-    """Validates one field alone, bounds and discriminator included."""
+    """Return a validator of one field alone, with its bounds and discriminator."""
     kind: Any = Annotated[field.annotation, field]
     return TypeAdapter(kind)

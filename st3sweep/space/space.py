@@ -1,7 +1,7 @@
-"""``SpaceConfig``: a search space as its YAML file reads; ``Space``: the same, checked, with its points.
+"""Search spaces: ``SpaceConfig`` is the YAML file, ``Space`` the checked space with its points.
 
-A point of the space is a mapping from dotted paths to values. ``trial_for`` lays it over the fixed part and the recipe.
-Reading a file is in ``loading.py``.
+A point maps dotted paths to values. ``trial_for`` applies it to the fixed part and the recipe. ``loading.py`` reads
+files.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from st3sweep.util.yaml_lines import Document
 
 Point = dict[str, Any]
 ABSENT = object()
-OLD_KEYS = {"scheduler": "early_stopping"}  # of a space, by the name before 0.2
+OLD_KEYS = {"scheduler": "early_stopping"}  # keys of a space before 0.2 → now
 
 
 class Objective(Frozen):
-    """A column of the results that the search improves. Test accuracy is not among them."""
+    """An objective of the search: a column of the results and its goal. Test accuracy cannot be one."""
 
     metric: Literal["val_top1", "val_loss", "gflops", "sparsity", "wall_seconds"]
     goal: Literal["max", "min"]
 
 
 class SearcherConfig(Frozen):
-    """How points are proposed: by one of Optuna's samplers (tpe, gp, nsga2, random), a Sobol' sequence or a grid.
+    """Settings of the sampler: one of Optuna's (tpe, gp, nsga2, random), a Sobol' sequence (qmc) or a grid.
 
-    ``startup_trials`` are random ones before TPE or the Gaussian process starts; NSGA-II has a ``population``.
+    TPE and the Gaussian process start after ``startup_trials`` random trials; NSGA-II has a ``population``.
     """
 
     sampler: Literal["tpe", "gp", "nsga2", "random", "qmc", "grid"] = "tpe"
@@ -58,9 +58,9 @@ class SearcherConfig(Frozen):
 
 
 class WarmStart(Frozen):
-    """What is known before: points to try first, and earlier runs, as folders.
+    """Warm start: points to try first, and the folders of earlier runs.
 
-    A trial that an earlier run has finished is not run again; the front of each earlier run is tried first.
+    A trial that an earlier run finished is not run again; the front of each earlier run is tried first.
     """
 
     points: list[dict[str, Any]] = []
@@ -74,11 +74,11 @@ class WarmStart(Frozen):
 
 
 class SpaceConfig(Frozen):
-    """A search space as its YAML file reads."""
+    """A search space as written in its YAML file."""
 
     schema_: Literal["st3sweep/v1"] = Field(alias="schema")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    seed: int = Field(0, ge=0, lt=2**31)  # of the search, and of every trial that fixes none of its own
+    seed: int = Field(0, ge=0, lt=2**31)  # of the search, and of every trial without a fixed or searched seed
     trial: dict[str, Any]
     search: dict[str, Distribution] = Field(min_length=1)
     constraints: list[str] = []
@@ -98,7 +98,7 @@ class SpaceConfig(Frozen):
         metrics = [objective.metric for objective in objectives]
         twice = next((metric for index, metric in enumerate(metrics) if metric in metrics[:index]), None)
         if twice:
-            raise ValueError(f"names {twice} twice")
+            raise ValueError(f"contains {twice} twice")
         return objectives
 
     @model_validator(mode="after")
@@ -119,24 +119,24 @@ class SpaceConfig(Frozen):
         return self
 
     def objective_names(self) -> list[str]:
-        """The metrics of the objectives."""
+        """Return the metrics of the objectives."""
         return [objective.metric for objective in self.objectives]
 
     def goals(self) -> list[tuple[str, str]]:
-        """The objectives as (metric, goal) pairs."""
+        """Return the objectives as (metric, goal) pairs."""
         return [(objective.metric, objective.goal) for objective in self.objectives]
 
 
 @dataclass(frozen=True)
 class Space:
-    """A checked SpaceConfig with its constraints parsed."""
+    """A checked search space with parsed constraints, and its points."""
 
     config: SpaceConfig
     constraints: tuple[Constraint, ...]
     document: Document
 
     def active(self, path: str, point: Mapping[str, Any]) -> bool:
-        """Whether ``path`` is searched at ``point``: the fields that it waits for are settled there."""
+        """Whether ``path`` is searched at ``point``: its ``when`` condition holds there."""
         when = self.config.search[path].when
         return when is None or all(
             self.value(other, point) in (wanted if isinstance(wanted, list) else [wanted])
@@ -144,13 +144,13 @@ class Space:
         )
 
     def value(self, path: str, point: Mapping[str, Any]) -> Any:
-        """The value of ``path`` at ``point``: searched, fixed, of the recipe, or default; ABSENT if there is none."""
+        """Return the value of ``path`` at ``point``: searched, fixed, the recipe's, or the default; else ABSENT."""
         if path in self.config.search:
             return point.get(path, ABSENT)
         return settled(with_recipe(self.config.trial), path)
 
     def order(self) -> list[str]:
-        """Searched paths, each after those that its ``when`` names. Raises SpecError where they wait in a circle."""
+        """Return the searched paths, each after those in its ``when``. Raises SpecError for a circular ``when``."""
         ordered: list[str] = []
         waiting = dict(self.config.search)
         while waiting:
@@ -170,7 +170,7 @@ class Space:
         return self.document.problem(("search", path, "when"), f"circular `when`: {' → '.join(circle)}")
 
     def draw(self, rng: random.Random, fixed: Mapping[str, Any] = MappingProxyType({})) -> Point:
-        """A random point with the values of ``fixed``, constraints not looked at."""
+        """Draw a random point with the values of ``fixed``, ignoring the constraints."""
         point: Point = {}
         for path in self.order():
             if self.active(path, point):
@@ -178,11 +178,11 @@ class Space:
         return point
 
     def grid(self) -> Iterator[Point]:
-        """All points of a space of choices and whole numbers that meet the constraints, in the file's order."""
+        """Yield all points that meet the constraints, in the file's order; for spaces of choices and integers."""
         return (point for point in self.all_points() if self.allows(point))
 
     def all_points(self) -> Iterator[Point]:
-        """The same, constraints not looked at."""
+        """Yield all points of a space of choices and integers in the file's order, ignoring the constraints."""
         return self._grid(self.order(), {})
 
     def _grid(self, paths: list[str], point: Point) -> Iterator[Point]:
@@ -197,7 +197,7 @@ class Space:
             yield from self._grid(rest, {**point, head: value})
 
     def expected_trials(self) -> int | None:
-        """How many trials the search will have; None where only its budget ends it."""
+        """Return how many trials the search will have; None if only a limit other than trials ends it."""
         budget = self.config.budget.trials
         if self.config.searcher.sampler != "grid":
             return budget
@@ -205,7 +205,7 @@ class Space:
         return min(grid, budget) if budget else grid
 
     def raw_trial(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """The ``trial`` part with ``point`` laid over it; the recipe is not in it yet."""
+        """Return ``trial`` with the values of ``point``, the recipe not yet applied."""
         trial = copy.deepcopy(self.config.trial)
         trial.setdefault("seed", self.config.seed)
         for path, value in point.items():
@@ -217,19 +217,19 @@ class Space:
         return trial
 
     def trial_for(self, point: Mapping[str, Any]) -> TrialSettings:
-        """The complete trial at ``point``. Raises pydantic's ValidationError."""
+        """Return the complete trial at ``point``. Raises pydantic's ValidationError."""
         return resolve(self.raw_trial(point))
 
     def allows(self, point: Mapping[str, Any]) -> bool:
-        """Whether ``point`` meets every constraint; one that names a field which the point lacks is met."""
+        """Whether ``point`` meets every constraint; one on a field that the point lacks is met."""
         if not self.constraints:
             return True
         value = self.values_at(point)
         return not any(constraint.violated(value) for constraint in self.constraints)
 
     def values_at(self, point: Mapping[str, Any]) -> Callable[[str], Any]:
-        """What constraints see of ``point``: the value of any path, times as fractions; None for an absent field."""
-        whole: list[Any] = []  # the trial, put together only for a path that is not itself searched
+        """Return the lookup for constraints: path → value at ``point``, times as fractions; None if absent."""
+        whole: list[Any] = []  # the trial, built only for a path that is not searched
 
         def value(path: str) -> Any:
             if path in self.config.search:
@@ -245,7 +245,7 @@ class Space:
 
 
 def look_up(tree: Any, path: str) -> Any:
-    """The value at a dotted path of nested mappings, or ABSENT."""
+    """Return the value at a dotted path of nested mappings, or ABSENT."""
     for key in path.split("."):
         if not isinstance(tree, Mapping) or key not in tree:
             return ABSENT
@@ -254,7 +254,7 @@ def look_up(tree: Any, path: str) -> Any:
 
 
 def settled(tree: Any, path: str, model: type[BaseModel] = TrialSettings) -> Any:
-    """``look_up``, or else the default that a node of this kind has; ABSENT where it has no such field."""
+    """Return ``look_up``, or else the default of a node of this kind; ABSENT if it has no such field."""
     head, _, rest = path.partition(".")
     if head not in model.model_fields or not isinstance(tree, Mapping):
         return ABSENT

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def central_differences(tensor: Tensor, loss: Callable[[], float], by: float = 1e-6) -> Tensor:
-    """∂loss/∂tensor in float64, of the shape of ``tensor``, which ends as it began."""
+    """Compute ∂loss/∂tensor in float64, of the shape of ``tensor``, which is restored."""
     entries = tensor.view(-1)
 
     def at(index: int, value: float) -> float:

@@ -1,4 +1,4 @@
-"""Small data sets on disk in every layout that st3sweep reads, cut from scikit-learn's two bundled photographs."""
+"""Write small datasets in every layout that st3sweep reads, cut from scikit-learn's two photographs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sklearn.datasets import load_sample_images
 
 @cache
 def photographs() -> list[np.ndarray]:
-    """Two (427, 640, 3) uint8 arrays."""
+    """Return the two photographs, (427, 640, 3) uint8."""
     return [np.array(image) for image in load_sample_images().images]
 
 
 def cut(index: int, width: int = 32, height: int = 32) -> np.ndarray:
-    """The ``index``-th part (height, width, 3) of a photograph; neighbours differ."""
+    """Cut part number ``index`` (height, width, 3) from a photograph; neighbours differ."""
     photograph = photographs()[index % 2]
     top, left = (37 * index) % (427 - height), (53 * index) % (640 - width)
     return photograph[top : top + height, left : left + width]
@@ -45,7 +45,7 @@ def write_parquet(
 
 
 def write_cifar_batches(root: Path, per_batch: int = 4, test: int = 6) -> None:
-    """torchvision's layout: image i of the training set is ``cut(i)``, labelled i % 10; the test set goes on."""
+    """Write torchvision's layout: training image i is ``cut(i)``, labelled i % 10; test images continue the count."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     start = 0
@@ -67,7 +67,7 @@ def write_cifar100_batches(root: Path, train: int = 12, test: int = 5) -> None:
 
 
 def write_folder(root: Path, per_class: int = 6, test: str | None = "val", size: tuple[int, int] = (64, 48)) -> None:
-    """Two classes of JPEG, PNG and grey JPEG files; ``size`` is (width, height)."""
+    """Write two classes of JPEG, PNG and grey JPEG files; ``size`` is (width, height)."""
     index = 0
     for split, count in [("train", per_class), *([(test, 2)] if test else [])]:
         for name in ("flower", "temple"):

@@ -1,4 +1,4 @@
-"""Tables and figures of a fabricated run, whose front, units and outlier are known beforehand."""
+"""Tables and figures of a fabricated run with known front, units and outlier."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from st3sweep.analysis.axes import METHODS, style_of
 from st3sweep.runs.tables import ResultsError, table_path, write_table
 
 DENSE = 0.0032
-# trial, method, sparsity, val_top1, test_top1, gflops. Front by hand: 3, 2, 1, 0. Trial 5 has collapsed, 6 failed.
+# trial, method, sparsity, val_top1, test_top1, gflops. Front by hand: 3, 2, 1, 0. Trial 5 collapsed, 6 failed.
 TRIALS = [
     (0, "ST-3", 0.50, 99.0, 98.0, 0.0016),
     (1, "ST-3σ", 0.80, 98.0, 98.5, 0.0008),
@@ -32,7 +32,7 @@ FRONT = [3, 2, 1, 0]
 
 
 def fabricate(run: Path, model: str = "digits_cnn", dataset: str = "digits", dense: float = DENSE) -> Path:
-    """A run of 6 finished trials and a failed one, of 4 epochs and 3 layers each."""
+    """Write a run of 6 finished trials and a failed one, of 4 epochs and 3 layers each."""
     run.mkdir(parents=True)
     task: dict[str, Any] = {"model": model, "dataset": dataset}
     trials: list[dict[str, Any]] = []
@@ -75,7 +75,7 @@ def test_front_rows(trials: pd.DataFrame) -> None:
     assert rows["gflops"].is_monotonic_increasing
 
 
-def test_a_trial_that_did_not_finish_neither_dominates_nor_counts(trials: pd.DataFrame) -> None:
+def test_an_unfinished_trial_is_not_on_the_front_and_dominates_none(trials: pd.DataFrame) -> None:
     ghosts = [
         trials.iloc[[0]].assign(**ghost, val_top1=100.0, gflops=1e-9)  # type: ignore[arg-type]
         for ghost in (
@@ -84,7 +84,7 @@ def test_a_trial_that_did_not_finish_neither_dominates_nor_counts(trials: pd.Dat
             {"trial": 11, "replicate_of": 0},
         )
     ]
-    both = pd.concat([trials, *ghosts])  # index 0 twice: rows must be told apart by position
+    both = pd.concat([trials, *ghosts])  # index 0 twice: rows must be distinguished by position
     marked = fronts.mark_front(both)
     assert marked["on_front"].dtype == bool
     assert sorted(marked.loc[marked["on_front"].to_numpy(), "trial"]) == sorted(FRONT)
@@ -195,7 +195,9 @@ def test_front_table(trials: pd.DataFrame) -> None:
         assert all(line[end - 1].isdigit() for line in lines[1:])
 
 
-def test_front_table_units_runs_and_nothing(tmp_path: Path, run: Path, trials: pd.DataFrame) -> None:
+def test_front_table_with_other_units_several_runs_and_no_trials(
+    tmp_path: Path, run: Path, trials: pd.DataFrame
+) -> None:
     big = tables.load_trials(fabricate(tmp_path / "big", "resnet50", "imagenet", 4.089))
     assert "GFLOPs" in tables.front_table(big).splitlines()[0]
     assert "0.128" in tables.front_table(big).splitlines()[1]
@@ -209,7 +211,7 @@ def test_front_table_units_runs_and_nothing(tmp_path: Path, run: Path, trials: p
 
 
 def points_of(axes: Axes, label: str) -> list[list[float]]:
-    """(x, y) of the points that the legend of ``axes`` calls ``label``."""
+    """Return (x, y) of the points labelled ``label`` in the legend of ``axes``."""
     (found,) = [drawn for drawn in axes.collections if drawn.get_label() == label]
     return np.asarray(found.get_offsets()).tolist()
 
@@ -236,7 +238,7 @@ def test_front_figure(trials: pd.DataFrame) -> None:
     assert figure.get_suptitle() == "digits_cnn on digits: 6 of 7 trials finished"
 
 
-def test_a_front_seen_by_another_metric_has_no_staircase(trials: pd.DataFrame) -> None:
+def test_a_front_plotted_by_another_metric_has_no_staircase(trials: pd.DataFrame) -> None:
     (axes,) = plots.plot_front(trials, metric="test_top1").axes
     rings = points_of(axes, "front of val_top1 and gflops")
     np.testing.assert_allclose(rings, [(0.1, 91), (0.4, 95.5), (0.8, 98.5), (1.6, 98)])
@@ -355,7 +357,7 @@ def test_figures_without_a_finished_trial(run: Path, trials: pd.DataFrame) -> No
     plots.plot_layers(tables.load_layers(run), failed).draw_without_rendering()
 
 
-def test_save_leaves_no_trace_in_pyplot(tmp_path: Path, trials: pd.DataFrame) -> None:
+def test_save_leaves_no_figure_in_pyplot(tmp_path: Path, trials: pd.DataFrame) -> None:
     from matplotlib import pyplot
 
     before = dict(mpl.rcParams)

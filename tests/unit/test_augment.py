@@ -1,4 +1,4 @@
-"""Random numbers and augmentations against slow references that are written out by hand."""
+"""Compare random numbers and augmentations with slow references written by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MASK = 2**64 - 1
 
 
 def splitmix64(seed: int, count: int) -> list[int]:
-    """The published algorithm in unbounded integers."""
+    """Compute the published algorithm in unbounded integers."""
     out, state = [], seed
     for _ in range(count):
         state = (state + 0x9E3779B97F4A7C15) & MASK
@@ -32,7 +32,7 @@ def signed(x: int) -> int:
 
 
 def draw_of(seed: int, epoch: int, sample: int, draw: int) -> float:
-    """``uniform`` for one sample, in unbounded integers."""
+    """Compute ``uniform`` for one sample in unbounded integers."""
     key = 0
     for number in (seed, epoch, draw):
         key = splitmix64((key + number) & MASK, 1)[0]
@@ -46,7 +46,7 @@ def pictures(count: int, channels: int = 3, height: int = 9, width: int = 7) -> 
 
 
 def shifted_slowly(image: np.ndarray, sample: int, seed: int, epoch: int, padding: int, fill: str, mirror: bool):
-    """Pad, cut, mirror: one image (C, H, W)."""
+    """Pad, crop and flip one image (C, H, W)."""
     _, height, width = image.shape
     border = ((0, 0), (padding, padding), (padding, padding))
     padded = np.pad(image, border, mode="constant" if fill == "zero" else "edge")
@@ -90,14 +90,14 @@ def test_uniform_is_uniform_and_every_argument_matters() -> None:
 @pytest.mark.parametrize("fill", ["zero", "edge"])
 @pytest.mark.parametrize("mirror", [True, False])
 @pytest.mark.parametrize("padding", [0, 1, 4])
-def test_shift_and_flip_equals_padding_and_cutting_each_image(fill, mirror, padding) -> None:
+def test_shift_and_flip_equals_padding_and_cropping_each_image(fill, mirror, padding) -> None:
     images, ids = pictures(60), torch.arange(60) * 31 + 5
     found = shift_and_flip(images, ids, seed=3, epoch=2, padding=padding, fill=fill, flip=mirror)
     for image, sample, result in zip(images.numpy(), ids.tolist(), found.numpy(), strict=True):
         np.testing.assert_array_equal(result, shifted_slowly(image, sample, 3, 2, padding, fill, mirror))
 
 
-def test_shifts_take_every_value_and_half_the_images_are_mirrored() -> None:
+def test_shifts_take_every_value_and_half_the_images_are_flipped() -> None:
     ids = torch.arange(4000)
     tops = (uniform(0, 0, ids, SHIFT_DOWN) * 9).long()
     assert tops.bincount(minlength=9).min() > 350
@@ -107,7 +107,7 @@ def test_shifts_take_every_value_and_half_the_images_are_mirrored() -> None:
     assert 0.47 < same < 0.53
 
 
-def test_flip_equals_mirroring_each_image() -> None:
+def test_flip_equals_flipping_each_image() -> None:
     images, ids = pictures(40), torch.arange(40) + 100
     found = flip(images, ids, seed=9, epoch=4)
     for image, sample, result in zip(images, ids.tolist(), found, strict=True):
@@ -124,7 +124,7 @@ def test_the_batch_around_an_image_does_not_matter() -> None:
         assert torch.equal(alone[0], together[index])
 
 
-def test_seed_and_epoch_change_the_augmentation_and_the_images_given_are_kept() -> None:
+def test_seed_and_epoch_change_the_augmentation_and_the_input_is_kept() -> None:
     images, ids = pictures(32), torch.arange(32)
     before = images.clone()
     views = [shift_and_flip(images, ids, s, e, 4, "zero", True) for s, e in ((0, 0), (1, 0), (0, 1))]
@@ -141,7 +141,7 @@ def test_normalise_by_hand() -> None:
     assert torch.equal(found, normalise(images, torch.tensor([0.5, 0.2]), torch.tensor([0.25, 0.1])))
 
 
-def test_permutation_is_one_and_differs_by_seed_and_epoch() -> None:
+def test_permutation_is_a_permutation_and_differs_by_seed_and_epoch() -> None:
     first = permutation(0, 0, 1000)
     assert first.sort().values.tolist() == list(range(1000))
     assert torch.equal(first, permutation(0, 0, 1000))
@@ -156,7 +156,7 @@ def test_crop_box_by_hand() -> None:
     assert crop_box(100, 200, draws, 0.1) == (int(0.5 * 20), int(0.999 * 120), 81, 81)
 
 
-def test_crop_box_takes_the_next_attempt_and_at_last_the_centre() -> None:
+def test_crop_box_takes_the_next_attempt_and_finally_the_centre() -> None:
     too_large = [0.999, 0.5, 0.0, 0.0]  # a square of nearly all the area of a wide image is too high for it
     draws = too_large + [0.0, 0.5, 0.0, 0.0] + too_large * 8
     assert crop_box(400, 100, draws, 0.04) == (0, 0, 40, 40)

@@ -1,4 +1,4 @@
-"""Batches: who gets which image, the same over any number of ranks; and the thread that decodes ahead."""
+"""Batches: the same images over any number of ranks, and the prefetch thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from st3sweep.trial.data import DataConfig
 
 
 def numbered(count: int) -> data.Splits:
-    """Images 6x6 whose label is their number, in training, validation and test alike."""
+    """Make 6x6 images whose label is their index, for training, validation and test."""
     pixels = np.random.RandomState(0).randint(0, 256, (count, 3, 6, 6)).astype(np.uint8)
     images = ArrayImages(pixels, np.arange(count), np.arange(count) + 1000)
     return data.Splits(images, images, images, count, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -34,7 +34,7 @@ def cifar_spec() -> DataConfig:
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> tuple[data.Splits, DataConfig]:
-    """20 training images from files, 4 to validate."""
+    """Load 20 training and 4 validation images from files."""
     write_folder(tmp_path, per_class=12, size=(60, 50))
     fields = {"dataset": "image_folder", "root": str(tmp_path), "image_size": 32, "validation": 4}
     spec = DataConfig.parse(fields)
@@ -88,7 +88,7 @@ def test_a_batch_is_the_permutation_augmented_and_normalised(cifar_spec: DataCon
     assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
 
 
-def test_each_image_comes_once_but_for_the_dropped_tail(cifar_spec: DataConfig) -> None:
+def test_each_image_comes_once_except_the_dropped_tail(cifar_spec: DataConfig) -> None:
     seen = [y for _, y in epoch_of(numbered(53), cifar_spec)]
     assert [len(y) for y in seen] == [8] * 6
     assert len(set(torch.cat(seen).tolist())) == 48
@@ -119,7 +119,7 @@ def test_settings_of_the_augmentation_take_effect(photographs: tuple[data.Splits
         assert torch.equal(x, normalise(small.train.fetch(y, 0, 0, False), small.mean, small.std))
 
 
-def test_batch_sizes_that_cannot_be(cifar_spec: DataConfig) -> None:
+def test_invalid_batch_sizes(cifar_spec: DataConfig) -> None:
     with pytest.raises(ValueError, match="batch_size 8 cannot be shared equally by 3 workers"):
         train_batches(numbered(20), cifar_spec, seed=0, epoch=0, batch_size=8, rank=0, size=3, device="cpu")
     with pytest.raises(DataError, match=r"^train\.batch_size: 21 is more than the 20 training images"):
@@ -150,11 +150,11 @@ def test_evaluation_of_files_is_in_order_and_not_augmented(photographs: tuple[da
     assert torch.equal(torch.cat([x for x, _ in found]), normalise(centres, splits.mean, splits.std))
 
 
-# -- decoding ahead ---------------------------------------------------------------------------------------------
+# -- prefetching ------------------------------------------------------------------------------------------------
 
 
 class SlowImages:
-    """Not in memory: notes what is fetched, by which thread, and fails from index ``broken`` on."""
+    """Images not in memory: records what is fetched, by which thread, and fails from index ``broken`` on."""
 
     def __init__(self, count: int, broken: int | None = None):
         self.labels = self.sample_ids = torch.arange(count)
@@ -163,7 +163,7 @@ class SlowImages:
         self.threads: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
-        self.free_batches = 0  # that pass a closed gate
+        self.free_batches = 0  # batches that pass a closed gate
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -187,7 +187,7 @@ def alive() -> set[threading.Thread]:
     return set(threading.enumerate())
 
 
-def test_files_are_fetched_ahead_in_another_thread_that_ends() -> None:
+def test_files_are_prefetched_in_a_thread_that_ends() -> None:
     before, images = alive(), SlowImages(100)
     iterator = evaluated(images)
     next(iterator)
@@ -212,7 +212,7 @@ def test_a_consumer_that_stops_early_leaves_no_thread() -> None:
     assert alive() == before
 
 
-def test_batches_that_were_not_begun_are_not_fetched_after_an_early_stop() -> None:
+def test_pending_batches_are_not_fetched_after_an_early_stop() -> None:
     images = SlowImages(100)
     iterator = evaluated(images)
     images.gate.clear()
@@ -225,7 +225,7 @@ def test_batches_that_were_not_begun_are_not_fetched_after_an_early_stop() -> No
     assert images.fetched == list(range(20))
 
 
-def test_an_error_in_the_thread_reaches_the_consumer_in_its_turn() -> None:
+def test_an_error_in_the_thread_is_raised_in_place_of_its_batch() -> None:
     before, images = alive(), SlowImages(100, broken=25)
     iterator = evaluated(images)
     assert [next(iterator)[1].tolist() for _ in range(2)] == [list(range(10)), list(range(10, 20))]
@@ -257,7 +257,7 @@ def test_images_in_memory_need_no_thread(cifar_spec: DataConfig) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_the_same_batches_without_waiting_for_it(
+def test_on_a_gpu_the_same_batches_without_host_device_synchronisation(
     cifar_spec: DataConfig, photographs: tuple[data.Splits, DataConfig]
 ) -> None:
     for splits, spec in ((numbered(53), cifar_spec), photographs):

@@ -1,4 +1,4 @@
-"""A run goes on with the space that it was begun with; more may be spent where that is said."""
+"""A run resumes with the space that it started with; --extend lets it spend more."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_every_field_that_differs_is_found() -> None:
     assert list(differences(BEGUN, changed())) == []
 
 
-def test_more_may_be_spent_where_that_is_said() -> None:
+def test_more_may_be_spent_with_extend() -> None:
     check_unchanged(BEGUN, changed(), extend=False)
     more = changed(budget={"trials": 8}, replicates={"seeds": 3}, resources={"slots": 2})
     check_unchanged(BEGUN, more, extend=True)
     with pytest.raises(UserError) as refused:
         check_unchanged(BEGUN, changed(budget={"trials": 8}), extend=False)
     assert str(refused.value).splitlines() == [
-        "the space has changed since the run was begun:", "  budget.trials: 4 → 8", "to go on with these, add --extend",
+        "the space has changed since the run started:", "  budget.trials: 4 → 8", "to resume with these, add --extend",
     ]  # fmt: skip
 
 
@@ -72,10 +72,10 @@ def test_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     ledger = Ledger(tmp_path)
     ledger.add_session(yaml.safe_load(SPACE))
     ledger.close()
-    gone_on_with: list[Any] = []
+    resumed_with: list[Any] = []
 
     def instead(space: Space, *_: Any, **__: Any) -> int:
-        gone_on_with.append(space.config.budget.trials)
+        resumed_with.append(space.config.budget.trials)
         return 0
 
     monkeypatch.setattr("st3sweep.commands.resume.run_to_the_end", instead)
@@ -86,7 +86,7 @@ def test_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert code == 2
     assert "  trial.train.epochs: 2 → 3\n" in error
     assert resume("--set", "budget.trials=9", "--extend") == (0, "")
-    assert gone_on_with == [4, 9]
+    assert resumed_with == [4, 9]
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""Loading and counting every kind of dataset: splits, labels, and what is said of data that are not as they should."""
+"""Load and count every kind of dataset: splits, labels, and the errors for malformed data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def all_pixels(images: ArrayImages) -> np.ndarray:
 
 
 def assert_agree(info: DataInfo, splits: data.Splits) -> None:
-    """What inspect promised is what load gives."""
+    """Load the splits, and check that they have the counts of inspect."""
     assert (info.train, info.validation, info.test) == counts(splits)
     assert info.num_classes == splits.num_classes
     assert len(splits.mean) == len(splits.std) == info.channels
@@ -52,7 +52,7 @@ def assert_agree(info: DataInfo, splits: data.Splits) -> None:
 
 
 def error_of(**fields) -> DataError:
-    """The error that inspect and load both raise."""
+    """Return the error that inspect and load both raise."""
     with pytest.raises(DataError) as inspected:
         data.inspect(spec(**fields))
     with pytest.raises(DataError) as loaded:
@@ -104,7 +104,7 @@ def test_digits_split_is_the_same_each_time_and_a_limit_takes_the_first() -> Non
 
 
 def test_cifar_batches_validate_on_the_last_images(tmp_path: Path) -> None:
-    write_cifar_batches(tmp_path)  # 20 training images, 6 to test
+    write_cifar_batches(tmp_path)  # 20 training images, 6 test images
     asked = spec(dataset="cifar10", root=tmp_path, validation=5)
     splits = data.load(asked)
     assert splits.train.sample_ids.tolist() == list(range(15))
@@ -150,7 +150,7 @@ def test_cifar_parquet_equals_cifar_batches(tmp_path: Path) -> None:
     assert_agree(data.inspect(spec(dataset="cifar10", root=tmp_path / "parquet", validation=5)), second)
 
 
-def test_cifar_parquet_in_several_files_prefers_those_that_name_the_dataset(tmp_path: Path) -> None:
+def test_cifar_parquet_in_several_files_prefers_those_named_after_the_dataset(tmp_path: Path) -> None:
     def write(name: str, indices: range, **columns: str) -> None:
         write_parquet(tmp_path / name, [encoded(cut(i)) for i in indices], list(indices), **columns)
 
@@ -178,7 +178,7 @@ def test_cifar_decodes_only_what_is_used(tmp_path: Path) -> None:
         data.load(spec(dataset="cifar10", root=tmp_path, validation=5, train_limit=11))
 
 
-def test_cifar_that_is_absent_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_for_absent_cifar_names_the_expected_files(tmp_path: Path) -> None:
     error = error_of(dataset="cifar10", root=tmp_path)
     assert error.field == "data.root"
     for word in ("cifar-10-batches-py", "*train*.parquet", "data.download=true", str(tmp_path)):
@@ -188,7 +188,7 @@ def test_cifar_that_is_absent_says_what_was_looked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_cifar_to_be_downloaded_has_the_official_counts(tmp_path: Path, there: bool) -> None:
+def test_cifar_not_yet_downloaded_has_the_official_counts(tmp_path: Path, there: bool) -> None:
     root = tmp_path if there else tmp_path / "later"
     info = data.inspect(spec(dataset="cifar100", root=root, download=True))
     assert info == DataInfo(100, 3, 32, 45000, 5000, 10000)
@@ -196,7 +196,7 @@ def test_cifar_to_be_downloaded_has_the_official_counts(tmp_path: Path, there: b
 
 
 def stand_in_for_torchvision(monkeypatch: pytest.MonkeyPatch, download: Callable[..., None]) -> None:
-    """No network, and none of the seconds that importing torchvision takes."""
+    """Replace torchvision: no network, and no slow import."""
     monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
     datasets = SimpleNamespace(CIFAR10=download, CIFAR100=None)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
@@ -216,7 +216,7 @@ def test_cifar_is_downloaded_once_and_only_when_asked(tmp_path: Path, monkeypatc
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["cifar-10-batches-py"]
 
 
-def test_a_failed_download_is_an_error_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(root: Path, download: bool) -> None:
         raise OSError("no route to host")
 
@@ -239,7 +239,7 @@ def test_a_cifar_batch_cannot_run_code(tmp_path: Path) -> None:
 
     write_cifar_batches(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Harm()))
-    assert "has no place" in error_of(dataset="cifar10", root=tmp_path, validation=5).message
+    assert "is not allowed" in error_of(dataset="cifar10", root=tmp_path, validation=5).message
     assert not (tmp_path / "harm").exists()
 
 
@@ -327,7 +327,7 @@ def test_a_test_file_in_a_folder_named_for_training_stays_a_test_file(tmp_path: 
         ([], {}, "no rows in"),
     ],
 )
-def test_what_is_wrong_with_a_parquet_file_is_said(tmp_path: Path, labels, columns, message) -> None:
+def test_the_error_says_what_is_wrong_with_a_parquet_file(tmp_path: Path, labels, columns, message) -> None:
     import pyarrow as pa
 
     path = tmp_path / "train.parquet"
@@ -339,14 +339,14 @@ def test_what_is_wrong_with_a_parquet_file_is_said(tmp_path: Path, labels, colum
     assert str(tmp_path) in error.message
 
 
-def test_parquet_that_is_none_or_has_no_training_files(tmp_path: Path) -> None:
+def test_invalid_parquet_and_parquet_without_training_files(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_text("hello")
     assert "cannot read" in error_of(dataset="image_parquet", root=tmp_path).message
     (tmp_path / "train.parquet").rename(tmp_path / "other.parquet")
     assert "looked for *train*.parquet" in error_of(dataset="image_parquet", root=tmp_path).message
 
 
-def test_a_row_that_is_no_image_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_row_is_named(tmp_path: Path) -> None:
     images: list[bytes | None] = [encoded(cut(i)) for i in range(12)]
     images[9] = images[9][:200]
     write_parquet(tmp_path / "train.parquet", images, [0, 1] * 6)
@@ -363,7 +363,7 @@ def test_a_row_that_is_no_image_is_named(tmp_path: Path) -> None:
 
 
 def test_image_folder_finds_every_kind_of_file(tmp_path: Path) -> None:
-    write_folder(tmp_path)  # 2 classes of 6, and 2 each to test
+    write_folder(tmp_path)  # 2 classes of 6 training and 2 test images each
     asked = spec(dataset="image_folder", root=tmp_path, image_size=32, validation=4)
     splits = data.load(asked)
     assert counts(splits) == (8, 4, 4)
@@ -419,7 +419,7 @@ def test_training_crop_depends_on_seed_epoch_and_sample_only(tmp_path: Path) -> 
 
 
 def test_training_crop_shows_the_part_that_was_drawn(tmp_path: Path) -> None:
-    """Of an image whose colours say where a pixel is, a large JPEG that is decoded at a fraction of its size."""
+    """A large JPEG, decoded at a fraction of its size, whose colours encode the position of a pixel."""
     from PIL import Image
 
     from st3sweep.data.augment import uniform
@@ -458,7 +458,7 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
         assert "truncated" in caught.value.message
 
 
-def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
+def test_the_error_says_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
     asked = {"dataset": "image_folder", "root": tmp_path, "validation": 2}
     assert "looked for train/<class>/ with *.jpg" in error_of(**asked).message
     (tmp_path / "train" / "one").mkdir(parents=True)
@@ -479,7 +479,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "image_parquet", "image_folder", "imagenet"])
-def test_a_root_that_is_no_folder(tmp_path: Path, dataset: str) -> None:
+def test_a_root_that_is_not_a_folder(tmp_path: Path, dataset: str) -> None:
     missing = tmp_path / "missing"
     assert str(error_of(dataset=dataset, root=missing)) == f"data.root: no such folder: {missing}"
     missing.write_text("a file")
@@ -489,10 +489,10 @@ def test_a_root_that_is_no_folder(tmp_path: Path, dataset: str) -> None:
 def test_validation_and_limit_must_fit() -> None:
     error = error_of(dataset="digits", validation=1500)
     assert error.field == "data.validation"
-    assert "1500 images asked for, but the training set has 1500" in error.message
+    assert "1500 images requested, but the training set has 1500" in error.message
     error = error_of(dataset="digits", validation=1400, train_limit=101)
     assert error.field == "data.train_limit"
-    assert "101 images asked for, but 100 are left" in error.message
+    assert "101 images requested, but 100 are left" in error.message
     assert data.inspect(spec(dataset="digits", validation=1400, train_limit=100)).train == 100
     assert error_of(dataset="digits", validation=0.0001).field == "data.validation"
 

@@ -1,4 +1,4 @@
-"""Earlier runs, in real tables: what is taken over from them, and which of their points are tried first."""
+"""Earlier runs, in real tables: which results are reused, and which of their points are tried first."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make_space(tmp_path: Path) -> MakeSpace:
 
 
 def write_run(folder: Path, space: Space, points: list[Point] = POINTS, values: list[dict[str, Any]] = VALUES) -> Path:
-    """The tables of a run of ``space`` that tried ``points``."""
+    """Write the tables of a run of ``space`` that tried ``points``."""
     folder.mkdir()
     rows = []
     for number, (point, value) in enumerate(zip(points, values, strict=True)):
@@ -70,7 +70,7 @@ def result(space: Space, point: Point) -> dict[str, Any] | None:
     return EarlierRuns(space).result(space.trial_for(point))
 
 
-def test_the_result_of_the_same_trial_is_taken_over(make_space: MakeSpace, run: Path) -> None:
+def test_the_result_of_the_same_trial_is_reused(make_space: MakeSpace, run: Path) -> None:
     space = make_space(warm_start={"from": [str(run)]})
     found = result(space, POINTS[0])
     assert found == {
@@ -88,7 +88,7 @@ def test_the_result_of_the_same_trial_is_taken_over(make_space: MakeSpace, run: 
 @pytest.mark.parametrize(
     ("changes", "point"),
     [
-        ({}, POINTS[2]),  # it failed there
+        ({}, POINTS[2]),  # failed in the earlier run
         ({}, {**POINTS[0], "sparsity.target": 0.61}),
         ({"seed": 1}, POINTS[0]),
         ({"resources": {"workers": 2}}, POINTS[0]),  # batch normalisation sees other batches
@@ -112,7 +112,7 @@ def test_images_in_another_folder_are_other_images(make_space: MakeSpace, tmp_pa
         assert (result(elsewhere, POINTS[0]) is not None) == taken_over
 
 
-def test_the_front_is_tried_first_where_it_lies_in_the_space(make_space: MakeSpace, run: Path, tmp_path: Path) -> None:
+def test_the_front_is_tried_first_if_it_is_in_the_space(make_space: MakeSpace, run: Path, tmp_path: Path) -> None:
     more = write_run(tmp_path / "more", make_space(), POINTS[1:2], [{**VALUES[1], "val_top1": 70.0}])
     space = make_space(warm_start={"from": [str(run), str(more)]})
     assert EarlierRuns(space).hints == [(f"{run}, trial 0", POINTS[0]), (f"{more}, trial 0", POINTS[1])]
@@ -123,7 +123,9 @@ def test_the_front_is_tried_first_where_it_lies_in_the_space(make_space: MakeSpa
     assert [point for _, point in EarlierRuns(space).hints] == [POINTS[1]]
 
 
-def test_what_was_fixed_there_and_is_searched_here_is_part_of_the_point(make_space: MakeSpace, run: Path) -> None:
+def test_a_field_fixed_in_the_earlier_run_and_searched_now_is_part_of_the_point(
+    make_space: MakeSpace, run: Path
+) -> None:
     search = {**SPACE["search"], "optim.lr": {"float": [0.01, 1]}, "sparsity.criterion": {"choice": ["l1", "sigma"]}}
     space = make_space(search=search, warm_start={"from": [str(run)]})
     ((_, point),) = EarlierRuns(space).hints
@@ -131,7 +133,7 @@ def test_what_was_fixed_there_and_is_searched_here_is_part_of_the_point(make_spa
     assert result(space, point) is not None, "it is that very trial"
 
 
-def test_replicates_are_no_points_of_a_front(make_space: MakeSpace) -> None:
+def test_replicates_are_not_on_a_front(make_space: MakeSpace) -> None:
     space = make_space()
     row = {"trial": 0, "spec": space.trial_for(POINTS[0]), "val_top1": 80.0, "gflops": 0.1, "replicate_of": None}
     lucky = {**row, "trial": 1, "val_top1": 81.0, "replicate_of": 0}
@@ -139,7 +141,7 @@ def test_replicates_are_no_points_of_a_front(make_space: MakeSpace) -> None:
 
 
 @pytest.mark.parametrize("what", ["no folder", "no run", "nothing finished", "no table"])
-def test_a_folder_that_is_no_run_is_refused_at_its_line(what: str, make_space: MakeSpace, run: Path) -> None:
+def test_a_folder_without_a_run_is_rejected_at_its_line(what: str, make_space: MakeSpace, run: Path) -> None:
     folder = run.parent / "other"
     said = "trials.parquet: not found; is"
     if what == "no run":
@@ -160,7 +162,7 @@ def test_a_folder_that_is_no_run_is_refused_at_its_line(what: str, make_space: M
     assert (run.parent / "space.yaml").read_text().splitlines()[problem.line - 1] == f"  - {folder}"
 
 
-def test_folders_are_seen_from_where_the_command_runs(
+def test_folders_are_relative_to_the_working_directory(
     make_space: MakeSpace, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run.parent)
@@ -172,7 +174,7 @@ def test_folders_are_seen_from_where_the_command_runs(
         make_space(warm_start={"from": ["$NONE/earlier"]})
 
 
-def test_the_plan_says_what_comes_first(make_space: MakeSpace, run: Path) -> None:
+def test_the_plan_names_the_first_points(make_space: MakeSpace, run: Path) -> None:
     space = make_space(warm_start={"from": [str(run)], "points": [{"model.depth": 20}]})
     said = "warm start  1 given and 1 of earlier fronts first; 2 results of earlier trials, where they are proposed\n"
     assert said in plan_text(space, None)

@@ -1,4 +1,4 @@
-"""Early stopping: each rule in a small case by hand, then what must hold for any trials in any order."""
+"""Early stopping: each rule on a small case by hand, then properties for any trials in any order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def early_stopping(name: str = "ramp_pareto", seed: int = 0, **fields: Any) -> E
 
 
 def last_is_stopped(points: list[tuple[float, float]], name: str = "ramp_pareto", **fields: Any) -> bool:
-    """Whether the last of ``points`` is stopped at the first rung that all of them reach, one a trial."""
+    """Whether the last of ``points``, one a trial, is stopped at the first rung, which all reach."""
     made = early_stopping(name, **fields)
     return [made.observe(number, epoch(*point)) for number, point in enumerate(points)][-1]
 
@@ -49,22 +49,22 @@ def last_is_stopped(points: list[tuple[float, float]], name: str = "ramp_pareto"
         pytest.param((65, 2.0), False, id="alone in the next bin"),
     ],
 )
-def test_guards_of_the_pareto_rule(last: tuple[float, float], stopped: bool) -> None:
+def test_exceptions_of_the_pareto_rule(last: tuple[float, float], stopped: bool) -> None:
     assert last_is_stopped([*FRONT, last]) is stopped
 
 
 @pytest.mark.parametrize(("last", "stopped"), [((65, 1.25), False), ((59, 0.99), False), ((64, 1.25), True)])
-def test_the_front_goes_on_whatever_its_rank_and_its_bin(last: tuple[float, float], stopped: bool) -> None:
+def test_the_front_is_never_stopped_whatever_its_rank_and_bin(last: tuple[float, float], stopped: bool) -> None:
     assert last_is_stopped([*FRONT, last], reduction_factor=100) is stopped
 
 
-def test_nobody_is_stopped_before_there_are_enough() -> None:
+def test_no_trial_is_stopped_below_min_trials() -> None:
     assert not last_is_stopped([*FRONT[1:], (61, 1.65)])
     assert last_is_stopped([*FRONT[1:], (61, 1.65)], min_trials=7)
     assert not last_is_stopped([*FRONT, (61, 1.65)], min_trials=9)
 
 
-# Two on the front, which are the best of the bin too; then layers of one trial each, so that rank = layer + 2.
+# Two on the front, also the best of the bin; then layers of one trial each, so that rank = layer + 2.
 LADDER = [(80, 1.0), (82, 1.1), (70, 1.2), (65, 1.3), (60, 1.4), (55, 1.5), (50, 1.6)]
 
 
@@ -72,7 +72,7 @@ LADDER = [(80, 1.0), (82, 1.1), (70, 1.2), (65, 1.3), (60, 1.4), (55, 1.5), (50,
     ("top1", "rank"), [(77, 3), (69, 4), (64, 5), (59, 6), (49, 8)], ids=lambda value: f"{value:g}"
 )
 @pytest.mark.parametrize("factor", [1.5, 2, 4])
-def test_the_best_part_goes_on(top1: float, rank: int, factor: float) -> None:
+def test_the_best_fraction_continues(top1: float, rank: int, factor: float) -> None:
     assert last_is_stopped([*LADDER, (top1, 1.7)], reduction_factor=factor) is (rank > 8 / factor)
 
 
@@ -86,7 +86,7 @@ def test_the_residual_rule_by_hand() -> None:
     assert not last_is_stopped([*points[:-3], *points[-2:]], "residual"), "it is second of its bin now"
 
 
-def test_asha_sees_accuracy_alone() -> None:
+def test_asha_ranks_by_accuracy_alone() -> None:
     others = [(60, 1.0), (62, 1.0), (64, 1.0), (66, 1.0), (68, 1.0), (70, 1.0), (72, 1.0)]
     made = [early_stopping("asha") for _ in range(2)]
     for number, point in enumerate(others):
@@ -96,15 +96,15 @@ def test_asha_sees_accuracy_alone() -> None:
 
 
 @pytest.mark.parametrize("top1", [73, 71])
-def test_the_best_goes_on_whatever_the_reduction(top1: float) -> None:
+def test_the_best_continues_whatever_the_reduction_factor(top1: float) -> None:
     made = early_stopping("asha", reduction_factor=100)
     for number, point in enumerate(FRONT):
         made.observe(number, epoch(*point, progress=0.3))
     assert made.observe(7, epoch(top1, 1.0, progress=0.3)) is (top1 == 71)
 
 
-def test_equal_trials_are_told_apart_by_the_seed() -> None:
-    """Of 8 copies under asha half are stopped or fewer, as they come; which, follows from the seed."""
+def test_the_seed_breaks_ties() -> None:
+    """Of 8 copies under asha at most half are stopped; the seed decides which."""
 
     def stopped(seed: int) -> list[bool]:
         made = early_stopping("asha", seed)
@@ -153,7 +153,7 @@ def test_rungs_after_the_ramp_are_in_training_progress() -> None:
     assert len({entries[0][2] for entries in made.counted.values()}) == 6, "ties are settled anew at each rung"
 
 
-def test_a_trial_counts_at_a_rung_once_with_what_it_was_first() -> None:
+def test_a_trial_counts_at_a_rung_once_with_its_first_result() -> None:
     made = early_stopping()
     made.observe(0, epoch(50, 1.0, 0.3))
     made.observe(0, epoch(70, 1.0, 0.4))
@@ -164,7 +164,7 @@ def test_the_cost_is_that_at_the_end_of_the_ramp() -> None:
     made = early_stopping()
     made.observe(0, epoch(50, 4.0, gflops_final=2.0))
     made.observe(1, epoch(50, 4.0, gflops_final=None))
-    made.observe(2, epoch(50, 4.0, ramp=None, progress=0.3, gflops_final=2.0))  # without a ramp, what it costs now
+    made.observe(2, epoch(50, 4.0, ramp=None, progress=0.3, gflops_final=2.0))  # without a ramp, the present cost
     costs = [math.exp(cost) for _, cost, _ in made.counted[0].values()]
     assert costs == pytest.approx([2.0, 4.0, 4.0])
 
@@ -182,7 +182,7 @@ def test_the_last_epoch_is_not_stopped(name: str) -> None:
 @pytest.mark.parametrize("missing", [None, nan, inf, -inf, "absent"])
 @pytest.mark.parametrize("metric", ["val_top1", "gflops"])
 @pytest.mark.parametrize("name", [*RULES, "asha"])
-def test_whoever_misses_a_metric_goes_on_and_does_not_count(name: str, metric: str, missing: Any) -> None:
+def test_a_trial_without_a_metric_continues_and_does_not_count(name: str, metric: str, missing: Any) -> None:
     made = early_stopping(name)
     for number, point in enumerate(FRONT[:6]):
         made.observe(number, epoch(*point, progress=0.3))
@@ -196,7 +196,7 @@ def test_whoever_misses_a_metric_goes_on_and_does_not_count(name: str, metric: s
     assert made.observe(8, epoch(10, 1.65, progress=0.3))
 
 
-def test_a_network_without_a_weight_has_no_cost_to_compare() -> None:
+def test_a_model_without_weights_has_no_cost_to_compare() -> None:
     made = early_stopping()
     assert not made.observe(0, epoch(10, 1.0, gflops_final=0.0))
     assert not made.counted
@@ -210,7 +210,7 @@ def test_spread_by_hand() -> None:
     assert spread(np.array([[3.0, 4.0]]), np.zeros(1)) == [0]
 
 
-def test_axes_are_measured_from_the_ideal_to_the_nadir() -> None:
+def test_axes_are_scaled_from_the_ideal_to_the_nadir() -> None:
     points = np.array([[10.0, 2.0], [30.0, 1.0], [90.0, 1.5]])
     layers = np.array([0, 0, 1])
     assert normalised(points, layers).tolist() == [[0, 1], [1, 0], [4, 0.5]]
@@ -223,9 +223,11 @@ def test_the_trend_by_hand() -> None:
     error = np.array([10, 10, 10, 4, 4, 4, 1, 1, 1.0])
     expected = [12, 10, 8, 6, 4, 3, 2, 1, 0]  # through the medians (1, 10), (4, 4) and (7, 1)
     np.testing.assert_allclose(trend(error, cost), expected)
-    np.testing.assert_allclose(trend(np.where(cost == 2, 90, error), cost), expected)  # one that diverged
+    np.testing.assert_allclose(trend(np.where(cost == 2, 90, error), cost), expected)  # one diverged trial
     np.testing.assert_allclose(trend(20 - 2 * cost, cost), 20 - 2 * cost)
-    np.testing.assert_allclose(trend(np.where(cost > 6, 90, error), cost), np.maximum(expected, 4))  # two of the last
+    np.testing.assert_allclose(
+        trend(np.where(cost > 6, 90, error), cost), np.maximum(expected, 4)
+    )  # two of the last third
     assert trend(error, np.zeros(9)).tolist() == [4.0] * 9
     assert residual_rank(0, np.stack([error, cost], axis=1), np.arange(9.0)) == 1  # residuals -2 0 2 -2 0 1 -1 0 1
     assert residual_rank(3, np.stack([error, cost], axis=1), np.arange(9.0)) == 2
@@ -249,7 +251,7 @@ def test_ranks_are_one_to_n(rank: Any, points: list[tuple[float, float]]) -> Non
 
 
 @given(sets_of_points)
-def test_who_is_dominated_ranks_behind(points: list[tuple[float, float]]) -> None:
+def test_a_dominated_trial_ranks_behind(points: list[tuple[float, float]]) -> None:
     table, ties = with_ties(points)
     ranks = [pareto_rank(index, table, ties) for index in range(len(points))]
     for a, rank_a in zip(points, ranks, strict=True):
@@ -260,7 +262,7 @@ def test_who_is_dominated_ranks_behind(points: list[tuple[float, float]]) -> Non
 
 @pytest.mark.parametrize("rank", [pareto_rank, residual_rank])
 @given(sets_of_points, st.randoms(use_true_random=False))
-def test_ranks_do_not_depend_on_who_came_first(rank: Any, points: list[tuple[float, float]], random: Any) -> None:
+def test_ranks_do_not_depend_on_the_order_of_arrival(rank: Any, points: list[tuple[float, float]], random: Any) -> None:
     table, ties = with_ties(points)
     order = np.arange(len(points))
     random.shuffle(order)
@@ -295,7 +297,7 @@ names = st.sampled_from(["none", *RULES, "asha"])
 
 
 @given(streams, names, st.integers(0, 3))
-def test_the_state_follows_from_what_was_shown(stream: list[Any], name: str, seed: int) -> None:
+def test_the_state_is_a_function_of_the_observed_records(stream: list[Any], name: str, seed: int) -> None:
     first, second = (early_stopping(name, seed) for _ in range(2))
     assert [first.observe(*item) for item in stream] == [second.observe(*item) for item in stream]
     assert first == second
@@ -310,7 +312,7 @@ def test_without_early_stopping_nothing_is_stopped_or_kept(stream: list[Any], se
 
 
 @given(streams, st.sampled_from(RULES))
-def test_whoever_is_on_the_front_of_its_rung_goes_on(stream: list[Any], name: str) -> None:
+def test_a_trial_on_the_front_of_its_rung_continues(stream: list[Any], name: str) -> None:
     made = early_stopping(name, reduction_factor=100.0, min_trials=1)
     for trial, record in stream:
         stopped, rung = made.observe(trial, record), made.rung(trial)

@@ -1,4 +1,4 @@
-"""The study's file: Optuna reads it and writes to it beside us, and what cannot be written leaves no trace."""
+"""The study's journal: Optuna reads and writes it at the same time, and a failed write leaves no trace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_another_program_sees_trials_while_they_run_and_may_write_notes(tmp_path
     assert study_in(Journal(tmp_path / "journal")).trials == ours.trials == theirs.trials
 
 
-def test_half_a_line_that_another_program_writes_is_read_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_half_written_by_another_program_is_read_once_complete(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     with open(tmp_path / "journal", "ab", buffering=0) as file:
         file.write(b'{"a":1}\n{"b"')

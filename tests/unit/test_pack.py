@@ -1,4 +1,4 @@
-"""Packs: the same images as without one, cut from files that all processes share; and none that is not whole."""
+"""Packs: the same images as without one, mapped from shared files; incomplete packs are rejected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def spec(**fields: object) -> DataConfig:
 
 
 def packed(out: Path, short: int | None = None, **fields: object) -> DataConfig:
-    """Makes the pack of the data in ``out``; the spec that reads it."""
+    """Make the pack of the data in ``out``; return the settings that read it."""
     data.make_pack(spec(**fields), out, short)
     return spec(**fields, pack=out)
 
@@ -58,7 +58,7 @@ def assert_equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> None:
 
 
 def write_squares(root: Path, bad: int | None = None) -> None:
-    """20 training images, of several sizes, in two files, and 5 to test."""
+    """Write 20 training images of several sizes in two files, and 5 test images."""
     images = [encoded(cut(i, 32 + i % 3, 32), "JPEG" if i % 2 else "PNG") for i in range(20)]
     if bad is not None:
         images[bad] = images[bad][:200]
@@ -93,7 +93,7 @@ def photographs(tmp_path: Path, **fields: object) -> dict[str, object]:
     return {"dataset": "image_folder", "root": tmp_path / "root", "image_size": 32, "validation": 4, **fields}
 
 
-def test_photographs_are_evaluated_bit_identically_and_drawn_from_nearly_the_same_parts(tmp_path: Path) -> None:
+def test_photographs_are_evaluated_bit_identically_and_cropped_nearly_alike(tmp_path: Path) -> None:
     fields = photographs(tmp_path)
     asked = packed(tmp_path / "pack", **fields)
     with_pack, without = data.load(asked), data.load(spec(**fields))
@@ -106,7 +106,7 @@ def test_photographs_are_evaluated_bit_identically_and_drawn_from_nearly_the_sam
 
 
 @pytest.mark.parametrize("short", [37, 60])
-def test_views_of_a_pack_are_cut_from_the_image_resized_once(tmp_path: Path, short: int) -> None:
+def test_views_of_a_pack_are_cropped_from_the_resized_image(tmp_path: Path, short: int) -> None:
     fields = photographs(tmp_path, augment={"min_scale": 0.2})
     splits = data.load(packed(tmp_path / "pack", short, **fields))
     paths = data.load(spec(**fields)).train.paths
@@ -170,7 +170,7 @@ def test_photographs_in_parquet_equal_those_in_folders(tmp_path: Path, dataset: 
     assert_equal(evaluated(first), evaluated(second))
 
 
-def test_squares_that_memory_cannot_hold_need_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_squares_too_large_for_memory_need_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_squares(tmp_path / "root")
     fields = {"dataset": "image_parquet", "root": tmp_path / "root", "image_size": 64, "validation": 5}
     monkeypatch.setattr("st3sweep.data.formats.image_parquet._MOST_BYTES", 25 * 3 * 64**2 - 1)
@@ -184,7 +184,7 @@ def test_squares_that_memory_cannot_hold_need_a_pack(tmp_path: Path, monkeypatch
 
 
 def assert_only_left_out(found: data.Splits, whole: data.Splits, bad: int, image_size: int) -> None:
-    """``found`` is ``whole`` without the training image ``bad``, all ids and pixels of the others the same."""
+    """Assert that ``found`` is ``whole`` without the training image ``bad``, other ids and pixels equal."""
     assert found.train.sample_ids.tolist() == [i for i in whole.train.sample_ids.tolist() if i != bad]
     assert len(found.train) == len(whole.train) - 1
     assert torch.equal(found.validation.sample_ids, whole.validation.sample_ids)
@@ -198,7 +198,7 @@ def assert_only_left_out(found: data.Splits, whole: data.Splits, bad: int, image
 
 
 @pytest.mark.parametrize("use_pack", [False, True])
-def test_a_truncated_photograph_is_an_error_or_left_out(tmp_path: Path, use_pack: bool) -> None:
+def test_a_truncated_photograph_is_an_error_or_skipped(tmp_path: Path, use_pack: bool) -> None:
     fields = photographs(tmp_path)
     whole = data.load(packed(tmp_path / "whole", **fields) if use_pack else spec(**fields))
     paths = data.load(spec(**fields)).train.paths
@@ -220,7 +220,7 @@ def test_a_truncated_photograph_is_an_error_or_left_out(tmp_path: Path, use_pack
 
 
 @pytest.mark.parametrize("use_pack", [False, True])
-def test_a_truncated_row_is_an_error_or_left_out(tmp_path: Path, use_pack: bool) -> None:
+def test_a_truncated_row_is_an_error_or_skipped(tmp_path: Path, use_pack: bool) -> None:
     fields = {"dataset": "image_parquet", "root": tmp_path / "root", "validation": 5}
     write_squares(tmp_path / "root")
     whole = data.load(packed(tmp_path / "whole", **fields))
@@ -240,7 +240,7 @@ def test_a_truncated_row_is_an_error_or_left_out(tmp_path: Path, use_pack: bool)
     assert_only_left_out(found, whole, victim, 32)
 
 
-def test_ranks_have_equal_batches_where_images_are_left_out(tmp_path: Path) -> None:
+def test_ranks_have_equal_batches_with_skipped_images(tmp_path: Path) -> None:
     fields = photographs(tmp_path, bad_images="skip")
     path = Path(data.load(spec(**fields)).train.paths[0])
     path.write_bytes(b"no image")
@@ -268,7 +268,7 @@ def test_a_split_without_a_readable_image_is_refused_and_a_missing_file_is_not_s
         data.load(spec(**fields))
 
 
-# -- packs that are refused -------------------------------------------------------------------------------------
+# -- rejected packs ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def cifar_pack(tmp_path: Path) -> DataConfig:
 
 
 def refused(asked: DataConfig) -> str:
-    """What inspect and load both say."""
+    """Return the message that inspect and load both raise."""
     with pytest.raises(DataError) as inspected:
         data.inspect(asked)
     with pytest.raises(DataError) as loaded:
@@ -288,11 +288,11 @@ def refused(asked: DataConfig) -> str:
     return inspected.value.message
 
 
-def test_a_pack_that_is_not_there_or_not_finished(cifar_pack: DataConfig) -> None:
+def test_a_missing_or_incomplete_pack(cifar_pack: DataConfig) -> None:
     folder = Path(cifar_pack.pack)
     manifest = (folder / "manifest.json").read_text()
     (folder / "manifest.json").unlink()
-    assert f"{folder} is no finished pack" in refused(cifar_pack)
+    assert f"{folder} is an incomplete pack" in refused(cifar_pack)
     (folder / "manifest.json").write_text(manifest[:100])
     assert f"cannot read {folder / 'manifest.json'}" in refused(cifar_pack)
     (folder / "manifest.json").write_text(json.dumps({**json.loads(manifest), "format": 2}))
@@ -301,7 +301,7 @@ def test_a_pack_that_is_not_there_or_not_finished(cifar_pack: DataConfig) -> Non
 
 
 @pytest.mark.parametrize("name", ["train.pixels", "test.pixels", "train.npz"])
-def test_a_file_of_a_pack_that_is_cut_or_gone(cifar_pack: DataConfig, name: str) -> None:
+def test_a_truncated_or_missing_file_of_a_pack(cifar_pack: DataConfig, name: str) -> None:
     path = Path(cifar_pack.pack) / name
     size = path.stat().st_size
     os.truncate(path, size - 1)
@@ -310,15 +310,15 @@ def test_a_file_of_a_pack_that_is_cut_or_gone(cifar_pack: DataConfig, name: str)
     assert f"{path} is missing" in refused(cifar_pack)
 
 
-def test_labels_of_a_pack_that_were_changed(cifar_pack: DataConfig) -> None:
+def test_changed_labels_of_a_pack(cifar_pack: DataConfig) -> None:
     path = Path(cifar_pack.pack) / "train.npz"
     content = bytearray(path.read_bytes())
     content[300] ^= 1
     path.write_bytes(content)
-    assert f"{path} is not as it was written" in refused(cifar_pack)
+    assert f"{path} is corrupt: its SHA-256 differs" in refused(cifar_pack)
 
 
-def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataConfig) -> None:
+def test_an_interrupted_packing_leaves_no_readable_pack(cifar_pack: DataConfig) -> None:
     folder = Path(cifar_pack.pack)
 
     def interrupt(done: int, of: int) -> None:
@@ -328,13 +328,13 @@ def test_an_interrupted_packing_leaves_nothing_that_is_read(cifar_pack: DataConf
 
     with pytest.raises(KeyboardInterrupt):
         data.make_pack(cifar_pack, folder, None, interrupt)
-    assert "no finished pack" in refused(cifar_pack)
+    assert "an incomplete pack" in refused(cifar_pack)
     data.make_pack(cifar_pack, folder)
     assert data.inspect(cifar_pack).train == 15
     assert not list(folder.glob(".*.tmp"))
 
 
-def test_a_pack_of_files_that_changed_is_stale(cifar_pack: DataConfig) -> None:
+def test_a_pack_of_changed_files_is_stale(cifar_pack: DataConfig) -> None:
     file = Path(cifar_pack.root) / "cifar-10-batches-py" / "data_batch_2"
     before = file.stat()
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
@@ -343,21 +343,21 @@ def test_a_pack_of_files_that_changed_is_stale(cifar_pack: DataConfig) -> None:
     data.inspect(cifar_pack)
 
 
-def test_a_pack_of_photographs_to_which_one_was_added_is_stale(tmp_path: Path) -> None:
+def test_a_pack_is_stale_after_a_photograph_is_added(tmp_path: Path) -> None:
     asked = packed(tmp_path / "pack", **photographs(tmp_path))
     (tmp_path / "root" / "train" / "flower" / "new.png").write_bytes(encoded(cut(3)))
     assert "is stale" in refused(asked)
 
 
-def test_a_pack_travels_without_its_source(cifar_pack: DataConfig, tmp_path: Path) -> None:
+def test_a_pack_works_without_its_source(cifar_pack: DataConfig, tmp_path: Path) -> None:
     before = epoch_of(data.load(cifar_pack), cifar_pack)
     (tmp_path / "root").rename(tmp_path / "elsewhere")
     assert_equal(epoch_of(data.load(cifar_pack), cifar_pack), before)
 
 
-def test_a_pack_of_something_else(cifar_pack: DataConfig, tmp_path: Path) -> None:
+def test_a_pack_of_another_dataset_or_size(cifar_pack: DataConfig, tmp_path: Path) -> None:
     other = spec(dataset="cifar100", root=cifar_pack.root, pack=cifar_pack.pack)
-    assert "is of cifar10, not of cifar100" in refused(other)
+    assert "is a pack of cifar10, not of cifar100" in refused(other)
     write_squares(tmp_path / "squares")
     fields = {"dataset": "image_parquet", "root": tmp_path / "squares", "validation": 5}
     squares = packed(tmp_path / "pack-of-squares", **fields, image_size=24)
@@ -372,10 +372,10 @@ def test_a_pack_of_something_else(cifar_pack: DataConfig, tmp_path: Path) -> Non
         data.make_pack(spec(**fields), tmp_path / "smaller", 36)
 
 
-def test_a_folder_with_other_things_is_left_alone(cifar_pack: DataConfig, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_touched(cifar_pack: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match=r"holds other things than a pack, e\.g\. thesis\.tex"):
+    with pytest.raises(DataError, match=r"holds files that are not of a pack, e\.g\. thesis\.tex"):
         data.make_pack(cifar_pack, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
@@ -385,7 +385,7 @@ def test_a_folder_with_other_things_is_left_alone(cifar_pack: DataConfig, tmp_pa
 
 @pytest.mark.long
 def test_a_pack_is_mapped_and_not_copied(cifar_pack: DataConfig) -> None:
-    """Overwriting the file in place shows through, in this process and in another one: both map the same pages."""
+    """Overwriting the file is visible in this process and in another one: both map the same pages."""
     images = data.load(cifar_pack).train
     assert isinstance(images, ArrayImages)
     program = """
@@ -407,9 +407,7 @@ print(images.fetch(torch.arange(15), 0, 0, True).unique().tolist())
         assert other.communicate("\n", timeout=60)[0] == "[7]\n"
 
 
-def test_a_pack_that_a_gpu_cannot_hold_is_fetched_ahead_instead(
-    cifar_pack: DataConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pack_too_large_for_a_gpu_is_prefetched(cifar_pack: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     splits, gpu = data.load(cifar_pack), torch.device("cuda")
     monkeypatch.setattr("st3sweep.data.images._DEVICE_BYTES", 15 * 3072)
     assert splits.train.fits(gpu)
@@ -476,7 +474,7 @@ def test_the_command_packs_what_a_trial_or_a_space_names(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "space.yaml:5:" in done.stderr
     assert "data.pack" in done.stderr
-    assert "no finished pack" in done.stderr
+    assert "an incomplete pack" in done.stderr
     digits = tmp_path / "digits.yaml"
     digits.write_text("model: {arch: cifar_resnet}\ndata: {dataset: digits}\nsparsity: {method: dense}\n")
     done = st3sweep("data", "pack", digits, "--out", tmp_path / "third")
@@ -484,7 +482,7 @@ def test_the_command_packs_what_a_trial_or_a_space_names(tmp_path: Path) -> None
     assert "digits need no pack" in done.stderr
 
 
-def test_a_photograph_in_other_colours_is_packed_as_rgb(tmp_path: Path) -> None:
+def test_a_photograph_of_another_colour_mode_is_packed_as_rgb(tmp_path: Path) -> None:
     fields = photographs(tmp_path)
     buffer = io.BytesIO()
     Image.fromarray(cut(4, 50, 90)).convert("CMYK").save(buffer, "JPEG")

@@ -1,4 +1,4 @@
-"""Searched fields on their way to Optuna and back, whatever their range."""
+"""Conversion of searched fields to Optuna's parameters and back, for any distribution."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def distributions(draw: st.DrawFn) -> Any:
 
 
 @given(distributions(), QUANTILES)
-def test_every_value_is_one_that_the_study_takes_and_gives_back(searched: Any, quantile: float) -> None:
+def test_every_value_survives_the_study(searched: Any, quantile: float) -> None:
     one = Parameter("optim.lr", searched)
     value = searched.at(quantile)
     assert searched.ends()[0] <= value <= searched.ends()[-1] or value in searched.values()

@@ -1,4 +1,4 @@
-"""Replay: the simulated sweep by hand, the comparison by hand, and what must hold for any run."""
+"""Replay: the simulated sweep and the comparison by hand, and properties of any run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NONE = EarlyStoppingConfig()
 
 
 class Stops(EarlyStopping):
-    """Stops the trials of ``at`` after the epoch that is given for each, and notes what it was shown."""
+    """Early stopping that stops each trial of ``at`` after the given epoch, and records what it observes."""
 
     def __init__(self, **at: int):
         super().__init__(NONE, 0)
@@ -59,7 +59,7 @@ def test_slots_by_hand() -> None:
     assert simulate(CURVES, [0, 1, 2], Stops(), slots=5).compute == 9.5, "slots without a trial cost nothing"
 
 
-def test_a_stopped_trial_makes_room() -> None:
+def test_a_stopped_trial_frees_its_slot() -> None:
     early_stopping = Stops(t1=1)
     done = simulate(CURVES, [1, 0, 2], early_stopping, slots=1, overshoot=0)
     assert early_stopping.shown == [(1, 1), (0, 1), (0, 2), (2, 1), (2, 2), (2, 3)]
@@ -67,7 +67,7 @@ def test_a_stopped_trial_makes_room() -> None:
     assert done.compute == 7.5
 
 
-def test_a_stop_takes_an_epoch_more() -> None:
+def test_a_stopped_trial_trains_one_more_epoch() -> None:
     early_stopping = Stops(t2=1)
     done = simulate(CURVES, [2, 0, 1], early_stopping, slots=1)
     assert early_stopping.shown[:3] == [(2, 1), (2, 2), (0, 1)]
@@ -78,7 +78,7 @@ def test_a_stop_takes_an_epoch_more() -> None:
 
 
 def run_of(points: list[tuple[float, float]], epochs: int = 4, seconds: float = 1.0) -> tuple[Any, Any]:
-    """Tables of trials that end at ``points`` (val_top1, gflops) and have their final accuracy from the first epoch."""
+    """Make tables of trials with results ``points`` (val_top1, gflops), at their final accuracy from epoch 1 on."""
     trials = [
         {"trial": number, "status": "finished", "val_top1": top1, "gflops": gflops}
         for number, (top1, gflops) in enumerate(points)
@@ -102,7 +102,7 @@ def test_by_hand_without_stopping() -> None:
         assert getattr(found, name) == Estimate(pytest.approx(0), pytest.approx(0))
     for name in ("hypervolume", "hypervolume_random", "hypervolume_ratio"):
         assert getattr(found, name) == Estimate(pytest.approx(1), pytest.approx(0))
-    # The sweep's slots run other trials beside, which it pays for as well. With one slot nothing does.
+    # The sweep also pays for trials still running in other slots; with one slot there are none.
     assert 0.8 < found.compute_ratio.mean < 1
     assert replay(*run_of(CLEAR), NONE, orders=20, slots=1).compute_ratio == Estimate(
         pytest.approx(1), pytest.approx(0)
@@ -110,14 +110,14 @@ def test_by_hand_without_stopping() -> None:
 
 
 def test_two_trials_by_hand() -> None:
-    """Trial 0 is on the front alone. With one slot, whoever comes second is judged; 1 is stopped if it comes second.
+    """Only trial 0 is on the front. With one slot, the second trial is judged; trial 1 is stopped if it is second.
 
     All cost 4 epochs. The order 0, 1: trial 1 is stopped after 2 of its epochs, so 6 are paid, and both searches have
-    everything with the first 4. The order 1, 0: nobody is stopped, and both have everything with all 8.
+    everything with the first 4. The order 1, 0: none is stopped, and both have everything with all 8.
     """
     tables = run_of([(80.0, 1.0), (70.0, 2.0)])
     found = replay(*tables, ASHA, orders=100, slots=1, overshoot=0, unit="epochs")
-    first = found.stopped.mean  # share of orders in which 0 came first
+    first = found.stopped.mean  # fraction of orders with trial 0 first
     assert 0.3 < first < 0.7
     assert found.compute_saved.mean == pytest.approx(first * 2 / 8)
     for name in ("hypervolume", "hypervolume_random", "hypervolume_ratio", "compute_ratio"):
@@ -130,7 +130,7 @@ def test_two_trials_by_hand() -> None:
 def test_ratios_by_hand() -> None:
     """The front is (1, 0) and (0, 1): up to (1.1, 1.1) each has 0.11, and both have 0.21.
 
-    Two others are bad. One slot, 4 epochs a trial, and a early_stopping that stops these two after the first.
+    Two others are bad. One slot, 4 epochs a trial, and early stopping that stops these two after the first.
     """
     table = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.7], [2.0, 0.7]])
     costs = np.full(4, 4.0)
@@ -159,7 +159,7 @@ def test_ratios_by_hand() -> None:
 
 @pytest.mark.long
 def test_losing_the_front_shows() -> None:
-    """Asha stops the cheap end of the front whenever it does not come early; the Pareto rule never does."""
+    """Asha stops the cheap end of the front unless it comes early; the Pareto rule never does."""
     tables = run_of(CLEAR)
     asha = replay(*tables, EarlyStoppingConfig(name="asha"), orders=50)
     pareto = replay(*tables, EarlyStoppingConfig(name="ramp_pareto"), orders=50)
@@ -176,7 +176,7 @@ def test_losing_the_front_shows() -> None:
 
 
 def test_seconds_or_epochs() -> None:
-    """With trial 1 three times as slow, stopping half of it saves another share of the seconds than of the epochs."""
+    """With trial 1 three times as slow, stopping it halfway saves a different fraction of seconds than of epochs."""
     trials, epochs = run_of([(80.0, 1.0), (70.0, 2.0)])
     epochs.loc[epochs["trial"] == 1, "seconds"] = 3.0
     both = [replay(trials, epochs, ASHA, orders=50, slots=1, overshoot=0, unit=unit) for unit in ("seconds", "epochs")]
@@ -184,7 +184,7 @@ def test_seconds_or_epochs() -> None:
     assert both[1].compute_saved.mean == pytest.approx(both[1].stopped.mean * 2 / 8)
 
 
-def test_orders_follow_from_the_seed() -> None:
+def test_the_seed_decides_the_orders() -> None:
     tables = run_of(CLEAR)
     spec = EarlyStoppingConfig(name="ramp_pareto")
     first, again, other = (replay(*tables, spec, orders=10, seed=seed) for seed in (1, 1, 2))
@@ -192,7 +192,7 @@ def test_orders_follow_from_the_seed() -> None:
     assert first.compute_saved != other.compute_saved
 
 
-def test_the_curve_ends_where_the_numbers_are() -> None:
+def test_the_curve_ends_at_the_reported_numbers() -> None:
     found = replay(*run_of(CLEAR), EarlyStoppingConfig(name="ramp_pareto"), orders=20)
     curve = found.curve
     assert curve["compute"][-1] == 1
@@ -202,7 +202,7 @@ def test_the_curve_ends_where_the_numbers_are() -> None:
     assert (np.diff(curve["random"]) >= 0).all()
 
 
-def test_replicates_failed_and_useless_trials_take_no_part() -> None:
+def test_replicates_and_failed_or_unusable_trials_are_left_out() -> None:
     trials, epochs = run_of([*CLEAR, (99.0, 0.1), (99.0, 0.1), (99.0, 0.0)])
     trials["replicate_of"] = [None] * 20 + [3, None, None]
     trials.loc[21, "status"] = "failed"
@@ -279,7 +279,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     st.sampled_from(["ramp_pareto", "residual", "asha"]),
     st.integers(1, 5),
 )
-def test_what_holds_for_any_run(points: list[tuple[int, int]], name: str, slots: int) -> None:
+def test_properties_of_any_run(points: list[tuple[int, int]], name: str, slots: int) -> None:
     tables = run_of([(float(top1), gflops / 10) for top1, gflops in points])
     found = replay(*tables, EarlyStoppingConfig(name=name, min_trials=2), slots=slots, orders=4)
     assert 0 <= found.compute_saved.mean < 1
@@ -291,14 +291,14 @@ def test_what_holds_for_any_run(points: list[tuple[int, int]], name: str, slots:
         assert found.hypervolume.mean == pytest.approx(1)
 
 
-def test_the_drawing_has_a_line_for_each_rule_and_ends_where_its_compute_does() -> None:
+def test_the_plot_has_a_line_for_each_rule_which_ends_at_its_compute() -> None:
     tables = run_of(CLEAR)
     found = [
         replay(*tables, EarlyStoppingConfig(name=name, min_trials=2), orders=4) for name in ("ramp_pareto", "asha")
     ]
     plain = [asdict(one) | {"early_stopping": one.early_stopping.model_dump()} for one in found]
     (axes,) = plot_replays({"a run": plain}).axes
-    assert [line.get_label() for line in axes.lines] == ["nobody is stopped", "ramp_pareto", "asha"]
+    assert [line.get_label() for line in axes.lines] == ["no early stopping", "ramp_pareto", "asha"]
     for one, line in zip(found, axes.lines[1:], strict=True):
         assert line.get_xdata()[-1] == pytest.approx(1 - one.compute_saved.mean, abs=0.05)
     assert axes.lines[0].get_ydata()[-1] == pytest.approx(1.0)

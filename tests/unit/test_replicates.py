@@ -46,8 +46,8 @@ def test_one_seed_has_no_interval() -> None:
     assert math.isnan(row["half_width"])
 
 
-def test_a_seed_twice_is_an_error() -> None:
-    with pytest.raises(ValueError, match="seed 1 stands twice"):
+def test_a_repeated_seed_is_an_error() -> None:
+    with pytest.raises(ValueError, match="seed 1 is repeated"):
         replicates(pd.concat([TRIALS, TRIALS[1:2]]))
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema accepts the shipped spaces and refuses what the loader would refuse."""
+"""The JSON Schema accepts the shipped spaces and rejects what the loader rejects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_shipped_spaces_are_valid(path: Path, validator: Any):
     assert [error.message for error in validator.iter_errors(read_yaml(path).data)] == []
 
 
-def test_the_spaces_that_are_shipped():
+def test_the_list_of_shipped_spaces():
     assert [path.stem for path in SPACES] == [
         *("ablation_cifar10", "ablation_proxy", "cifar10_resnet20", "criterion_family"),
         *("early_stopping_proxy", "methods_cifar10", "methods_proxy", "mobilenet", "quickstart"),
@@ -70,14 +70,14 @@ def test_wrong_fields_are_refused(path: tuple[str, ...], value: Any, right: dict
     assert not validator.is_valid(wrong)
 
 
-def test_a_trial_may_leave_out_what_its_recipe_gives_and_its_search_finds(right: dict[str, Any], validator: Any):
+def test_a_trial_may_leave_out_what_its_recipe_or_search_sets(right: dict[str, Any], validator: Any):
     right["trial"] = {"model": {"depth": 8}, "optim": {"weight_decay": {"value": 1e-5}}}
     right["trial"]["sparsity"] = {"ramp": {"end": 0.4}}
     right["search"]["model.arch"] = {"choice": ["cifar_resnet", "mobilenet_v1"]}
     assert [error.message for error in validator.iter_errors(right)] == []
 
 
-def test_an_editor_can_complete_every_field_that_can_be_searched():
+def test_an_editor_can_complete_every_searchable_field():
     names = set(space_schema()["properties"]["search"]["properties"])
     assert {"optim.lr", "sparsity.target", "sparsity.ramp.start", "sparsity.ramp.start.epochs", "model.arch"} <= names
     assert not {"sparsity.ramp", "model", "recipe", "data.root", "optim.schedule.milestones"} & names

@@ -1,4 +1,4 @@
-"""Optuna's study in its real journal: what is asked, what is told, and what a killed run leaves for the next one."""
+"""The searcher with a real Optuna journal: proposals, results, and recovery after a kill."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ GRID: dict[str, Any] = {
 }
 GRID_POINTS = [("st3", 0.5, 8), ("st3", 0.9, 8), ("st3", 0.5, 14), ("st3", 0.9, 14), ("st3", 0.5, 20)]
 GRID_POINTS += [("dense", None, 8), ("dense", None, 14), ("dense", None, 20)]
-PLAIN: dict[str, Any] = {  # nothing waits for another field, nothing is ruled out
+PLAIN: dict[str, Any] = {  # no conditional fields, no constraints
     **SPACE,
     "trial": {**SPACE["trial"], "sparsity": {"method": "st3"}},
     "search": {path: range_ for path, range_ in SPACE["search"].items() if path != "sparsity.method"}
@@ -77,7 +77,7 @@ def folder(tmp_path: Path, name: str = "run") -> Path:
 
 
 def told(searcher: Searcher, count: int, values_of: Callable[[Point], list[float]] | None = None) -> list[Point]:
-    """The next ``count`` points; what becomes of a trial depends on its point alone."""
+    """Ask for and tell the next ``count`` points; a trial's values depend on its point only."""
     points = []
     for _ in range(count):
         number, point = searcher.ask()
@@ -92,13 +92,13 @@ def default_values(point: Point) -> list[float]:
 
 
 class Killed(Exception):
-    """The process died."""
+    """Raised where the process is killed."""
 
 
 def run_on(space: Space, where: Path, budget: int, dies_after: str | None = None) -> dict[int, Point]:
-    """One process's part of a run, as the runner goes about it: its ledger's points when ``budget`` are done.
+    """Run one process of a run as the driver does; return its ledger's points when ``budget`` trials are done.
 
-    ``dies_after`` names the action after whose third time the process dies.
+    The process dies after the third ``dies_after``, the name of an action.
     """
     actions: list[str] = []
 
@@ -137,7 +137,7 @@ def as_tuple(point: Point) -> tuple[Any, ...]:
     return point["sparsity.method"], point.get("sparsity.target"), point["model.depth"]
 
 
-# -- what is asked ----------------------------------------------------------------------------------------------
+# -- asking -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -165,7 +165,7 @@ def test_the_same_seed_asks_for_the_same_points(sampler: str, make_space: MakeSp
 
 
 def test_tpe_learns(make_space: MakeSpace, tmp_path: Path) -> None:
-    """After its random start it asks for other points than a random search does, and for better ones."""
+    """After its random start it proposes other and better points than a random search."""
     space = make_space("tpe", searcher={"sampler": "tpe", "startup_trials": 4})
     random = make_space("random")
     points, others = told(Searcher(space, folder(tmp_path, "a")), 8), told(Searcher(random, folder(tmp_path, "b")), 8)
@@ -232,7 +232,7 @@ def test_a_sobol_sequence_fills_every_range_evenly(make_space: MakeSpace, tmp_pa
         assert max(in_bins) - min(in_bins) <= (1 if bins == 3 else 0), path
 
 
-def test_conditional_fields_have_a_place_in_the_sobol_sequence(make_space: MakeSpace, tmp_path: Path) -> None:
+def test_conditional_fields_have_a_dimension_of_the_sobol_sequence(make_space: MakeSpace, tmp_path: Path) -> None:
     space = make_space("qmc", constraints=[])
     points = told(Searcher(space, folder(tmp_path)), 64)
     sparse = [point["sparsity.target"] for point in points if point["sparsity.method"] == "st3"]
@@ -249,7 +249,7 @@ def test_a_sobol_sequence_by_index() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["random", "grid"])
-def test_asking_and_telling_do_not_go_through_the_trials_before(
+def test_asking_and_telling_do_not_scan_earlier_trials(
     sampler: str, make_space: MakeSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searcher = Searcher(make_space(sampler), folder(tmp_path))
@@ -266,7 +266,7 @@ def test_asking_and_telling_do_not_go_through_the_trials_before(
 
 @pytest.mark.long
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_point_of_a_finite_space_is_asked_for_once(sampler: str, make_space: MakeSpace, tmp_path: Path) -> None:
+def test_every_point_of_a_finite_space_is_proposed_once(sampler: str, make_space: MakeSpace, tmp_path: Path) -> None:
     space = make_space("grid", searcher={"sampler": sampler})
     searcher = Searcher(space, folder(tmp_path))
     assert sorted(map(str, map(as_tuple, told(searcher, 8)))) == sorted(map(str, GRID_POINTS))
@@ -280,10 +280,10 @@ def test_every_point_of_a_finite_space_is_asked_for_once(sampler: str, make_spac
 
 
 @pytest.mark.parametrize(("status", "state"), [("failed", "FAIL"), ("stopped", "PRUNED"), (None, "FAIL")])
-def test_a_point_that_was_tried_is_not_run_again_whatever_came_of_it(
+def test_a_tried_point_is_not_run_again_whatever_its_result(
     status: str | None, state: str, make_space: MakeSpace, tmp_path: Path
 ) -> None:
-    """``None``: it runs."""
+    """``None``: the trial is running."""
     space, where = make_space("grid", searcher={"sampler": "random"}), folder(tmp_path)
     searcher, ledger = Searcher(space, where), Ledger(where)
     number, point = searcher.ask()
@@ -299,7 +299,7 @@ def test_a_point_that_was_tried_is_not_run_again_whatever_came_of_it(
 
 
 def test_a_strict_constraint_is_met_by_points_drawn_at_random(make_space: MakeSpace, tmp_path: Path) -> None:
-    """One point in a hundred meets it; the study holds few of the proposals that did not."""
+    """One point in a hundred meets it; the study holds few of the proposals that violate it."""
     space = make_space("random", **PLAIN | {"constraints": ["sparsity.target >= 0.98", "model.depth == 8"]})
     searcher = Searcher(space, folder(tmp_path))
     points = told(searcher, 4)
@@ -308,7 +308,7 @@ def test_a_strict_constraint_is_met_by_points_drawn_at_random(make_space: MakeSp
     assert len(searcher.study.trials) <= 4 * 21
 
 
-# -- what is told -----------------------------------------------------------------------------------------------
+# -- telling ----------------------------------------------------------------------------------------------------
 
 
 def test_a_failed_trial_is_fail_with_its_error(make_space: MakeSpace, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_failed_trial_is_fail_with_its_error(make_space: MakeSpace, tmp_path: 
     assert trial.values is None
 
 
-def test_optuna_reads_the_study_without_us(make_space: MakeSpace, tmp_path: Path) -> None:
+def test_optuna_alone_reads_the_study(make_space: MakeSpace, tmp_path: Path) -> None:
     where = folder(tmp_path)
     points = told(Searcher(make_space("random"), where), 5)
     study = optuna.load_study(study_name="study", storage=JournalStorage(JournalFileBackend(str(where / JOURNAL))))
@@ -341,12 +341,12 @@ def test_optuna_reads_the_study_without_us(make_space: MakeSpace, tmp_path: Path
     }
 
 
-# -- what a killed run leaves -----------------------------------------------------------------------------------
+# -- recovery after a kill --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "grid"])
 @pytest.mark.parametrize("dies_after", ["ask", "start", "done", "tell"])
-def test_a_killed_run_goes_on_to_the_same_set_of_points(
+def test_a_killed_run_resumes_to_the_same_set_of_points(
     sampler: str, dies_after: str, make_space: MakeSpace, tmp_path: Path
 ) -> None:
     space = make_space(sampler)
@@ -374,7 +374,7 @@ def test_killed_between_choosing_a_point_of_the_grid_and_asking_for_it(make_spac
 @pytest.mark.parametrize("sampler", ["random", "qmc", "grid"])
 @pytest.mark.parametrize("cut", range(1, 400, 57))
 def test_killed_while_writing_the_journal(sampler: str, cut: int, make_space: MakeSpace, tmp_path: Path) -> None:
-    """The file ends ``cut`` bytes early, mostly within a line: every trial that the ledger has can still be told."""
+    """The file ends ``cut`` bytes early, mostly within a line: every trial of the ledger can still be told."""
     space, where = make_space(sampler), folder(tmp_path)
     searcher = Searcher(space, where)
     told(searcher, 3)
@@ -387,7 +387,7 @@ def test_killed_while_writing_the_journal(sampler: str, cut: int, make_space: Ma
     assert len(Searcher(space, where).study.get_trials(states=(TrialState.COMPLETE,))) == 7
 
 
-def test_the_study_learns_what_the_ledger_knows(make_space: MakeSpace, tmp_path: Path) -> None:
+def test_the_study_is_updated_from_the_ledger(make_space: MakeSpace, tmp_path: Path) -> None:
     space, where = make_space("random"), folder(tmp_path)
     searcher, ledger = Searcher(space, where), Ledger(where)
     finished, failed, not_finite, running, unknown = (searcher.ask()[0] for _ in range(5))
@@ -409,7 +409,7 @@ def test_the_study_learns_what_the_ledger_knows(make_space: MakeSpace, tmp_path:
         ]
 
 
-def test_a_lock_that_a_killed_process_left_is_removed(make_space: MakeSpace, tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_removed(make_space: MakeSpace, tmp_path: Path) -> None:
     where = folder(tmp_path)
     told(Searcher(make_space("random"), where), 1)
     (where / f"{JOURNAL}.lock").symlink_to(where / JOURNAL)
@@ -432,11 +432,11 @@ def started(searcher: Searcher, ledger: Ledger) -> int:
 
 
 def rounded(params: Point) -> Point:
-    """A point that goes through -log(1 - x) and back may change in its last digit."""
+    """Round a point: converting to -log(1 - x) and back may change its last digit."""
     return {name: round(value, 12) if isinstance(value, float) else value for name, value in params.items()}
 
 
-def test_a_stopped_trial_is_pruned_and_says_nothing_of_its_values(make_space: MakeSpace, tmp_path: Path) -> None:
+def test_a_stopped_trial_is_pruned_without_values(make_space: MakeSpace, tmp_path: Path) -> None:
     searcher = Searcher(make_space("tpe"), folder(tmp_path))
     number, _ = searcher.ask()
     searcher.tell(number, None, status="stopped")
@@ -499,7 +499,7 @@ def test_reconcile_ends_trials_of_every_kind(make_space: MakeSpace, tmp_path: Pa
         assert len(searcher.study.trials) == 4
 
 
-def test_what_a_power_cut_takes_of_the_study_is_put_back_from_the_ledger(make_space: MakeSpace, tmp_path: Path) -> None:
+def test_what_a_power_cut_loses_is_restored_from_the_ledger(make_space: MakeSpace, tmp_path: Path) -> None:
     space, where = make_space("random"), folder(tmp_path)
     last = max(run_on(space, where, 5))
     ledger, searcher = Ledger(where), Searcher(space, where)

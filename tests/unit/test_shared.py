@@ -1,4 +1,4 @@
-"""Decoded data that all processes of a machine share: made once, the same as without sharing, and never half."""
+"""The cache of decoded data: made once for all processes, equal to data without a cache, never incomplete."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache for this test only."""
+    """Set an empty cache for this test."""
     monkeypatch.setenv("ST3SWEEP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -43,7 +43,7 @@ def spec(**fields: Any) -> DataConfig:
 
 
 def write_rows(root: Path, bad: int | None = None) -> None:
-    """20 rows to train on, three of them JPEG in every four, and 5 to test."""
+    """Write 20 training rows, three in every four JPEG, and 5 test rows."""
     images = [encoded(cut(i), "JPEG" if i % 4 else "PNG") for i in range(20)]
     if bad is not None:
         images[bad] = images[bad][:200]
@@ -57,7 +57,7 @@ def rows(root: Path, **fields: Any) -> DataConfig:
 
 
 def content(splits: data.Splits) -> list[torch.Tensor]:
-    """All that a trial can see of them."""
+    """Return everything that a trial can see of the splits."""
     parts = [part for part in (splits.train, splits.validation, splits.test) if part is not None]
     arrays = [array for part in parts for array in (part.pixels, part.labels, part.sample_ids)]
     return [*arrays, torch.tensor([splits.mean, splits.std], dtype=torch.float64), torch.tensor(splits.num_classes)]
@@ -79,7 +79,7 @@ def entries(cache: Path) -> list[str]:
 
 
 def is_mapped(splits: data.Splits, cache: Path) -> bool:
-    """Whether the pixels lie in a file of the cache: by the addresses that the system maps it to."""
+    """Whether the pixels are in a file of the cache, by the addresses of its mappings."""
     address = splits.train.pixels.data_ptr()
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, stop = (int(part, 16) for part in line.split()[0].split("-"))
@@ -113,7 +113,7 @@ def test_shared_data_are_bit_identical_to_those_in_memory(tmp_path: Path, cache:
     assert len(second.train) == (limit or 15)
 
 
-def test_no_warning_comes_of_arrays_that_cannot_be_written_to(tmp_path: Path, cache: Path) -> None:
+def test_read_only_arrays_cause_no_warning(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -121,7 +121,7 @@ def test_no_warning_comes_of_arrays_that_cannot_be_written_to(tmp_path: Path, ca
             batches(data.load(asked), asked)
 
 
-def test_every_process_hears_of_the_images_left_out(tmp_path: Path, cache: Path) -> None:
+def test_every_process_warns_of_skipped_images(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root", bad_images="skip", dataset="cifar10")
     write_rows(tmp_path / "root", bad=3)
     for _ in range(2):
@@ -129,12 +129,12 @@ def test_every_process_hears_of_the_images_left_out(tmp_path: Path, cache: Path)
             splits = data.load(asked)
         assert len(heard) == 1
         assert splits.train.sample_ids.tolist() == [0, 1, 2, *range(4, 15)]
-    with pytest.raises(DataError, match="cannot read row 3"):  # an entry of its own: here bad images are errors
+    with pytest.raises(DataError, match="cannot read row 3"):  # another entry: here bad images are errors
         data.load(spec(**{**asked.model_dump(), "bad_images": "error"}))
     assert len(entries(cache)) == 1
 
 
-def test_digits_and_packs_do_without(tmp_path: Path, cache: Path) -> None:
+def test_digits_and_packs_use_no_cache(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root")
     data.make_pack(asked, tmp_path / "pack")
     data.load(spec(**{**asked.model_dump(), "pack": str(tmp_path / "pack")}))
@@ -142,18 +142,18 @@ def test_digits_and_packs_do_without(tmp_path: Path, cache: Path) -> None:
     assert entries(cache) == []
 
 
-# -- once -------------------------------------------------------------------------------------------------------
+# -- made once --------------------------------------------------------------------------------------------------
 
 
 def count_decodes(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
-    """A byte in ``log`` for each image that is decoded, by this process and those forked from it."""
+    """Append a byte to ``log`` for each image decoded by this process and its forks."""
     log.touch()
     decode = parquet.square
 
     def counted(*args: Any, **fields: Any) -> np.ndarray:
         with log.open("ab", buffering=0) as file:
             file.write(b".")
-        time.sleep(0.01)  # so that all processes come before the first is done
+        time.sleep(0.01)  # so that all processes start before the first has finished
         return decode(*args, **fields)
 
     monkeypatch.setattr(parquet, "square", counted)
@@ -204,7 +204,7 @@ def test_four_processes_hold_one_copy(tmp_path: Path, cache: Path) -> None:
         done.wait()
 
     def memory(field: str, name: str = "") -> int:
-        """Bytes of this process in mappings whose path ends so."""
+        """Return the bytes of this process in mappings whose path has this ending."""
         found, counts = 0, False
         with open("/proc/self/smaps") as lines:
             for line in map(str.strip, lines):
@@ -222,7 +222,7 @@ def test_four_processes_hold_one_copy(tmp_path: Path, cache: Path) -> None:
     assert max(own for own, _ in found) < size / 4
 
 
-def test_what_decides_the_images_decides_the_entry(tmp_path: Path, cache: Path) -> None:
+def test_settings_that_change_the_images_change_the_entry(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root")
     data.load(asked)
     (name,) = entries(cache)
@@ -237,7 +237,7 @@ def test_what_decides_the_images_decides_the_entry(tmp_path: Path, cache: Path) 
     assert name in entries(cache)
 
 
-def test_a_file_that_changes_is_decoded_anew(tmp_path: Path, cache: Path) -> None:
+def test_a_changed_file_is_decoded_again(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root")
     before = data.load(asked)
     images = [encoded(cut(100 + i)) for i in range(20)]
@@ -247,19 +247,19 @@ def test_a_file_that_changes_is_decoded_anew(tmp_path: Path, cache: Path) -> Non
     assert not torch.equal(after.train.pixels, before.train.pixels)
 
 
-# -- never half -------------------------------------------------------------------------------------------------
+# -- never incomplete -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long
 @linux
 @pytest.mark.parametrize("writes", [0, 1, 5, 9])
-def test_a_builder_that_is_killed_leaves_nothing_that_counts(
+def test_a_killed_builder_leaves_no_valid_entry(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     asked = rows(tmp_path / "root")
 
     def die() -> None:
-        """Killed in the middle of the file after ``writes`` of them."""
+        """Be killed in the middle of the file after ``writes`` complete ones."""
         save, left = np.save, iter(range(writes))
 
         def half(file: Any, array: np.ndarray) -> None:
@@ -292,12 +292,12 @@ def test_a_builder_that_is_killed_leaves_nothing_that_counts(
 @linux
 @pytest.mark.parametrize("file", ["train.pixels.npy", "test.labels.npy", "splits.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "empty"])
-def test_an_entry_that_lost_a_part_is_made_again(tmp_path: Path, cache: Path, file: str, damage: str) -> None:
+def test_an_incomplete_entry_is_made_again(tmp_path: Path, cache: Path, file: str, damage: str) -> None:
     asked = rows(tmp_path / "root")
     wanted = content(data.load(asked))
     (path,) = cache.glob(f"*/{file}")
     whole = path.read_bytes()
-    path.unlink()  # the mapped one stays as it is
+    path.unlink()  # the mapped file does not change
     if damage != "missing":
         path.write_bytes(whole[: len(whole) // 2 if damage == "cut" else 0])
     splits = data.load(asked)
@@ -306,7 +306,7 @@ def test_an_entry_that_lost_a_part_is_made_again(tmp_path: Path, cache: Path, fi
     assert path.read_bytes() == whole
 
 
-def test_an_error_of_the_data_is_the_same_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+def test_a_data_error_is_the_same_and_leaves_no_entry(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root")
     write_rows(tmp_path / "root", bad=4)
     with pytest.raises(DataError) as alone:
@@ -318,7 +318,7 @@ def test_an_error_of_the_data_is_the_same_and_leaves_nothing(tmp_path: Path, cac
     assert entries(cache) == []
 
 
-def test_who_waited_for_an_entry_that_was_removed_locks_the_next(tmp_path: Path) -> None:
+def test_a_process_that_waited_for_a_removed_entry_locks_the_next(tmp_path: Path) -> None:
     folder, waiting, held, done = tmp_path / "entry", Event(), Event(), Event()
 
     def wait() -> None:
@@ -341,22 +341,22 @@ def test_who_waited_for_an_entry_that_was_removed_locks_the_next(tmp_path: Path)
     thread.join()
 
 
-# -- where it cannot be written, and how long it stays ---------------------------------------------------------------
+# -- unwritable caches, and how long entries stay --------------------------------------------------------------------
 
 
-def test_a_cache_that_cannot_be_made_leaves_the_data_in_memory(
+def test_an_unwritable_cache_leaves_the_data_in_memory(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = rows(tmp_path / "root")
     (tmp_path / "cache").write_text("a file, no folder")
-    with pytest.warns(RuntimeWarning, match="its own copy of the data, .* Not a directory") as heard:
+    with pytest.warns(RuntimeWarning, match="cannot use the data cache: .* Not a directory") as heard:
         splits = data.load(asked)
     assert len(heard) == 1
     assert "\n" not in str(heard[0].message)
     assert_equal(content(splits), content(asked.load()))
 
 
-def test_a_full_disk_leaves_the_data_in_memory_and_is_not_left_full(tmp_path: Path, cache: Path) -> None:
+def test_a_full_disk_leaves_the_data_in_memory_and_no_entry(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root")
     results = FORK.SimpleQueue()
 
@@ -378,7 +378,7 @@ def test_a_full_disk_leaves_the_data_in_memory_and_is_not_left_full(tmp_path: Pa
     assert entries(cache) == []
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for variable, value, wanted in (
         ("ST3SWEEP_CACHE", "", tmp_path / ".cache" / "st3sweep"),
@@ -400,7 +400,7 @@ def test_a_relative_cache_is_refused_before_anything_starts(tmp_path: Path, monk
 
 
 @linux
-def test_entries_that_nobody_asked_for_are_removed_and_nothing_else(tmp_path: Path, cache: Path) -> None:
+def test_unused_entries_are_removed_and_nothing_else(tmp_path: Path, cache: Path) -> None:
     asked = rows(tmp_path / "root")
     old = data.load(asked)
     recent = data.load(spec(**{**asked.model_dump(), "image_size": 16}))

@@ -1,4 +1,4 @@
-"""The spaces that are shipped: every point is a trial, and those that compare methods have all of them."""
+"""Shipped spaces: every point is a valid trial, and comparisons of methods include all methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points of a search space: which fields they have, where they lie, what they resolve to; and what names a trial."""
+"""Points of a search space: their fields, values and resolved trials; and the digest of a trial."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DECAY, RATIO = "optim.weight_decay.kind", "optim.weight_decay.final_ratio"
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """``load(text, **{"train.epochs": "3"})``: the space of ``text``, with ``--set``."""
+    """Return ``load(text, **{"train.epochs": "3"})``, which loads the space ``text`` with ``--set``."""
 
     def load(text: str = RIGHT, **overrides: str) -> Space:
         (tmp_path / "space.yaml").write_text(text)
@@ -66,7 +66,7 @@ def test_a_condition_on_a_list_on_a_default_and_on_a_conditional_field(load: Loa
     assert {"sparsity.soft" in point for point in points} == {True, False}
 
 
-def test_a_point_becomes_the_trial_that_it_says(load: Load):
+def test_a_point_becomes_the_trial_with_its_values(load: Load):
     space = load()
     point = {"sparsity.criterion": "sigma", "sparsity.target": 0.7, DECAY: "cosine", RATIO: 0.5}
     trial = space.trial_for(point)
@@ -104,21 +104,21 @@ bounds = st.tuples(st.floats(1e-12, 0.9999999), st.floats(1e-12, 0.9999999)).fil
 
 
 class Corner(random.Random):
-    """Draws the ends of a range only: there rounding leaves it first."""
+    """Draw only the ends of a range, where rounding would leave it first."""
 
     def uniform(self, a: float, b: float) -> float:
         return self.choice([a, b])
 
 
 @given(bounds, st.sampled_from(["linear", "log", "log1m"]), st.sampled_from([random.Random, Corner]), st.integers())
-def test_a_range_is_never_left(pair: tuple[float, float], scale: str, kind: type[random.Random], seed: int):
+def test_values_stay_in_the_range(pair: tuple[float, float], scale: str, kind: type[random.Random], seed: int):
     distribution = FloatRange(float=pair, scale=scale)
     rng = kind(seed)
     assert all(pair[0] <= distribution.draw(rng) <= pair[1] for _ in range(5))
 
 
 @given(st.integers(-50, 50), st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**32))
-def test_whole_numbers_keep_to_their_steps(low: int, length: int, step: int, seed: int):
+def test_integers_are_multiples_of_their_step(low: int, length: int, step: int, seed: int):
     if step > length:
         with pytest.raises(ValueError, match="a single value"):
             IntRange(int=(low, low + length), step=step)
@@ -135,7 +135,7 @@ def test_unscaled_undoes_scaled(value: float, scale: str):
     assert unscaled(scaled(value, scale), scale) == pytest.approx(value, rel=1e-9)
 
 
-def test_scales_spread_draws_as_they_say():
+def test_draws_are_uniform_on_their_scale():
     """The middle of a log range is the geometric mean; of a log1m range, that of the densities."""
     rng = random.Random(0)
     middle = {"linear": 0.505, "log": 0.1, "log1m": 1 - math.sqrt(0.99 * 0.01)}
@@ -178,7 +178,7 @@ GRID = (
 )
 
 
-def test_the_grid_is_the_conditional_product_in_order_without_what_a_constraint_forbids(load: Load):
+def test_the_grid_is_the_conditional_product_in_order_within_the_constraints(load: Load):
     points = list(load(GRID).grid())
     expected = [
         {"sparsity.criterion": criterion, "sparsity.target": target, DECAY: kind} | rest
@@ -189,7 +189,7 @@ def test_the_grid_is_the_conditional_product_in_order_without_what_a_constraint_
     assert [list(point) for point in points] == [list(point) for point in expected]
 
 
-def test_a_grid_of_whole_numbers(load: Load):
+def test_a_grid_of_integers(load: Load):
     text = GRID.replace("    epochs: 20\n", "").replace(
         "search:\n", "search:\n  train.epochs: {int: [2, 7], step: 2}\n"
     )
@@ -213,11 +213,11 @@ def test_a_grid_of_whole_numbers(load: Load):
         ("a > 1 and b.c > 1", True),
         ("word == 'x'", False),
         ("word != 'x'", True),
-        ("absent > 5", False),  # a field that the point does not have cannot break a rule
+        ("absent > 5", False),  # a field that the point lacks violates no constraint
         ("not absent > 5", False),
         ("absent > 5 and a > 5", False),
         ("a > 5 and absent > 5", True),
-        ("word < 1", True),  # makes no sense: never met, never a crash
+        ("word < 1", True),  # not comparable: never met, never a crash
         ("a / 0 < 1", True),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_constraint(text: str, violated: bool):
     ["a <", "a", "-a", "a and b", "a + 1", "1 < 2", "f(a) < 1", "a[0] < 1", "a in [1]", "a is 1", "(lambda: a) < 1",
      "a ** 2 < 1", "__import__('os').system('x') < a", "a < b'x'", "a := 3", "", "a < 1; b < 1", "a\x00 < 1"],
 )  # fmt: skip
-def test_what_is_no_constraint(text: str):
+def test_invalid_constraints(text: str):
     with pytest.raises(ConstraintError):
         Constraint.parse(text)
 
@@ -243,7 +243,7 @@ def test_constraints_see_the_recipe_the_defaults_and_times_in_epochs(load: Load)
         point = {"sparsity.criterion": "l1", "sparsity.target": 0.6, DECAY: "constant"} | values
         return not only.violated(space.values_at(point))
 
-    assert allowed("optim.lr == 0.1")  # of the recipe
+    assert allowed("optim.lr == 0.1")  # the recipe's
     assert allowed("sparsity.backward == 'straight_through'")  # default
     assert not allowed("model.depth > 8")  # fixed
     assert allowed("optim.weight_decay.final_ratio > 5")  # constant weight decay has none
@@ -316,7 +316,7 @@ def test_data_root_is_made_absolute_and_variables_are_expanded(tmp_path: Path, m
 
 
 def test_every_checked_point_is_valid_and_an_invalid_one_is_found(load: Load):
-    """One choice in forty breaks a rule: it must be found before a sweep starts."""
+    """An invalid choice, one in forty, must be found before a sweep starts."""
     choices = ", ".join(f"{0.01 * step:.2f}" for step in range(39))
     with pytest.raises(SpecError, match=r"start 0\.6, end 0\.5"):
         load(RIGHT.replace("search:\n", f"search:\n  sparsity.ramp.start: {{choice: [{choices}, 0.6]}}\n"))
@@ -349,7 +349,7 @@ CIFAR: dict[str, Any] = {
     },
     "gflops": None,
 }  # fmt: skip
-# Another value for each field; where the field decides which others there are, another node.
+# Another value for each field; another node if the field decides which others exist.
 OTHER: dict[str, Any] = {
     "recipe": "authors", "seed": 1, "model.arch": {"arch": "mobilenet_v1"}, "model.depth": 14, "model.width": 8,
     "data.dataset": "cifar100", "data.root": "b", "data.pack": None, "data.bad_images": "skip",
@@ -379,7 +379,7 @@ def leaves(tree: dict[str, Any], above: str = "") -> list[str]:
 
 
 def perturbed(path: str) -> dict[str, Any]:
-    """CIFAR with OTHER's value at ``path``."""
+    """Return a CIFAR trial with OTHER's value at ``path``."""
     tree = copy.deepcopy(CIFAR)
     *parents, last = path.split(".")
     node = tree
@@ -406,7 +406,7 @@ def test_the_digest_depends_on_what_decides_the_numbers_and_on_nothing_else(path
 
 
 def test_the_digest_is_of_the_resolved_trial():
-    """A default that is written out, or a whole number for a float, is the same trial."""
+    """An explicit default, or an integer for a float, is the same trial."""
     short = {
         "model": {"arch": "cifar_resnet"},
         "data": {"dataset": "digits"},

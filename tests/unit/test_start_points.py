@@ -1,4 +1,4 @@
-"""Points that a sweep tries first: what may be written, what is refused, and that they are what is asked for first."""
+"""Points that a sweep tries first: which are valid, which are rejected, and that they are proposed first."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def load(tmp_path: Path) -> Load:
 ST3: Point = {"sparsity.method": "st3", "sparsity.target": 0.8, "optim.lr": 0.1, "model.depth": 14}
 
 
-def test_points_are_named_and_as_the_ranges_have_them(load: Load) -> None:
+def test_points_are_named_and_have_the_types_of_their_ranges(load: Load) -> None:
     points = first_points(load({"model.depth": 8.0, "optim.lr": 0.1}, ST3 | {"sparsity.ramp.end": 0.4}))
     assert points == [
         ("points[0]", {"optim.lr": 0.1, "model.depth": 8}),
@@ -61,8 +61,8 @@ def test_points_are_named_and_as_the_ranges_have_them(load: Load) -> None:
     assert type(points[0][1]["model.depth"]) is int
 
 
-def test_a_recipe_stands_for_its_values_inside_the_ranges(load: Load) -> None:
-    """The small recipe: lr 0.1, method st3 and a ramp that ends at 0.5, which lies outside this range."""
+def test_a_recipe_sets_its_values_that_are_in_range(load: Load) -> None:
+    """The small recipe: lr 0.1, method st3 and a ramp that ends at 0.5, outside this range."""
     points = first_points(load({"recipe": "paper"}, {"recipe": "authors", "optim.lr": 0.2, "sparsity.target": 0.6}))
     assert points[0][1] == {"sparsity.method": "st3", "optim.lr": 0.1}
     assert points[1][1] == {"sparsity.method": "st3", "optim.lr": 0.2, "sparsity.target": 0.6}
@@ -80,7 +80,7 @@ def test_a_recipe_stands_for_its_values_inside_the_ranges(load: Load) -> None:
         ({"train.epochs": 10}, "[1].train.epochs: is not searched; it is fixed under trial"),
         (
             {"sparsity.target": 0.8},
-            "[1].sparsity.target: needs sparsity.method beside it, which decides whether it is searched",
+            "[1].sparsity.target: needs sparsity.method in the same point: it decides whether this field is searched",
         ),
         (
             {"sparsity.method": "dense", "sparsity.target": 0.8},
@@ -89,8 +89,8 @@ def test_a_recipe_stands_for_its_values_inside_the_ranges(load: Load) -> None:
         ({"optim.lr": 0.5}, "[1]: violates 'optim.lr <= 0.3'"),
         ({**ST3, "sparsity.target": 0.95}, "[1]: violates 'sparsity.target + optim.lr <= 1'"),
         ({"recipe": "papers"}, "[1].recipe: is 'papers', allowed: paper, authors; did you mean paper?"),
-        ({}, "[1]: says nothing"),
-        ({"model.depth": 8}, "[1]: is points[0] again"),
+        ({}, "[1]: sets no field"),
+        ({"model.depth": 8}, "[1]: is the same as points[0]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -105,7 +105,7 @@ def test_a_wrong_point_is_named(point: Point, said: str, load: Load, tmp_path: P
     assert problem.line > lines.index("  - model.depth: 8") + 1, "not a line of the point before"
 
 
-def test_points_are_no_use_to_a_grid(load: Load, tmp_path: Path) -> None:
+def test_points_are_rejected_with_a_grid(load: Load, tmp_path: Path) -> None:
     text = SPACE.replace("SAMPLER", "grid").replace("float: [0.5, 0.99], scale: log1m", "choice: [0.5]")
     text = text.replace("float: [0.01, 1.0], scale: log", "choice: [0.1]").replace(
         "float: [0.3, 0.45]", "choice: [0.4]"
@@ -118,7 +118,7 @@ def test_points_are_no_use_to_a_grid(load: Load, tmp_path: Path) -> None:
 @pytest.mark.long
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 2**20), left_out=st.sets(st.sampled_from(sorted({"optim.lr", "model.depth"}))))
-def test_every_point_of_the_space_may_be_written(seed: int, left_out: set[str], load: Load) -> None:
+def test_every_point_of_the_space_is_valid(seed: int, left_out: set[str], load: Load) -> None:
     space = load()
     point = {path: value for path, value in space.draw(random.Random(seed)).items() if path not in left_out}
     assert as_point(space, point) == point
@@ -126,11 +126,11 @@ def test_every_point_of_the_space_may_be_written(seed: int, left_out: set[str], 
         as_point(space, {**point, "train.batch_size": 64})
 
 
-# -- what the searcher makes of them --------------------------------------------------------------------------------
+# -- the searcher with these points ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "qmc"])
-def test_they_are_asked_for_first_and_completed(sampler: str, load: Load, tmp_path: Path) -> None:
+def test_they_are_proposed_first_and_completed(sampler: str, load: Load, tmp_path: Path) -> None:
     space = load({"model.depth": 8}, ST3, {"sparsity.method": "dense", "optim.lr": 0.02}, sampler=sampler)
     searcher = Searcher(space, tmp_path, first_points(space))
     asked = [searcher.ask() for _ in range(4)]
@@ -145,7 +145,7 @@ def test_they_are_asked_for_first_and_completed(sampler: str, load: Load, tmp_pa
     assert params["-log(1-sparsity.target)"] == pytest.approx(1.6094379)  # log 5
 
 
-def test_a_resumed_run_goes_on_with_those_that_are_left(load: Load, tmp_path: Path) -> None:
+def test_a_resumed_run_proposes_the_remaining_ones(load: Load, tmp_path: Path) -> None:
     space = load(ST3, {"sparsity.method": "dense", "optim.lr": 0.02}, {"model.depth": 20})
     ledger, searcher = Ledger(tmp_path), Searcher(space, tmp_path, first_points(space))
     number, point = searcher.ask()

@@ -1,4 +1,4 @@
-"""Every kind of wrong search space ends the command with one clear line and exit code 2, before Ray is started."""
+"""Every kind of wrong search space ends the command with one clear line and exit code 2, before Ray starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Main = Callable[..., tuple[int | str | None, str]]
 
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Main:
-    """``main("run", "space.yaml")`` -> exit code and stderr, in an empty folder; a sweep that starts is a failure."""
+    """Return ``main("run", "space.yaml")`` -> exit code and stderr, in an empty folder; a sweep must not start."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ST3SWEEP_NOWHERE", raising=False)
     for command in ("run", "resume"):
@@ -39,7 +39,7 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 
 def unmarked(text: str) -> tuple[str, str]:
-    """``text`` without its ``^``, and the place where that stood, as it is printed."""
+    """Return ``text`` without its ``^``, and the printed position of that."""
     before, mark, after = text.partition("^")
     assert "^" not in after
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
@@ -95,7 +95,7 @@ def test_resume_of_a_folder_that_is_no_run(main: Main, tmp_path: Path):
     assert_said(main("resume", "."), "st3sweep: .: not the folder of a run (it has no resolved.yaml)")
 
 
-def test_name_that_is_taken(main: Main, tmp_path: Path):
+def test_name_of_an_existing_run(main: Main, tmp_path: Path):
     Path("space.yaml").write_text(RIGHT)
     Path("runs/taken").mkdir(parents=True)
     said = f"st3sweep: {tmp_path}/runs/taken: exists; resume it with `st3sweep resume`, or choose another name"
@@ -103,9 +103,9 @@ def test_name_that_is_taken(main: Main, tmp_path: Path):
 
 
 def test_wrong_trial_file(main: Main):
-    """``train`` reads one trial, with the same care."""
+    """``train`` reads one trial with the same checks."""
     Path("space.yaml").write_text(RIGHT)
-    said = "space.yaml:12:1: this is a search space, not one trial; run it with: st3sweep run"
+    said = "space.yaml:12:1: this is a search space, not a single trial; run it with: st3sweep run"
     assert_said(main("train", "space.yaml"), said)
     Path("trial.yaml").write_text("model: {arch: cifar_resnet}\ndata: {dataset: digits}\nsparsity: {method: st3}\n")
     assert_said(
@@ -127,7 +127,7 @@ def test_two_mistakes_are_two_lines(main: Main):
 
 
 def nodes(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Paths of all nodes below ``tree``."""
+    """List the paths of all nodes below ``tree``."""
     keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else []
     for key in keys:
         yield (*above, key)
@@ -136,8 +136,8 @@ def nodes(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("junk", [None, "te{x}t", {"a": 1}], ids=str)
-def test_junk_in_any_place_is_a_problem_of_that_place(junk: Any, tmp_path: Path):
-    """Never a crash, and never a line that does not name the part of the file which is wrong."""
+def test_junk_anywhere_is_reported_there(junk: Any, tmp_path: Path):
+    """Never a crash, and every line names the wrong part of the file."""
     for path in nodes(yaml.safe_load(RIGHT)):
         space = yaml.safe_load(RIGHT)
         node = space
@@ -152,7 +152,7 @@ def test_junk_in_any_place_is_a_problem_of_that_place(junk: Any, tmp_path: Path)
 
 
 def test_the_right_space_is_right(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Otherwise the wrong ones might be refused for another reason than the one that was made."""
+    """Otherwise the wrong ones might be rejected for another reason than the intended one."""
     (tmp_path / "space.yaml").write_text(RIGHT)
     monkeypatch.setattr(sys, "argv", ["st3sweep", "validate", str(tmp_path / "space.yaml")])
     with pytest.raises(SystemExit) as exit_:
@@ -168,7 +168,7 @@ PROGRAMS = {
     ),
     "workers": (
         ("{workers: 1", "{workers: 5"),
-        "9:5: train.batch_size: 64 does not divide among 5 workers (resources.workers)",
+        "9:5: train.batch_size: 64 is not a multiple of 5 workers (resources.workers)",
     ),
 }
 

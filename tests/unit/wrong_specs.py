@@ -1,6 +1,6 @@
-"""The right search space that every wrong one is made from, and one wrong space for each kind of mistake.
+"""A valid search space, and one wrong variant of it for each kind of mistake.
 
-``^`` stands before the key that is to blame; it is taken out, and its place must be the line and column printed.
+``^`` marks the wrong key; it is removed, and its position must be the line and column printed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ resources: {workers: 1, cpus_per_worker: 1}
 
 @dataclass(frozen=True)
 class Wrong:
-    """``edits``: text of RIGHT and what stands there instead. ``said``: the line printed, after its place."""
+    """``edits``: text of RIGHT → its replacement. ``said``: the printed line, after the position."""
 
     kind: str
     edits: dict[str, str]
@@ -75,7 +75,7 @@ _OBJECTIVES = "objectives:\n  - {metric: val_top1, goal: max}\n  - {metric: gflo
 
 
 def _optim(text: str) -> dict[str, str]:
-    """RIGHT with ``optim`` fixed and its search taken out."""
+    """Return RIGHT with ``optim`` fixed and not searched."""
     return {_DECAY: "", "  train:\n": f"  optim: {text}\n  train:\n"}
 
 
@@ -86,7 +86,7 @@ FIELDS = [
         "train.batchsize: unknown field; did you mean train.batch_size?",
     ),
     Wrong(
-        "unknown field like no other",
+        "unknown field without a similar one",
         {"batch_size: 64": "^colour: 64"},
         "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, compile, "
         "bn_momentum, bn_recalibration, finetune_epochs, finetune_lr",
@@ -108,7 +108,7 @@ FIELDS = [
         "budget.wall: must be a number above 0 with a unit: s, m, h or d, e.g. 72h (got 72)",
     ),
     Wrong(
-        "no time at all",
+        "an empty time",
         {"cpus_per_worker: 1}": "cpus_per_worker: 1, ^hang_limit: 0m}"},
         "resources.hang_limit: must be a number above 0 with a unit: s, m, h or d, e.g. 72h (got '0m')",
     ),
@@ -128,12 +128,12 @@ FIELDS = [
         "resources.gpus_per_worker: must be 0 or 1 with 2 workers: two ranks cannot share a GPU (got 0.5)",
     ),
     Wrong(
-        "a share of nothing for replicates",
+        "a share for replicates without a limit",
         {"{trials: 8}": "{trials: 8}\nreplicates: {^share: 0.3}"},
         "replicates.share: has no effect: budget has none of wall, gpu_hours and money",
     ),
     Wrong(
-        "replicates of a front that is not drawn",
+        "replicates without the default objectives",
         {
             "{trials: 8}": "{trials: 8}\n^replicates: {seeds: 3}",
             "{metric: gflops, goal: min}": "{metric: sparsity, goal: max}",
@@ -147,18 +147,18 @@ FIELDS = [
         "trials_per_process",
     ),
     Wrong(
-        "field of the trial at the top",
+        "trial field at the top level",
         {"budget:": "^optim: {lr: 0.1}\nbudget:"},
         "optim: unknown field here; it belongs under trial",
     ),
     Wrong(
-        "field of the top in the trial",
+        "top-level field in the trial",
         {"  train:\n": "  ^resources: {}\n  train:\n"},
         "resources: unknown field in a trial; it belongs at the top level of a search space",
     ),
     Wrong("wrong type", {"epochs: 20": "^epochs: many"}, "train.epochs: must be a whole number (got 'many')"),
     Wrong("truth for a number", {"epochs: 20": "^epochs: yes"}, "train.epochs: must not be true or false (got true)"),
-    Wrong("nothing in a part", {"  train:\n    epochs: 20\n    batch_size: 64\n": "  ^train:\n"},
+    Wrong("an empty section", {"  train:\n    epochs: 20\n    batch_size: 64\n": "  ^train:\n"},
           "train: must be a mapping of names to values (got null)"),
     Wrong("out of range", {_TARGET: "", _ST3: f"{_ST3}    ^target: 1.2\n"},
           "sparsity.target: must be below 1 (got 1.2)"),
@@ -174,7 +174,7 @@ FIELDS = [
         "sparsity.criterion: is 'l2', allowed: l1, sigma, lamp, family",
     ),
     Wrong(
-        "unknown network",
+        "unknown model",
         {"{arch: cifar_resnet": "{^arch: cifar_resnt"},
         f"model.arch: is 'cifar_resnt', allowed: {_NETWORKS}; did you mean cifar_resnet?",
     ),
@@ -196,12 +196,12 @@ FIELDS = [
         "recipe: is 'papers', allowed: paper, authors; did you mean paper?",
     ),
     Wrong(
-        "no network",
+        "no model",
         {"trial:\n": "^trial:\n", "  model: {arch: cifar_resnet, depth: 8, width: 8}\n": ""},
         "model: is missing: neither fixed under trial nor searched",
     ),
     Wrong(
-        "network without its kind",
+        "model without its kind",
         {"model: {arch: cifar_resnet, ": "^model: {"},
         f"model.arch: is missing: neither fixed under trial nor searched; allowed: {_NETWORKS}",
     ),
@@ -216,7 +216,7 @@ FIELDS = [
         "gflops.target: excludes sparsity.target: give one of them, at sparsity.target=0.8524",
     ),
     Wrong(
-        "a budget beyond the dense network",
+        "a budget beyond the dense model",
         {
             _TARGET: "",
             "constraints:\n  - sparsity.target < 0.95\n": "",
@@ -235,13 +235,13 @@ FIELDS = [
         "gflops.target: has no effect with method dnw",
     ),
     Wrong(
-        "a decay that falls with a sparsity that does not rise",
+        "a weight decay with_sparsity for a method without a ramp",
         {"method: st3": "method: dnw", _CRITERION: "",
          **_optim("{weight_decay: {^kind: with_sparsity, value: 1e-4, final_ratio: 0}}")},
         "optim.weight_decay.kind: with_sparsity has no effect with method dnw, whose sparsity is constant",
     ),
     Wrong(
-        "a decay by a target that is not set",
+        "a weight decay by_target without a target",
         {"method: st3": "method: str\n    s_init: -3200", _CRITERION: "", _TARGET: "  optim.lr: {choice: [0.1, 0.2]}\n",
          "constraints:\n  - sparsity.target < 0.95\n": "", **_optim("{weight_decay: {^kind: by_target}}"),
          "{arch: cifar_resnet, depth: 8, width: 8}": "{arch: torchvision, network: resnet50}",
@@ -264,13 +264,13 @@ FIELDS = [
         "sparsity.s_init: excludes sparsity.target: give one of them, at sparsity.target=0.8715",
     ),
     Wrong(
-        "a calibration of nothing",
+        "a calibration without a target",
         {"method: st3": "method: str\n    s_init: -3\n    ^calibrate: {runs: 3}", _CRITERION: "",
          _TARGET: "  optim.lr: {choice: [0.1, 0.2]}\n", "constraints:\n  - sparsity.target < 0.95\n": ""},
         "sparsity.calibrate: has no effect with s_init; it finds s_init for sparsity.target",
     ),
     Wrong(
-        "pilots of no length",
+        "pilots of length 0",
         {"method: st3": "method: str\n    calibrate: {^pilot: {epochs: 0}}", _CRITERION: ""},
         "sparsity.calibrate.pilot: must be above 0",
     ),
@@ -287,25 +287,25 @@ FIELDS = [
         "sparsity.s_init: must be at most 0 (got 3)",
     ),
     Wrong("depth that no network has", {"depth: 8": "^depth: 12"}, "model.depth: must be 6n+2: 8 or 14 (got 12)"),
-    Wrong("depth that no wide network has", {_NETWORK: "{arch: wide_resnet, ^depth: 20}"},
+    Wrong("depth that no wide model has", {_NETWORK: "{arch: wide_resnet, ^depth: 20}"},
           "model.depth: must be 6n+4: 16 or 22 (got 20)"),
-    Wrong("dropout of everything", {_NETWORK: "{arch: wide_resnet, ^dropout: 1}"},
+    Wrong("dropout of 1", {_NETWORK: "{arch: wide_resnet, ^dropout: 1}"},
           "model.dropout: must be below 1 (got 1)"),
-    Wrong("setting of another network", {_NETWORK: "{arch: vgg11, ^depth: 13}"},
+    Wrong("setting of another model", {_NETWORK: "{arch: vgg11, ^depth: 13}"},
           "model.depth: has no effect with arch vgg11, which has no fields"),
-    Wrong("network of torchvision without its name", {f"model: {_NETWORK}": "^model: {arch: torchvision}"},
+    Wrong("torchvision model without its name", {f"model: {_NETWORK}": "^model: {arch: torchvision}"},
           "model.network: is missing: neither fixed under trial nor searched"),
-    Wrong("network that torchvision does not have", {_NETWORK: "{arch: torchvision, ^network: efficientnet_b00}"},
+    Wrong("model that torchvision does not have", {_NETWORK: "{arch: torchvision, ^network: efficientnet_b00}"},
           "model.network: must be a convolutional classifier of torchvision; did you mean efficientnet_b0? "
           "(got 'efficientnet_b00')"),
-    Wrong("network of attention", {_NETWORK: "{arch: torchvision, ^network: vit_b_16}"},
+    Wrong("attention model", {_NETWORK: "{arch: torchvision, ^network: vit_b_16}"},
           "model.network: must consist of conv and linear layers, without attention (got 'vit_b_16')"),
-    Wrong("network of torchvision for one channel", {_NETWORK: "{^arch: torchvision, network: resnet18}"},
+    Wrong("torchvision model for one channel", {_NETWORK: "{^arch: torchvision, network: resnet18}"},
           "model.arch: torchvision_resnet18 takes images of 3 channels; digits has 1"),
-    Wrong("images that are too small for the network", {_NETWORK: "{^arch: vgg11}"},
+    Wrong("images too small for the model", {_NETWORK: "{^arch: vgg11}"},
           "model.arch: vgg11 needs images of at least 32 pixels; these have 16"),
     Wrong(
-        "images that are too small for a network of torchvision",
+        "images too small for a torchvision model",
         {_NETWORK: "{^arch: torchvision, network: inception_v3}", _DATA: "data: {dataset: cifar10, root: empty}"},
         "model.arch: torchvision_inception_v3 needs images of at least 75 pixels; these have 32",
     ),
@@ -330,7 +330,7 @@ FIELDS = [
           "early_stopping.rung: unknown field; did you mean early_stopping.rungs?"),
     Wrong("rungs without early stopping", {"searcher:": "early_stopping: {^rungs: [0.5, 1]}\nsearcher:"},
           "early_stopping.rungs: has no effect with early_stopping none"),
-    Wrong("fewest trials without a rule", {"searcher:": "early_stopping: {name: none, ^min_trials: 9}\nsearcher:"},
+    Wrong("min_trials without a rule", {"searcher:": "early_stopping: {name: none, ^min_trials: 9}\nsearcher:"},
           "early_stopping.min_trials: has no effect with early_stopping none"),
     Wrong("reduction without early stopping", {"searcher:": "early_stopping: {^reduction_factor: 3}\nsearcher:"},
           "early_stopping.reduction_factor: has no effect with early_stopping none"),
@@ -341,11 +341,11 @@ FIELDS = [
           "early_stopping.rungs: must rise (got [0.5, 0.5])"),
     Wrong("rung past the end", {"searcher:": "early_stopping: {name: residual, rungs: [0.5, ^1.5]}\nsearcher:"},
           "early_stopping.rungs.1: must be at most 1 (got 1.5)"),
-    Wrong("no rung that can be", {"searcher:": "early_stopping: {name: residual, rungs: [^1.5]}\nsearcher:"},
+    Wrong("only a rung past the end", {"searcher:": "early_stopping: {name: residual, rungs: [^1.5]}\nsearcher:"},
           "early_stopping.rungs.0: must be at most 1 (got 1.5)"),
     Wrong("no rungs", {"searcher:": "early_stopping: {name: residual, ^rungs: []}\nsearcher:"},
           "early_stopping.rungs: is empty: give at least one"),
-    Wrong("reduction to everything", {"searcher:": "early_stopping: {name: residual, ^reduction_factor: 1}\nsearcher:"},
+    Wrong("reduction factor of 1", {"searcher:": "early_stopping: {name: residual, ^reduction_factor: 1}\nsearcher:"},
           "early_stopping.reduction_factor: must be above 1 (got 1)"),
     Wrong("rungs that never come", {"searcher:": "early_stopping: {name: residual, ^every: 0}\nsearcher:"},
           "early_stopping.every: must be above 0 (got 0)"),
@@ -353,14 +353,14 @@ FIELDS = [
           {"gflops, goal: min": "wall_seconds, goal: min", "searcher:": "^early_stopping: {name: residual}\nsearcher:"},
           "early_stopping: needs the objectives val_top1 max and gflops min, and no other"),
     Wrong("searched early_stopping", {_SEARCH: f"{_SEARCH}  ^early_stopping.every: {{float: [0.1, 0.2]}}\n"},
-          "search.early_stopping.every: cannot be searched: it is no field of a trial"),
+          "search.early_stopping.every: cannot be searched: it is not a field of a trial"),
     Wrong(
         "startup trials of a Sobol' sequence",
         {"{sampler: tpe}": "{sampler: qmc, ^startup_trials: 3}"},
         "searcher.startup_trials: has no effect with sampler qmc",
     ),
     Wrong(
-        "warm start from nothing",
+        "empty warm start",
         {"budget:": "^warm_start: {}\nbudget:"},
         "warm_start: has no effect without points and from",
     ),
@@ -376,7 +376,7 @@ FIELDS = [
         "warm_start.form: unknown field; did you mean warm_start.from?",
     ),
     Wrong(
-        "earlier run that is not there",
+        "missing earlier run",
         {"budget:": "warm_start:\n  from: [^runs/a]\nbudget:"},
         "warm_start.from[0]: {folder}/runs/a/trials.parquet: not found; is {folder}/runs/a the folder of a run?",
     ),
@@ -392,7 +392,7 @@ FIELDS = [
         "leave out when, or use sampler tpe",
     ),
     Wrong(
-        "weight decay of another network",
+        "weight decay of another model",
         _optim("{weight_decay: {^kind: by_target}}"),
         "optim.weight_decay.kind: by_target has no row for resnet8_w8; the table names mobilenet_v1, resnet50",
     ),
@@ -457,7 +457,7 @@ FIELDS = [
         "objectives.0.metric: is 'test_top1', allowed: val_top1, val_loss, gflops, sparsity, wall_seconds",
     ),
     Wrong("objective twice", {"objectives:": "^objectives:", "gflops, goal: min": "val_top1, goal: min"},
-          "objectives: names val_top1 twice"),
+          "objectives: contains val_top1 twice"),
     Wrong("no objective", {_OBJECTIVES: "^objectives: []\n"}, "objectives: is empty: give at least one"),
     Wrong("another schema", {"schema: st3sweep/v1": "^schema: st3sweep/v9"},
           "schema: is 'st3sweep/v9', allowed: st3sweep/v1"),
@@ -470,15 +470,15 @@ FIELDS = [
     Wrong(
         "more workers than divide a batch",
         {"{workers: 1,": "{workers: 3,", "batch_size: 64": "^batch_size: 64"},
-        "train.batch_size: 64 does not divide among 3 workers (resources.workers)",
+        "train.batch_size: 64 is not a multiple of 3 workers (resources.workers)",
     ),
     Wrong(
         "more workers than divide the recipe's batch",
         {"{workers: 1,": "{^workers: 3,", "    batch_size: 64\n": ""},
-        "train.batch_size: 128 does not divide among 3 workers (resources.workers)",
+        "train.batch_size: 128 is not a multiple of 3 workers (resources.workers)",
     ),
     Wrong("no trials", {"searcher: {sampler: tpe}\nbudget: {trials: 8}\n": "searcher: {^sampler: tpe}\n"},
-          "budget.trials: is missing: sampler tpe never ends by itself"),
+          "budget.trials: is missing: sampler tpe needs budget.trials or budget.wall"),
 ]  # fmt: skip
 
 SEARCH = [
@@ -565,7 +565,7 @@ SEARCH = [
           "search.sparsity.criterion.choice.0: must be a single value: text, a number, true, false or null "
           "(got ['l1'])"),
     Wrong("choice twice", {"  sparsity.criterion: {choice: [l1, sigma]}": "  ^sparsity.criterion: {choice: [l1, l1]}"},
-          "search.sparsity.criterion: a value is given twice in ['l1', 'l1']"),
+          "search.sparsity.criterion: duplicate value in ['l1', 'l1']"),
     Wrong("range for whole numbers",
           {"    epochs: 20\n": "", _SEARCH: f"{_SEARCH}  ^train.epochs: {{float: [1, 9]}}\n"},
           "search.train.epochs: is a whole number: search it with int: [low, high]"),
@@ -590,7 +590,7 @@ SEARCH = [
           "search.sparsity.ramp: is not a single value; search one of its fields: sparsity.ramp.start, "
           "sparsity.ramp.start.epochs, sparsity.ramp.end, sparsity.ramp.end.epochs, sparsity.ramp.power"),
     Wrong("searched resources", {_SEARCH: f"{_SEARCH}  ^resources.workers: {{int: [1, 4]}}\n"},
-          "search.resources.workers: cannot be searched: it is no field of a trial"),
+          "search.resources.workers: cannot be searched: it is not a field of a trial"),
     Wrong("grid of a range", {"sampler: tpe": "sampler: grid", _TARGET: "", _ST3: f"{_ST3}    target: 0.5\n",
                               _RATIO: f"  ^{_RATIO.strip()}"},
           "search.optim.weight_decay.final_ratio: sampler grid needs choice or int here, not float"),
@@ -628,7 +628,7 @@ DATA = [
           {"    batch_size: 64\n": "", _SEARCH: f"{_SEARCH}  ^train.batch_size: {{choice: [64, 1201]}}\n"},
           "train.batch_size: 1201 is more than the 1200 training images, at train.batch_size=1201"),
     Wrong("more validation than images", {"image_size: 16": "^validation: 1500"},
-          "data.validation: 1500 images asked for, but the training set has 1500: none left to train on"),
+          "data.validation: 1500 images requested, but the training set has 1500: none left to train on"),
 ]  # fmt: skip
 
 
@@ -652,13 +652,13 @@ ARGUMENTS = [
     _set("--set that is not YAML", "train.epochs=[3",
          "--set train.epochs=[3: train.epochs: not YAML: expected ',' or ']', but got '<stream end>'"),
     Wrong("--set of all that is searched", {_CRITERION: "", _DECAY: ""},
-          "--set sparsity.target=0.7: sparsity.target: leaves nothing to search; one trial is run with: "
+          "--set sparsity.target=0.7: sparsity.target: leaves nothing to search; run a single trial with: "
           "st3sweep train", ("--set", "sparsity.target=0.7")),
     Wrong("--name of two words", {}, "st3sweep: --name two words: letters, digits, dot, dash and underscore only",
           ("--name", "two words")),
 ]  # fmt: skip
 
-# Files that are no search space at all: text, with ^ as above, and what is said.
+# Files that are not a search space: text, with ^ as above, and the printed line.
 FILES = {
     "brace left open": (
         RIGHT.replace("{trials: 8}\nresources:", "{trials: 8\nresources^:"),
@@ -684,6 +684,6 @@ FILES = {
     "list at the top": ("^- a\n", "expected a mapping of names to values at the top, found a list"),
     "one trial": (
         "^model: {arch: cifar_resnet}\n",
-        "this is one trial, not a search space; run it with: st3sweep train",
+        "this is a single trial, not a search space; run it with: st3sweep train",
     ),
 }

@@ -1,4 +1,4 @@
-"""The datasets, one module each: importing this package registers them."""
+"""Dataset formats, one module each; importing this package registers them."""
 
 from st3sweep.data.formats import cifar, digits, image_folder, image_parquet
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the python batches or from Parquet files under ``root``.
+"""Load CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the python batches or from Parquet files under ``root``.
 
 Validation is the last ``validation`` images of the training set, in the order of the files. That is the papers'
 split for the python batches only: Parquet files may hold the images in another order.
@@ -31,7 +31,7 @@ _OFFICIAL_TRAIN, _OFFICIAL_TEST = 50_000, 10_000
 @dataclass(frozen=True)
 class _Dataset:
     layout: Layout
-    label_columns: tuple[str, ...]  # of Parquet files, the first that is there
+    label_columns: tuple[str, ...]  # of Parquet files; the first one present is used
     classes: int
 
 
@@ -43,7 +43,7 @@ _DATASETS = {
 
 @dataclass(frozen=True)
 class _Set:
-    """One official split: ``readable(ids, its name)`` gives (N, 3, 32, 32) and the N ids that can be read."""
+    """One official split; ``readable(ids, split name)`` returns pixels (N, 3, 32, 32) and the N readable ids."""
 
     labels: NDArray[np.int64]
     readable: Callable[[NDArray[np.int64], str], tuple[NDArray[np.uint8], NDArray[np.int64]]]
@@ -54,7 +54,7 @@ class _Set:
 class CifarConfig(OnDiskConfig):
     """CIFAR-10 or -100: the python batches that torchvision downloads, or image Parquet files, under ``root``."""
 
-    image_size: ClassVar[int] = 32  # type: ignore[misc]  # no setting: what the files hold
+    image_size: ClassVar[int] = 32  # type: ignore[misc]  # fixed by the files, not a setting
     ordered: ClassVar[bool] = True
 
     dataset: Literal["cifar10", "cifar100"]
@@ -75,14 +75,14 @@ class CifarConfig(OnDiskConfig):
             download_if_absent(self)
 
     def inspect(self) -> DataInfo:
-        """Counts labels; decodes and downloads nothing. What is still to be downloaded has the official counts."""
+        """Count labels without decoding or downloading; the official counts if the files are not there yet."""
         found = _find(self)
         training, test = (len(found[0].labels), len(found[1].labels)) if found else (_OFFICIAL_TRAIN, _OFFICIAL_TEST)
         train, validation = sizes(self, training)
         return DataInfo(_DATASETS[self.dataset].classes, 3, CifarConfig.image_size, train, validation, test)
 
     def load(self) -> Splits:
-        """The images that are needed; downloads the python batches first where they are absent and may be."""
+        """Load the three splits; first download the python batches if they are absent and ``download`` is true."""
         from st3sweep.data.images import ArrayImages
 
         training, test = _present(self)
@@ -101,12 +101,12 @@ class CifarConfig(OnDiskConfig):
         )
 
     def sources(self, short_side: int) -> Sources:  # noqa: ARG002
-        """All images of both official splits, as they are; downloads like ``load``."""
+        """Return all images of both official splits, not resized; downloads like ``load``."""
         training, test = _present(self)
         return Sources(_DATASETS[self.dataset].classes, CifarConfig.image_size, training.source, test.source)
 
     def files(self) -> list[Path]:
-        """What the images are read from."""
+        """Return the files that hold the images."""
         root, layout = existing_root(self.root), _DATASETS[self.dataset].layout
         if layout.complete(root):
             return [root / layout.folder / name for name in (*layout.train, *layout.test)]
@@ -122,7 +122,7 @@ def _present(spec: CifarConfig) -> tuple[_Set, _Set]:
 
 
 def _find(spec: CifarConfig) -> tuple[_Set, _Set] | None:
-    """Training and test set; None where they are absent but may be downloaded, DataError where they may not."""
+    """Find training and test set; None if they are absent but may be downloaded. Raises DataError if they may not."""
     if spec.download and not Path(spec.root).exists():
         return None
     root, dataset = existing_root(spec.root), _DATASETS[spec.dataset]
@@ -161,7 +161,7 @@ def _from_parquet(spec: CifarConfig, paths: list[Path], label_columns: tuple[str
 
 
 def _of_dataset(files: list[Path], dataset: str) -> list[Path]:
-    """Those of ``files`` that name the dataset, else those that name neither of the two."""
+    """Return the files named after the dataset, or else those named after neither CIFAR-10 nor CIFAR-100."""
     named = {path: re.search(r"cifar[-_]?(\d+)", path.name.lower()) for path in files}
     own = [path for path, match in named.items() if match and f"cifar{match[1]}" == dataset]
     return own or [path for path, match in named.items() if not match]
@@ -176,7 +176,7 @@ def _missing(root: Path, dataset: str, train_files: list[Path], test_files: list
 
 
 def _is_there(spec: CifarConfig) -> bool:
-    """Both official splits, by the names of their files: opens none."""
+    """Whether both official splits are present, judged by file names alone."""
     if not Path(spec.root).exists():
         return False
     root = existing_root(spec.root)
@@ -185,10 +185,10 @@ def _is_there(spec: CifarConfig) -> bool:
 
 
 def download_if_absent(spec: CifarConfig) -> None:
-    """Fetches the python batches. Ranks and trials of one machine take turns; the first one does the work."""
+    """Download the python batches once: a lock lets only one process of the machine do it. Raises DataError."""
     root = Path(spec.root)
     lock = root / ".download.lock"
-    if not lock.exists() and _is_there(spec):  # while it is locked, files may be there in part
+    if not lock.exists() and _is_there(spec):  # while it is locked, the files may be incomplete
         return
     import fcntl
 
@@ -201,5 +201,5 @@ def download_if_absent(spec: CifarConfig) -> None:
             if not _is_there(spec):
                 (CIFAR10 if spec.dataset == "cifar10" else CIFAR100)(root, download=True)
             lock.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # no network, no permission, a broken archive
+    except (OSError, RuntimeError) as error:  # no connection, no permission, a broken archive
         raise DataError("data.download", f"could not download {spec.dataset} to {root}: {error}") from error

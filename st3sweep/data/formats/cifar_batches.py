@@ -1,4 +1,4 @@
-"""CIFAR as its authors distribute it: pickled batches of (N, 3072) bytes, in the folder that torchvision unpacks."""
+"""Read CIFAR as its authors distribute it: pickled batches of (N, 3072) bytes, in the folder torchvision unpacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from st3sweep.data.records import DataError
 
 @dataclass(frozen=True)
 class Layout:
-    """Names in the python version of one dataset."""
+    """File and key names of one dataset in its python version."""
 
     folder: str
     train: tuple[str, ...]
@@ -23,7 +23,7 @@ class Layout:
     label_key: str
 
     def complete(self, root: Path) -> bool:
-        """Whether all files are there."""
+        """Whether all files are present under ``root``."""
         return all((root / self.folder / name).is_file() for name in (*self.train, *self.test))
 
 
@@ -32,7 +32,7 @@ CIFAR100 = Layout("cifar-100-python", ("train",), ("test",), "fine_labels")
 
 
 def read(root: Path, layout: Layout, files: tuple[str, ...]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (N, 3, 32, 32) and labels (N,) of ``files`` one after the other; DataError names a file that is not so."""
+    """Read images (N, 3, 32, 32) and labels (N,) of ``files`` in order. Raises DataError naming a malformed file."""
     batches = [_read_one(root / layout.folder / name, layout.label_key) for name in files]
     return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
 
@@ -45,16 +45,16 @@ def _read_one(path: Path, label_key: str) -> tuple[NDArray[np.uint8], NDArray[np
         labels = np.asarray(batch[label_key], dtype=np.int64)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
-    except Exception as error:  # a broken pickle can raise nearly anything
+    except Exception as error:  # a broken pickle can raise nearly any exception
         raise DataError("data.root", f"cannot read {path} as a batch of CIFAR images: {error!r}") from error
     return images, labels
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """A pickle may run any code; these files need numpy arrays and nothing else."""
+    """Unpickler that allows only numpy arrays: a pickle may otherwise run any code."""
 
     def find_class(self, module: str, name: str) -> Any:
         rebuilds_array = module.split(".")[0] == "numpy" and name in ("ndarray", "dtype", "_reconstruct", "_frombuffer")
         if rebuilds_array or (module, name) == ("_codecs", "encode"):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a batch of images")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a batch of images")

@@ -1,4 +1,4 @@
-"""scikit-learn's bundled handwritten digits: 1,797 images of 8x8 pixels, values 0 to 16, ten classes."""
+"""Load scikit-learn's bundled handwritten digits: 1,797 images of 8x8 pixels, values 0 to 16, ten classes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class DigitsConfig(DataConfig):
     augment: ShiftDigits = ShiftDigits()
 
     def inspect(self) -> DataInfo:
-        """Counts of the fixed split: 297 images to test, the others to train and validate."""
+        """Return the counts of the fixed split: 297 test images, the others for training and validation."""
         train, validation = sizes(self, _IMAGES - _TEST)
         return DataInfo(_CLASSES, 1, self.image_size, train, validation, _TEST)
 
     def load(self) -> Splits:
-        """All images, (1, image_size, image_size). Every split holds the classes in the same proportions."""
+        """Load the three splits, images (1, image_size, image_size), each with the same class proportions."""
         from st3sweep.data.images import ArrayImages
 
         values, labels = _values_and_labels()
@@ -52,7 +52,7 @@ class DigitsConfig(DataConfig):
 
 
 def _values_and_labels() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(1797, 8, 8) of 0 to 16, and (1797,) labels, from scikit-learn's file: its loader takes seconds to import."""
+    """Read (1797, 8, 8) of 0 to 16 and (1797,) labels from scikit-learn's file: its loader takes seconds to import."""
     package = find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise DataError("data.dataset", "digits come with scikit-learn, which is not installed")
@@ -62,7 +62,7 @@ def _values_and_labels() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def _enlarged(values: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-    """(N, 8, 8) of 0 to 16 to (N, 1, size, size) of 0 to 255, bilinear."""
+    """Resize (N, 8, 8) of 0 to 16 bilinearly to (N, 1, size, size) of 0 to 255."""
     scaled = np.round(values * (255 / 16)).astype(np.uint8)
     images = [Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in scaled]
     return np.stack([np.asarray(image) for image in images])[:, None]

@@ -1,4 +1,4 @@
-"""Photographs in folders, ``train/<class>/...``: ImageNet and whatever is laid out like it. Or in Parquet files.
+"""Load photographs from folders ``train/<class>/...``, as ImageNet is laid out, or from Parquet files.
 
 ``test/`` is the test set, or ``val/`` where there is no ``test/`` (ImageNet's official validation images). Validation
 images come from train.
@@ -32,7 +32,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 
 @dataclass(frozen=True)
 class _Files:
-    """Image files in the order of their class, then of their path (strings: a Path is large, and these are many)."""
+    """Image files sorted by class, then by path; paths are strings, since a Path takes more memory."""
 
     paths: list[str]
     labels: NDArray[np.int64]
@@ -58,16 +58,16 @@ class ImageFolderConfig(OnDiskConfig):
         return 1000 if self.dataset == "imagenet" else None
 
     def inspect(self) -> DataInfo:
-        """Counts files; opens none."""
+        """Count the files without opening them."""
         _check_folders(self.root)
         classes, training, test = _find(self.root)
         train, validation = sizes(self, len(training.paths))
         return DataInfo(len(classes), 3, self.image_size, train, validation, len(test.paths) if test else 0)
 
     def load(self) -> Splits:
-        """Lists the files; they are decoded when they are fetched. A fixed permutation decides which ones validate.
+        """List the files of each split; they are decoded when fetched. A fixed permutation chooses the validation set.
 
-        To skip bad images it must know them: every file is then decoded once here.
+        With ``bad_images: skip`` every file is decoded once here to find the bad ones.
         """
         from st3sweep.data.images import FileImages
 
@@ -90,7 +90,7 @@ class ImageFolderConfig(OnDiskConfig):
         )
 
     def sources(self, short_side: int) -> Sources:
-        """All photographs, their shorter sides resized to ``short_side``."""
+        """Return all photographs, their shorter sides resized to ``short_side``."""
         if _in_parquet(self.root):
             rows, test_rows, count = image_parquet.rows(self.root)
 
@@ -108,7 +108,7 @@ class ImageFolderConfig(OnDiskConfig):
         return Sources(len(classes), None, source(training), source(test) if test else None)
 
     def files(self) -> list[str] | list[Path]:
-        """What the photographs are read from."""
+        """Return the files that hold the photographs."""
         if _in_parquet(self.root):
             return image_parquet.files_in(self.root)
         _, training, test = _find(self.root)
@@ -116,22 +116,22 @@ class ImageFolderConfig(OnDiskConfig):
 
 
 def _in_parquet(root_name: str) -> bool:
-    """Whether there are Parquet files of training images, and no folders of classes."""
+    """Whether the training images are in Parquet files, and not in class folders."""
     root = existing_root(root_name)
     return not ((root / "train").is_dir() and _class_names(root / "train")) and bool(parquet.find(root, "train"))
 
 
 def _check_folders(root_name: str) -> None:
-    if _in_parquet(root_name):  # an epoch reads them in random order, which such files are not made for
+    if _in_parquet(root_name):  # an epoch reads images in random order, which Parquet is not made for
         raise DataError(
             "data.pack",
-            f"is needed: {root_name} holds Parquet files, and photographs in them are read from a pack; make one with: "
+            f"is needed: {root_name} holds photographs in Parquet files, which are read from a pack; make one with: "
             "st3sweep data pack FILE --out FOLDER",
         )
 
 
 def _bad(files: _Files, ids: NDArray[np.int64]) -> dict[int, str]:
-    """The files among ``ids`` that do not decode, and why."""
+    """Find the files among ``ids`` that do not decode: id -> why."""
     bad: dict[int, str] = {}
     checks = ((id_, partial(decode.check, files.paths[id_])) for id_ in ids.tolist())
     for _ in in_order(partial(decode.noting, bad, id_, check) for id_, check in checks):
@@ -140,7 +140,7 @@ def _bad(files: _Files, ids: NDArray[np.int64]) -> dict[int, str]:
 
 
 def _find(root_name: str) -> tuple[list[str], _Files, _Files | None]:
-    """Class names, the training files and the test files."""
+    """Find the class names, the training files and the test files. Raises DataError."""
     root = existing_root(root_name)
     if not (root / "train").is_dir():
         raise DataError(
@@ -177,7 +177,7 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _files(folder: Path, classes: list[str]) -> _Files:
-    """All images under ``folder/<class>``, at any depth; names that start with a dot are not images."""
+    """List all images under ``folder/<class>``, at any depth, without files whose names start with a dot."""
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

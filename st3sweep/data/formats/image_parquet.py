@@ -1,4 +1,4 @@
-"""Any classification set in Parquet files: those named train, and for the test set those named test, or else val."""
+"""Load any classification dataset from Parquet files named train, and for the test set test, or else val."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from st3sweep.data.split import parts, shuffled, sizes
 from st3sweep.trial.data import OnDiskConfig, ShiftAndFlip, register_dataset
 
 _LABEL = ("label",)
-_MOST_BYTES = 4 * 2**30  # of pixels that are held in memory
+_MOST_BYTES = 4 * 2**30  # of pixels held in memory
 
 
 @register_dataset
@@ -34,14 +34,14 @@ class ImageParquetConfig(OnDiskConfig):
         return files_in(self.root)
 
     def inspect(self) -> DataInfo:
-        """Counts rows and classes; decodes nothing."""
+        """Count rows and classes without decoding."""
         training, test, classes = rows(self.root)
         _check_memory(self, training, test)
         train, validation = sizes(self, len(training.labels))
         return DataInfo(classes, 3, self.image_size, train, validation, len(test.labels) if test else 0)
 
     def load(self) -> Splits:
-        """Decodes the images that are needed, as RGB. A fixed permutation decides which ones validate."""
+        """Decode the images of the three splits as RGB. A fixed permutation chooses the validation set."""
         from st3sweep.data.images import ArrayImages
 
         training, test, classes = rows(self.root)
@@ -63,7 +63,7 @@ class ImageParquetConfig(OnDiskConfig):
         )
 
     def sources(self, short_side: int) -> Sources:  # noqa: ARG002
-        """All images, resized to squares."""
+        """Return all images, resized to squares."""
         training, test, classes = rows(self.root)
 
         def make(data: bytes, what: str) -> NDArray[np.uint8]:
@@ -73,7 +73,7 @@ class ImageParquetConfig(OnDiskConfig):
 
 
 def files_in(root_name: str) -> list[Path]:
-    """The files that the images under ``root_name`` are read from."""
+    """Return the Parquet files of the images under ``root_name``."""
     root = existing_root(root_name)
     return [*find(root, "train"), *_test_files(root)]
 
@@ -90,7 +90,7 @@ def _check_memory(spec: ImageParquetConfig, training: ParquetImages, test: Parqu
 
 
 def rows(root_name: str) -> tuple[ParquetImages, ParquetImages | None, int]:
-    """The training rows, the test rows, and the number of classes: one more than the highest training label."""
+    """Open the training and test rows; the number of classes is one more than the highest training label."""
     root = existing_root(root_name)
     files = find(root, "train")
     if not files:
@@ -111,6 +111,6 @@ def rows(root_name: str) -> tuple[ParquetImages, ParquetImages | None, int]:
 
 
 def _test_files(root: Path) -> list[Path]:
-    """Those named test; those named val where there are none, or none whose labels are published."""
+    """Return the files named test, or those named val if there are none or their labels are withheld."""
     test = find(root, "test")
     return test if test and not unlabelled(test[0], _LABEL) else find(root, "val")

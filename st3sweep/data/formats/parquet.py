@@ -1,4 +1,4 @@
-"""Images in Parquet files: a column ``img`` or ``image`` (struct with ``bytes``) and a column of integer labels."""
+"""Read images from Parquet files: a column ``img`` or ``image`` (struct with ``bytes``) and one of integer labels."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SPLITS = ("train", "test", "val")
 
 
 class Encoded(NamedTuple):
-    """One row: its number over all files, the words that name it, and an Arrow scalar."""
+    """One row: its number over all files, its name in error messages, and the encoded image as an Arrow scalar."""
 
     id: int
     what: str
     data: Any
 
     def bytes(self) -> bytes:
-        """The encoded image; BadImage where the row has none."""
+        """Return the encoded image. Raises BadImage if the row has none."""
         data: bytes | None = self.data.as_py()
         if data is None:
             raise BadImage("data.root", f"{self.what} has no bytes")
@@ -42,7 +42,7 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class ParquetImages:
-    """The rows of ``files`` one after the other; ``starts`` has one entry more than ``files``."""
+    """The rows of ``files`` in order; file i holds rows ``starts[i]`` to ``starts[i + 1]`` - 1."""
 
     files: list[Path]
     starts: NDArray[np.int64]
@@ -50,7 +50,7 @@ class ParquetImages:
     labels: NDArray[np.int64]
 
     def encoded(self) -> Iterator[Encoded]:
-        """Every row in order. Memory holds some hundred of them at a time, however large the files are."""
+        """Yield every row in order, with about a hundred of them in memory however large the files are."""
         for file, start, column in zip(self.files, self.starts.tolist(), self.image_columns, strict=False):
             row = 0
             for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=[f"{column}.bytes"]):
@@ -61,9 +61,9 @@ class ParquetImages:
     def pixels(
         self, ids: NDArray[np.int64], size: int, *, resize: bool, bad: dict[int, str] | None = None
     ) -> NDArray[np.uint8]:
-        """Rows ``ids`` decoded, (len(ids), 3, size, size); an image of another size is an error unless ``resize``.
+        """Decode rows ``ids`` to (len(ids), 3, size, size). Raises DataError for another size unless ``resize``.
 
-        A row that is no image is an error too, unless there is ``bad`` to note it in: it is then black.
+        Raises BadImage for an unreadable image, or, with ``bad``, notes it there and leaves it black.
         """
         images = np.zeros((len(ids), 3, size, size), dtype=np.uint8)
         places = dict(zip(ids.tolist(), range(len(ids)), strict=True))
@@ -80,14 +80,14 @@ class ParquetImages:
     def readable(
         self, ids: NDArray[np.int64], size: int, split: str, *, resize: bool, skip: bool
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """``pixels`` and the ``ids`` that they are of: all, or where bad images are to be skipped the others."""
+        """Return ``pixels`` and their ``ids``, with ``skip`` without the bad images."""
         bad: dict[int, str] | None = {} if skip else None
         pixels = self.pixels(ids, size, resize=resize, bad=bad)
         left = good(ids, bad or {}, split)
         return (pixels if len(left) == len(ids) else pixels[np.isin(ids, left)]), left
 
     def source(self, make: Callable[[bytes, str], NDArray[np.uint8]]) -> Source:
-        """What a pack is made from: ``make`` gets the bytes of each row and the words that name it."""
+        """Return the source of a pack: ``make`` gets the bytes and the name of each row."""
         return Source(self.labels, lambda: (partial(_made, make, row) for row in self.encoded()))
 
 
@@ -96,13 +96,13 @@ def _made(make: Callable[[bytes, str], NDArray[np.uint8]], row: Encoded) -> NDAr
 
 
 def find(root: Path, split: str) -> list[Path]:
-    """Parquet files of ``split`` (train, test or val) in ``root`` and one folder below, by name; may be none."""
+    """Find the Parquet files of ``split`` (train, test or val) in ``root`` and one folder below, sorted; may be []."""
     every = sorted({*root.glob("*.parquet"), *root.glob("*/*.parquet")})
     return [path for path in every if _split_of(path, root) == split]
 
 
 def unlabelled(file: Path, label_columns: Sequence[str]) -> bool:
-    """Whether every label is -1: so the hub publishes a test set whose labels are held back."""
+    """Whether every label is -1, as the Hugging Face hub marks test sets with withheld labels."""
     try:
         schema = pq.read_schema(file)
         name = next((name for name in label_columns if name in schema.names), None)
@@ -113,13 +113,13 @@ def unlabelled(file: Path, label_columns: Sequence[str]) -> bool:
 
 
 def _split_of(path: Path, root: Path) -> str | None:
-    """What the file's name says, or else its folder's: a test file in ``training_data/`` stays a test file."""
+    """Return the split that the file's name contains, or else its folder's: ``training_data/test.parquet`` is test."""
     names = [path.name] if path.parent == root else [path.name, path.parent.name]
     return next((split for name in names for split in _SPLITS if split in name.lower()), None)
 
 
 def open_files(files: list[Path], label_columns: Sequence[str]) -> ParquetImages:
-    """Checks the columns and reads the labels; DataError names the file and what it lacks."""
+    """Check the columns and read the labels. Raises DataError naming the file and what it lacks."""
     labels, image_columns = [], []
     for file in files:
         try:

@@ -1,1 +1,1 @@
-"""Packs: every image of a dataset decoded once, in files that are mapped into memory."""
+"""Packs: every image of a dataset decoded once, in files mapped into memory."""

@@ -1,4 +1,4 @@
-"""Photographs cut from a pack: no decoding, and the pixels that a crop does not show are not even read."""
+"""Crop photographs from a pack: nothing is decoded, and pixels outside the crop are not read."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class PackedImages(Photographs):
         self.index = split.index[ids]  # (N, 3): offset, height, width
 
     def random_crop(self, index: int, draws: Sequence[float]) -> NDArray[np.uint8]:
-        """See ``Photographs``; the part is drawn and cut from the image as it was packed."""
+        """See ``Photographs``; the crop is drawn on the packed (resized) image."""
         image = self._image(index)
         height, width, _ = image.shape
         left, top, w, h = decode.crop_box(width, height, draws, self.min_scale)
         return _resized(image[top : top + h, left : left + w], self.image_size, self.image_size)
 
     def centre_crop(self, index: int) -> NDArray[np.uint8]:
-        """See ``Photographs``; nothing is resized where the pack has the size that the view is cut from."""
+        """See ``Photographs``; nothing is resized if the pack's shorter side is the one of evaluation."""
         image, size = self._image(index), self.image_size
         height, width, _ = image.shape
         wide, high = decode.with_short_side(width, height, decode.short_side(size))
@@ -40,13 +40,13 @@ class PackedImages(Photographs):
         return resized[:, top : top + size, left : left + size]
 
     def _image(self, index: int) -> Tensor:
-        """(H, W, 3) uint8, not copied."""
+        """Return image ``index`` as (H, W, 3) uint8, not copied."""
         offset, height, width = self.index[index].tolist()
         return self.pixels[offset : offset + 3 * height * width].view(height, width, 3)
 
 
 def _resized(image: Tensor, height: int, width: int) -> NDArray[np.uint8]:
-    """(H, W, 3) to (3, height, width). torch's filter is PIL's bilinear to one grey level, in half the time."""
+    """Resize (H, W, 3) to (3, height, width). torch's filter is PIL's bilinear to one grey level, in half the time."""
     planes = image.permute(2, 0, 1)
     if planes.shape[1:] == (height, width):
         return planes.numpy()

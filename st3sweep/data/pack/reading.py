@@ -1,13 +1,13 @@
-"""A pack: every image of a dataset decoded and resized once, in files that are mapped into memory, not read.
+"""Read a pack: every image of a dataset decoded and resized once, in files mapped into memory.
 
-    manifest.json        what the pack is and was made from; written last, so a pack without it is not finished
+    manifest.json        what the pack is and was made from; written last, so a pack without it is incomplete
     train.pixels         uint8, image after image: (3, S, S) each for squares, (H, W, 3) each for photographs
     train.npz            labels (N,), bad (B,), and for photographs index (N, 3): offset in bytes, height, width;
                          for squares sums (N, 2, 3): of the pixels and of their squares, per channel
-    test.pixels, test.npz where there is a test set
+    test.pixels, test.npz if there is a test set
 
-All processes of a machine that map a file share one copy of it, the system's page cache. An image that could not be
-read is in ``bad``: it is black among squares, and has height 0 among photographs.
+All processes of a machine that map a file share one copy of it, the system's page cache. ``bad`` lists the unreadable
+images: black among squares, of height 0 among photographs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PackedSplit:
 
 @dataclass(frozen=True)
 class Pack:
-    """The official splits of the dataset, before validation images are set apart."""
+    """The official splits of the dataset, before validation images are split off."""
 
     classes: int
     train: PackedSplit
@@ -52,9 +52,9 @@ class Pack:
 
 
 def open_pack(spec: OnDiskConfig) -> Pack:
-    """The pack that ``data.pack`` names; DataError unless it is whole and was made from this dataset as it is now.
+    """Open the pack ``data.pack``. Raises DataError if it is incomplete or was made from other files or settings.
 
-    Where the folder ``data.root`` is not there, the pack is taken as it is: it may have been copied alone.
+    If the folder ``data.root`` does not exist, its files are not compared: the pack may have been copied alone.
     """
     folder = Path(spec.pack or "")
     manifest = _manifest(folder)
@@ -72,7 +72,7 @@ def open_pack(spec: OnDiskConfig) -> Pack:
 
 
 def fingerprint(root: Path, files: Iterable[str | Path]) -> dict[str, Any]:
-    """Of the names below ``root``, sizes and times of change of ``files``: what tells that one of them is another."""
+    """Hash the names (relative to ``root``), sizes and modification times of ``files``, to detect changes."""
     digest, count = hashlib.sha256(), 0
     for path in sorted(map(str, files)):
         facts = os.stat(path)
@@ -82,7 +82,7 @@ def fingerprint(root: Path, files: Iterable[str | Path]) -> dict[str, Any]:
 
 
 def kind(spec: OnDiskConfig) -> str:
-    """How images are kept: resized to one square, or photographs of which parts are cut."""
+    """Return how images are stored: "squares", resized to one size, or "photographs", cropped when fetched."""
     return "photographs" if spec.photographs else "squares"
 
 
@@ -96,7 +96,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             raise DataError("data.pack", message)
         _ = manifest["dataset"], manifest["size"], manifest["source"], manifest["classes"], manifest["splits"]["train"]
     except FileNotFoundError:
-        message = f"{folder} is no finished pack: it has no {MANIFEST}; {_again(folder)}"
+        message = f"{folder} is an incomplete pack: it has no {MANIFEST}; {_again(folder)}"
         raise DataError("data.pack", message) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("data.pack", f"cannot read {folder / MANIFEST}: {error!r}; {_again(folder)}") from error
@@ -105,7 +105,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _check_settings(manifest: dict[str, Any], spec: OnDiskConfig, folder: Path) -> None:
     if manifest["dataset"] != spec.dataset:
-        raise DataError("data.pack", f"{folder} is of {manifest['dataset']}, not of {spec.dataset}")
+        raise DataError("data.pack", f"{folder} is a pack of {manifest['dataset']}, not of {spec.dataset}")
     size, asked = manifest["size"], spec.image_size
     if kind(spec) == "squares" and size != asked:
         raise DataError("data.pack", f"{folder} holds images of {size} pixels; data.image_size is {asked}")
@@ -124,7 +124,7 @@ def _split(folder: Path, name: str, manifest: dict[str, Any]) -> PackedSplit:
             raise DataError("data.pack", f"{path} {is_}; {_again(folder)}")
     table = folder / f"{name}.npz"
     if file_digest(table) != facts["sha256"]:
-        raise DataError("data.pack", f"{table} is not as it was written; {_again(folder)}")
+        raise DataError("data.pack", f"{table} is corrupt: its SHA-256 differs; {_again(folder)}")
     pixels: NDArray[np.uint8] = np.memmap(folder / f"{name}.pixels", np.uint8, mode="r")
     with np.load(table) as arrays:
         index, sums = arrays.get("index"), arrays.get("sums")
@@ -135,7 +135,7 @@ def _split(folder: Path, name: str, manifest: dict[str, Any]) -> PackedSplit:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

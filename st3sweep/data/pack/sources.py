@@ -1,4 +1,4 @@
-"""What a pack is made from: the images of a dataset before they are split, one by one and in their order."""
+"""Sources of a pack: the images of a dataset before splitting, one by one and in order."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Make = Callable[[], NDArray[np.uint8]]  # reads, decodes and resizes one image; BadImage if it is none
+Make = Callable[[], NDArray[np.uint8]]  # reads, decodes and resizes one image; raises BadImage if it is unreadable
 
 
 @dataclass(frozen=True)
 class Source:
-    """One official split: ``labels`` (N,), and ``makes()`` gives N functions, in the order of the labels."""
+    """One official split: ``labels`` (N,), and ``makes()`` yields one function an image, in the order of the labels."""
 
     labels: NDArray[np.int64]
     makes: Callable[[], Iterator[Make]]
@@ -21,7 +21,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Sources:
-    """A dataset. Each image is made as (3, ``square``, ``square``), or where that is None as (H, W, 3) of any size."""
+    """A dataset with images of (3, ``square``, ``square``), or of (H, W, 3) of any size if ``square`` is None."""
 
     classes: int
     square: int | None

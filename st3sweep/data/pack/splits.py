@@ -1,4 +1,4 @@
-"""The splits of a dataset from its pack: the same images in the same order as without one."""
+"""Load the splits of a dataset from its pack: the same images in the same order as without one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # counting images must not import torch
 
 
 class _Ids(NamedTuple):
-    """The images of each split that can be read; ``test`` is empty where there is no test set."""
+    """Ids of the readable images of each split; ``test`` is empty if there is no test set."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -27,13 +27,13 @@ class _Ids(NamedTuple):
 
 
 def inspect(spec: OnDiskConfig, pack: Pack) -> DataInfo:
-    """Counts what ``load`` gives, without torch."""
+    """Count the images that ``load`` returns, without torch."""
     ids = _ids(spec, pack, silent=True)
     return DataInfo(pack.classes, 3, spec.image_size, *map(len, ids))
 
 
 def load(spec: OnDiskConfig, pack: Pack) -> Splits:
-    """Maps the pack; reads its index only."""
+    """Return the splits with the pack's pixels mapped; only its index is read."""
     ids = _ids(spec, pack, silent=False)
     return Splits(
         _images(spec, pack.train, ids.train),

@@ -1,4 +1,4 @@
-"""Writing a pack: images made in threads, written in their order; a temporary name for each file, the manifest last."""
+"""Write a pack: decode in threads, write in order, each file under a temporary name first, the manifest last."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ def write_pack(
     short: int,
     advance: Callable[[int, int], None],
 ) -> int:
-    """Make the pack of ``sources`` in ``folder``; returns how many bad images it leaves out.
+    """Make the pack of ``sources`` in ``folder``; return the number of skipped images.
 
-    ``short`` is the shorter side of its photographs. ``advance(done, of)`` is called after each image. What lies in
-    ``folder`` is replaced if it is a pack. DataError names an image that cannot be read, unless they are skipped.
+    ``short`` is the shorter side of its photographs. ``advance(done, of)`` is called after each image. A pack in
+    ``folder`` is replaced. Raises DataError naming an unreadable image, unless they are skipped.
     """
-    source = fingerprint(
-        Path(spec.root), spec.files()
-    )  # before the images: what changes meanwhile makes the pack stale
+    # Before the images are read: files that change meanwhile make the pack stale.
+    source = fingerprint(Path(spec.root), spec.files())
     splits = {"train": sources.train, **({"test": sources.test} if sources.test else {})}
     total = sum(len(split.labels) for split in splits.values())
     done = iter(range(1, total + 1))
@@ -61,12 +60,12 @@ def write_pack(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Makes ``folder``; DataError if it holds anything but a pack, or another process is packing there."""
+    """Make ``folder`` and lock it. Raises DataError if it holds other files, or another process is packing there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         strange = [path.name for path in folder.iterdir() if path.name not in _OURS]
         if strange:
-            raise DataError("data.pack", f"{folder} holds other things than a pack, e.g. {min(strange)}")
+            raise DataError("data.pack", f"{folder} holds files that are not of a pack, e.g. {min(strange)}")
         with (folder / _LOCK).open("w") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,7 +80,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _write_split(
     folder: Path, name: str, source: Source, square: int | None, bad_images: str, advance: Callable[[], None]
 ) -> dict[str, Any]:
-    """Writes one split; returns its part of the manifest."""
+    """Write one split; return its part of the manifest."""
     bad: dict[int, str] = {}
     noted = bad if bad_images == "skip" else None
 
