@@ -260,4 +260,4 @@ def test_pick_names_the_trial_and_the_next_command(trained: Path, capsys: pytest
     assert json.loads(row)["val_top1"] == read_table(trained, "trials").loc[0, "val_top1"]
     code, _, said = st3sweep(capsys, "pick", trained, "--min-accuracy", "100.5")
     assert code == 2
-    assert "no trial of the front is allowed; it holds" in said
+    assert "no trial of the front meets the limits; the front is" in said

@@ -390,7 +390,7 @@ def test_a_trial_on_a_device_that_is_none_leaves_nothing(tmp_path: Path, capsys:
 def test_a_trial_is_reproduced_to_the_last_digit(trained: Path, capsys: Capture) -> None:
     code, said, _ = st3sweep(capsys, "reproduce", trained, 0, "--device", "cpu")
     assert code == 0
-    assert said.endswith("\nthe same, to the last digit\n")
+    assert said.endswith("\nidentical to the last digit\n")
     rows = dict(line.split()[::2][:2] for line in said.splitlines() if line.startswith(("val_top1", "gflops ")))
     recorded = Ledger(trained, read_only=True).trials[0]
     assert rows == {name: repr(recorded.result[name]) for name in ("val_top1", "gflops")}
@@ -409,7 +409,7 @@ def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -
     run = copied(trained, tmp_path, change=change)
     code, said, _ = st3sweep(capsys, "reproduce", run, 0, "--device", "cpu")
     assert code == 4
-    assert said.endswith("\nnot the same\n")
+    assert said.endswith("\nnot identical\n")
     assert [line.split()[:3] for line in said.splitlines() if line.endswith("differs")] == [
         ["train_loss,", "epoch", "2"]
     ]
