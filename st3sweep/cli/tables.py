@@ -154,7 +154,7 @@ def replay(
 
 
 def _check_picture(path: Path | None) -> None:
-    """Raise UserError, before any work, unless matplotlib can write ``path``; without a suffix it writes another name."""
+    """Raise UserError, before any work, unless matplotlib can write ``path``; it renames a file without a suffix."""
     if path is None:
         return
     from matplotlib.backend_bases import FigureCanvasBase

@@ -332,8 +332,8 @@ def test_plan_says_what_would_be_done(tmp_path: Path, capsys: Capture) -> None:
     assert (code, error) == (0, "")
     assert facts["trials"].strip() == "9; 7 epochs each"
     spend = "at most 72h of wall time, 100 in money at 2 an hour of a CPU"
-    assert facts["budget"].strip() == f"{spend}; 40% of it is kept for replicates"
-    assert "new processes after 20 trials; given up after 30m without a sign; 2 at a time" in " ".join(said.split())
+    assert facts["budget"].strip() == f"{spend}; 40% of it reserved for replicates"
+    assert "new processes after 20 trials; fails after 30m without a report; 2 at a time" in " ".join(said.split())
     assert said == st3sweep(capsys, "run", "space.yaml", "--dry-run", "--set", "train.epochs=7")[1]
     code, said, error = st3sweep(capsys, "run", "space.yaml", "--dry-run", "--json")
     assert (code, said, error.count("\n")) == (2, "", 1), "a plan is no JSON"
@@ -419,7 +419,7 @@ def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -
     ("event", "field", "value", "why"),
     [
         ("done", "status", "stopped", "trial 0 is stopped; this needs a finished one"),
-        ("trial", "workers", 2, "trial 0 was trained by 2 workers; this would train it by one"),
+        ("trial", "workers", 2, "trial 0 was trained by 2 workers; reproduce trains it with one"),
         ("trial", "spec", {"model": {"arch": "none"}}, "trial 0 is of another version of st3sweep"),
     ],
 )

@@ -30,7 +30,7 @@ def test_a_machine_that_is_ready(tmp_path: Path, capsys: Capture) -> None:
     assert {state for state, _ in checks.values()} <= {"ok", "warn"}
     assert checks["torch"] == ("ok", f"{metadata.version('torch')} (2.11 or newer)")
     assert checks["storage"][1].startswith(f"{tmp_path}: ")
-    assert checks["data"] == ("ok", f"{tmp_path / 'space.yaml'}: 1,200 images to train on")
+    assert checks["data"] == ("ok", f"{tmp_path / 'space.yaml'}: 1,200 training images")
     assert not (tmp_path / "not").exists(), "nothing is made"
     lines = st3sweep(capsys, "doctor", "--storage", tmp_path)[1].splitlines()
     assert len(lines) == len(checks) - 1
@@ -95,7 +95,7 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: Capture) -> None:
         server.listen()
         code, checks = found(capsys, "--storage", tmp_path)
         assert (code, checks["dashboard"][0]) == (0, "warn")
-        assert f"port {DASHBOARD_PORT} is taken" in checks["dashboard"][1]
+        assert f"port {DASHBOARD_PORT} is in use" in checks["dashboard"][1]
     assert found(capsys, "--storage", tmp_path)[1]["dashboard"][0] == "ok"
 
 
