@@ -75,7 +75,7 @@ def test_a_tracker_that_breaks_is_given_up_and_the_sweep_goes_on(
     finish(sweep)
     sweep.close()
     assert statuses(sweep) == ["finished"] * 3
-    assert said == ["--track tensorboard: gave up, the sweep goes on (ConnectionError: no route to host)"]
+    assert said == ["--track tensorboard: disabled, the sweep continues (ConnectionError: no route to host)"]
 
 
 def test_a_tracker_that_cannot_start_is_given_up(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_a_tracker_that_cannot_start_is_given_up(run_of: RunOf, monkeypatch: pyt
     sweep = tracked(run, ["tensorboard"], said)
     finish(sweep)
     sweep.close()
-    assert said == ["--track tensorboard: gave up, the sweep goes on (ValueError: no key)"]
+    assert said == ["--track tensorboard: disabled, the sweep continues (ValueError: no key)"]
     assert not list(run.folder.glob("trials/*/events*"))
 
 
