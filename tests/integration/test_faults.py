@@ -86,7 +86,7 @@ def test_everything_that_can_end_ends(tmp_path: Path) -> None:
         p.send_signal(signal.SIGINT)
         code, output = ended(p)
     assert code == 130, output
-    assert "SIGINT; go on with: st3sweep resume" in output
+    assert "SIGINT; continue with: st3sweep resume" in output
     assert "Traceback" not in output
     assert [event["trial"] for event in events(run, "done")] == [0, 1, 2, 3, 4]
 
@@ -205,7 +205,8 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
                 _fill(ballast, left)
                 code, output = ended(p)
             assert code == 130, output
-            assert re.search(r"(No space left on device|cannot be written).*go on with: st3sweep resume", output, re.S)
+            why = r"(No space left on device|cannot be written).*continue with: st3sweep resume"
+            assert re.search(why, output, re.S)
             ballast.unlink()
         with program("resume", str(disk / "faults"), before=inside) as p:
             code, output = ended(p)

@@ -110,7 +110,7 @@ def test_status_of_a_run_that_somebody_runs(tmp_path: Path, capsys: Capture) -> 
 def test_status_of_an_interrupted_and_of_a_complete_run(tmp_path: Path, capsys: Capture) -> None:
     run = half_done(tmp_path)
     assert st3sweep(capsys, "status", run.folder)[1].splitlines()[:2] == [
-        "run: nobody runs it", "continue with: st3sweep resume run",
+        "run: not running", "continue with: st3sweep resume run",
     ]  # fmt: skip
     seen = status(capsys, run.folder)
     assert (seen["state"], seen["held_by"]) == ("interrupted", None)
@@ -269,7 +269,7 @@ def test_who_looks_on_does_not_disturb(tmp_path: Path, capsys: Capture) -> None:
 def test_stop_asks_who_runs_it(tmp_path: Path, capsys: Capture, words: list[str], request_: str) -> None:
     run = half_done(tmp_path)
     code, _, error = st3sweep(capsys, "stop", run.folder, *words)
-    assert (code, error) == (2, f"st3sweep: {run.folder}: nobody is running this sweep\n")
+    assert (code, error) == (2, f"st3sweep: {run.folder}: no program is running this sweep\n")
     assert take_stop_request(run.folder) is None
     with held(run.folder) as pid:
         code, said, _ = st3sweep(capsys, "stop", run.folder, *words)
