@@ -18,7 +18,7 @@ from st3sweep.util.errors import SpecError, UserError
 from st3sweep.util.version import __version__
 
 app = typer.Typer(
-    help="Find the best accuracy for every GFLOP that a convolutional network may spend.",
+    help="Find the best accuracy at every GFLOP budget of a convolutional network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

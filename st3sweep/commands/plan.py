@@ -234,7 +234,9 @@ def _range(distribution: Any) -> str:
         low, high = distribution.float_
         return f"{low:g} to {high:g}" + ("" if distribution.scale == "linear" else f", scale {distribution.scale}")
     values = distribution.values()
-    return f"{values[0]:,} to {values[-1]:,}, whole" + (f", step {distribution.step}" if distribution.step > 1 else "")
+    return f"{values[0]:,} to {values[-1]:,}, integers" + (
+        f", step {distribution.step}" if distribution.step > 1 else ""
+    )
 
 
 def _condition(when: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 Starting a Train run costs tens of seconds of imports and actors. A slot pays that once: its Tune trial lasts as long as
 the sweep, and the driver passes it one trial of the sweep after another through a mailbox. The documented pattern, a
-Train run per trial, pays it for every trial; and Tune's own work per trial grows with the number of its trials.
+Train run per trial, pays it for each trial; and Tune's own work per trial grows with the number of its trials.
 """
 
 from __future__ import annotations

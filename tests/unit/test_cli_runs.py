@@ -1,4 +1,4 @@
-"""The commands that look at a run, steer it or do one of its trials again, on folders of runs, without Ray."""
+"""Test the commands that show, stop and reproduce runs, on folders of runs, without Ray."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def a_run(folder: Path, more: str) -> Run:
 
 @contextmanager
 def held(folder: Path) -> Iterator[int]:
-    """Another process holds the run; its pid."""
+    """Hold the run in another process; yield its pid."""
     command = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -59,7 +59,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def half_done(folder: Path) -> Run:
-    """Two trials of five have ended, the third has an epoch."""
+    """Make a run in which two trials of five have ended and the third has one epoch."""
     run = a_run(folder, "budget: {trials: 5}")
     sweep = run.program()
     finish(sweep, at_most=2)
@@ -78,7 +78,7 @@ def status(capsys: Capture, folder: Path) -> dict[str, Any]:
     return dict(json.loads(said))
 
 
-def test_status_of_a_run_that_somebody_runs(tmp_path: Path, capsys: Capture) -> None:
+def test_status_of_a_running_run(tmp_path: Path, capsys: Capture) -> None:
     run = half_done(tmp_path)
     with held(run.folder) as pid:
         code, said, _ = st3sweep(capsys, "status", run.folder)
@@ -253,8 +253,8 @@ def test_watching_ends_with_the_run(tmp_path: Path, capsys: Capture) -> None:
     assert [json.loads(line)["state"] for line in said.splitlines()] == ["running", "interrupted"]
 
 
-def test_who_looks_on_does_not_disturb(tmp_path: Path, capsys: Capture) -> None:
-    """Half a line at the end of the ledger is being written by another: it stays."""
+def test_readers_leave_an_unfinished_line(tmp_path: Path, capsys: Capture) -> None:
+    """Half a line at the end of the ledger is still being written: a reader leaves it."""
     run = half_done(tmp_path)
     with open(run.folder / "ledger.jsonl", "ab") as file:
         file.write(b'{"event": "ep')
@@ -293,7 +293,7 @@ def test_how_run_ends(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, fails: bool, code: int,
     hint: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Its exit code, its last words and, for programs, nothing but JSON; a run in which nothing finished too."""
+    """Check exit code and last words, and that --json prints JSON only; also of a run in which nothing finished."""
 
     def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Outcome:
         from st3sweep.sweep.state import Sweep
@@ -360,7 +360,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(run: Path, to: Path, *, change: Any = None) -> Path:
-    """The run with every event of its ledger changed."""
+    """Copy the run with ``change`` applied to every event of its ledger."""
     (to / "copy").mkdir()
     events = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
     for event in events:
@@ -369,7 +369,7 @@ def copied(run: Path, to: Path, *, change: Any = None) -> Path:
     return to / "copy"
 
 
-def test_a_trial_that_another_program_trains_is_left_to_it(tmp_path: Path, capsys: Capture) -> None:
+def test_a_trial_that_another_program_trains_is_refused(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "trial.yaml").write_text(yaml.safe_dump(TINY))
     folder = tmp_path / "one"
     folder.mkdir()
@@ -379,7 +379,7 @@ def test_a_trial_that_another_program_trains_is_left_to_it(tmp_path: Path, capsy
     assert not (folder / "ledger.jsonl").exists()
 
 
-def test_a_trial_on_a_device_that_is_none_leaves_nothing(tmp_path: Path, capsys: Capture) -> None:
+def test_an_unknown_device_leaves_no_files(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "trial.yaml").write_text(yaml.safe_dump(TINY))
     code, _, error = st3sweep(capsys, "train", "trial.yaml", "--out", "one", "--device", "gpu")
     assert code == 2
@@ -401,7 +401,7 @@ def test_a_trial_is_reproduced_to_the_last_digit(trained: Path, capsys: Capture)
     assert (code, error) == (2, f"st3sweep: {again}: holds a result already; choose another folder with --out\n")
 
 
-def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_reproduce_shows_differences(trained: Path, tmp_path: Path, capsys: Capture) -> None:
     def change(event: dict[str, Any]) -> None:
         if event["event"] == "epoch" and event["record"]["epoch"] == 2:
             event["record"]["train_loss"] += 1e-9
@@ -423,7 +423,7 @@ def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -
         ("trial", "spec", {"model": {"arch": "none"}}, "trial 0 is of another version of st3sweep"),
     ],
 )
-def test_what_cannot_be_reproduced_is_refused(
+def test_reproduce_refuses_unsuitable_trials(
     trained: Path, tmp_path: Path, capsys: Capture, event: str, field: str, value: Any, why: str
 ) -> None:
     run = copied(trained, tmp_path, change=lambda one: one.update({field: value} if one["event"] == event else {}))
@@ -438,7 +438,7 @@ def test_what_cannot_be_reproduced_is_refused(
 @pytest.mark.long
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
-    """What a shell asks for, and the commands that it is given."""
+    """Check what a shell asks for, and the commands that it gets."""
 
     def asked(**more: str) -> str:
         environment = {**os.environ, **more}

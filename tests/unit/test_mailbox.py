@@ -1,4 +1,4 @@
-"""A slot's mailbox: jobs in order, an open job for new workers, and an end for a job that kills them."""
+"""Test a slot's mailbox: jobs in order, an open job for new workers, and failure of a job that kills them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_job_that_takes_its_workers_down_fails_and_the_next_is_taken() -> None
     run(story, max_attempts=2)
 
 
-def test_closing_releases_everybody() -> None:
+def test_closing_releases_all_waiting_calls() -> None:
     async def story(box: Mailbox) -> None:
         takers = [asyncio.create_task(box.take(rank, 0)) for rank in (0, 1)]
         await asyncio.sleep(NOTHING)
@@ -115,7 +115,7 @@ def test_a_report_of_an_old_job_is_ignored(late: dict[str, Any]) -> None:
     run(story)
 
 
-def test_messages_of_a_job_go_with_it() -> None:
+def test_a_new_job_discards_messages_of_the_last() -> None:
     async def story(box: Mailbox) -> None:
         await box.put(FIRST)
         await box.report(1, {"epoch": 1})
@@ -139,7 +139,7 @@ def test_stop_is_the_answer_to_a_report_until_the_next_job() -> None:
     run(story)
 
 
-def test_a_worker_goes_after_its_number_of_jobs_and_the_next_one_goes_on() -> None:
+def test_a_worker_ends_after_its_number_of_jobs_and_the_next_takes_over() -> None:
     async def story(box: Mailbox) -> None:
         await box.enter(0, "first worker")
         for number, job in enumerate([FIRST, SECOND], start=1):

@@ -1,4 +1,4 @@
-"""The plan that --dry-run prints: the facts that a person wants before a sweep, for the three shipped spaces."""
+"""Test the plan that --dry-run prints, for the three shipped spaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DryRun = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> DryRun:
-    """``dry_run("quickstart.yaml", "--set", ...)`` -> stdout and stderr; far from any data, it must exit with 0."""
+    """Return ``dry_run("quickstart.yaml", "--set", ...)`` -> stdout and stderr, run without data; must exit with 0."""
     monkeypatch.chdir(tmp_path)
 
     def call(name: str, *arguments: str) -> tuple[str, str]:
@@ -36,7 +36,7 @@ def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 def facts(plan: str) -> dict[str, str]:
-    """The lines before ``searched``, by their first word; wrapped lines joined."""
+    """Return the lines before ``searched`` by their first word, wrapped lines joined."""
     head = re.sub(r"\n +", " ", plan.partition("\n\nsearched\n")[0])
     return dict(line.split(maxsplit=1) for line in head.splitlines())
 
@@ -145,7 +145,7 @@ def test_numbers_of_trials(tmp_path: Path):
     assert count(searcher="{sampler: random}", **{"budget.trials": "50"}) == 50
 
 
-def test_searched_networks_and_lengths_are_all_said(tmp_path: Path):
+def test_all_searched_models_and_lengths_are_listed(tmp_path: Path):
     text = RIGHT.replace("depth: 8, ", "").replace("    epochs: 20\n", "")
     text = text.replace("search:\n", "search:\n  model.depth: {choice: [8, 14]}\n  train.epochs: {int: [10, 30]}\n")
     (tmp_path / "space.yaml").write_text(text.replace("workers: 1", "workers: 2"))
@@ -156,7 +156,7 @@ def test_searched_networks_and_lengths_are_all_said(tmp_path: Path):
     assert "resources   2 workers a trial, 1 CPU each; " in plan
 
 
-def test_a_budget_and_replicates_are_said(tmp_path: Path):
+def test_budget_and_replicates_are_listed(tmp_path: Path):
     text = RIGHT.replace("budget: {trials: 8}", "budget: {wall: 72h, money: 50, price_per_device_hour: 0.5}")
     (tmp_path / "space.yaml").write_text(f"{text}replicates: {{seeds: 4, near: 0.5}}\n")
     plan = facts(plan_text(load_space(tmp_path / "space.yaml"), None))
