@@ -82,7 +82,7 @@ def export(
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Also evaluate the file on the validation set.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Export a finished trial's sparse model, zeros included, to a file that plain torch loads."""
+    """Export a finished trial's sparse model, zeros in place, to a file that plain torch loads."""
     from st3sweep.export.from_run import export as export_trial
     from st3sweep.export.from_run import validation_top1
     from st3sweep.export.model_file import counted, save, totals

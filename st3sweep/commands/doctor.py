@@ -1,4 +1,4 @@
-"""Check whether this machine is ready: versions, devices, storage, ports, data. Prints a line each, changes nothing."""
+"""Check whether this machine is ready: versions, devices, storage, ports, data. One line per check, nothing changed."""
 
 from __future__ import annotations
 

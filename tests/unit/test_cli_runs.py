@@ -141,7 +141,7 @@ def test_a_run_is_complete_when_its_space_has_no_other_point(
     assert sweep.outcome() == Outcome("complete")
     sweep.close()
     assert status(capsys, run.folder)["state"] == "complete"
-    assert run.program().is_complete(), "nothing is started to look again"
+    assert run.program().is_complete(), "resuming starts no further search"
 
 
 def test_status_needs_no_earlier_run(tmp_path: Path, capsys: Capture) -> None:
@@ -176,7 +176,7 @@ def test_a_search_that_has_spent_its_share_ends_with_the_budget(
     assert status(capsys, run.folder)["state"] == "budget"
     said = st3sweep(capsys, "status", run.folder)[1].splitlines()
     assert said[1] == "continue with: st3sweep resume run --set budget.wall=... --extend"
-    assert run.program().blocking_limit() == "wall", "nothing is started for what it may not do"
+    assert run.program().blocking_limit() == "wall", "resume starts nothing that the budget does not allow"
 
 
 def test_a_run_is_not_complete_before_its_replicates_are(tmp_path: Path, capsys: Capture) -> None:
@@ -214,7 +214,7 @@ def test_status_follows_the_budget(tmp_path: Path, capsys: Capture, monkeypatch:
     assert "1:00:00 of 1:00:00 wall time" in said[2]
     seen = status(capsys, run.folder)
     assert (seen["state"], seen["spent"]["wall"]) == ("budget", {"spent": 3600.0, "limit": 3600.0})
-    # With no number of trials, that is how it ends.
+    # A search without a number of trials ends with its budget.
     (run.folder / "resolved.yaml").write_text(yaml.safe_dump({**run.space.document.data, "budget": {"wall": "1h"}}))
     assert status(capsys, run.folder)["state"] == "complete"
 
@@ -336,7 +336,7 @@ def test_plan_says_what_would_be_done(tmp_path: Path, capsys: Capture) -> None:
     assert "new processes after 20 trials; fails after 30m without a report; 2 at a time" in " ".join(said.split())
     assert said == st3sweep(capsys, "run", "space.yaml", "--dry-run", "--set", "train.epochs=7")[1]
     code, said, error = st3sweep(capsys, "run", "space.yaml", "--dry-run", "--json")
-    assert (code, said, error.count("\n")) == (2, "", 1), "a plan is no JSON"
+    assert (code, said, error.count("\n")) == (2, "", 1), "a plan is not JSON"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "space.yaml"], "nothing is made"
 
 

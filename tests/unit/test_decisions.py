@@ -82,7 +82,7 @@ def test_an_early_stopped_trial_is_kept_and_can_be_promoted(run_of: Callable[[st
     second.promote(stopped[:1] * 2)  # named twice: no two slots have it
     assert not second.is_complete()
     assert second.slots_needed() == 1
-    assert finish(second) == stopped[:1], "it goes to its end, whatever the early_stopping thinks"
+    assert finish(second) == stopped[:1], "a promoted trial trains to the end"
     trial = second.ledger.trials[stopped[0]]
     assert (trial.status, sorted(trial.epochs)) == ("finished", [1, 2, 3, 4])
     assert run.program().is_complete()
@@ -126,7 +126,7 @@ def test_a_lost_slot_requeues_its_trial_and_too_many_fail_it(run_of: Callable[[s
     for loss in range(MAX_LOSSES):
         trial = sweep.next_trial()
         assert trial is not None
-        assert trial.number == 0, "it goes first"
+        assert trial.number == 0, "the requeued trial comes first"
         sweep.record(0, epoch(trial, loss + 1))
         sweep.lost(0, "the machine is gone")
     assert sweep.ledger.trials[0].status == "failed"

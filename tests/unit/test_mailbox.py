@@ -54,7 +54,7 @@ def test_takers_wait_for_a_job_and_readers_for_a_message() -> None:
         assert not reader.done()
         await box.report(1, {"epoch": 1})
         assert await reader == [{"epoch": 1}]
-        assert await still_waits(box.take(0, 1)), "it has taken this one"
+        assert await still_waits(box.take(0, 1)), "it has already taken this job"
 
     run(story)
 
@@ -110,7 +110,7 @@ def test_a_report_of_an_old_job_is_ignored(late: dict[str, Any]) -> None:
         await box.put(SECOND)
         await box.report(1, late)
         assert await box.next_messages(NOTHING) == []
-        assert await box.take(0, 1) == (2, SECOND), "it is open still"
+        assert await box.take(0, 1) == (2, SECOND), "it is still open"
 
     run(story)
 
@@ -159,10 +159,10 @@ def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> 
     async def story(box: Mailbox) -> None:
         for rank, worker in enumerate(["a", "b"]):
             await box.enter(rank, worker)
-        assert await box.silent(0.0) == [], "no job, no hurry"
+        assert await box.silent(0.0) == [], "no job is open"
         await box.put(FIRST)
         await asyncio.sleep(NOTHING)
-        assert await box.silent(0.0) == [], "workers are still on their way"
+        assert await box.silent(0.0) == [], "the workers have not started"
         await box.take(0, 0)
         assert await box.silent(60.0) == []
         await asyncio.sleep(5 * NOTHING)

@@ -120,7 +120,7 @@ def test_what_is_wrong_in_a_budget_is_said_with_its_line(content: str, said: str
          "wide_resnet, and torchvision's by name, e.g. resnet18; did you mean resnet50?"),
         (["torchvision"], "torchvision: unknown model; available are cifar_resnet, mobilenet_v1, resnet50, vgg11, "
          "vgg_small, wide_resnet, and torchvision's by name, e.g. resnet18\n"),
-        (["vit_b_16"], "vit_b_16: is no network; "),
+        (["vit_b_16"], "vit_b_16: unknown model; "),
         (["cifar_resnet", "--set", "depth=9"], "--set depth=9: must be 6n+2: 8 or 14"),
         (["cifar_resnet", "--set", "dept=8"], "--set dept=8: cifar_resnet has no such setting; it has: depth 20, "),
         (["resnet50", "--set", "width=8"], "--set width=8: resnet50 has no such setting; it has: none"),

@@ -43,7 +43,7 @@ def facts(plan: str) -> dict[str, str]:
 
 def test_quickstart(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.cpu_count", lambda: 6)
-    # What may be tuned is set here, so that the numbers below can be written by hand.
+    # Sets the fields that the shipped file may change, so that the numbers below can be written by hand.
     tuned = ["model.depth=8", "model.width=8", "data.image_size=16", "train.epochs=20"]
     tuned.append("search.sparsity.target={choice: [0.5, 0.7, 0.98]}")
     plan, stderr = dry_run("quickstart.yaml", *(word for one in tuned for word in ("--set", one)))
