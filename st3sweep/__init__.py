@@ -1,4 +1,4 @@
-"""st3sweep: the best accuracy for every GFLOP that a convolutional network may spend."""
+"""st3sweep: find the best accuracy at every GFLOP budget of a convolutional network."""
 
 from st3sweep.util.version import __version__
 

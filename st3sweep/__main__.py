@@ -1,4 +1,4 @@
-"""``python -m st3sweep``: the same as the command ``st3sweep``."""
+"""Run the command ``st3sweep`` with ``python -m st3sweep``."""
 
 from st3sweep.cli import main
 

@@ -1,7 +1,7 @@
-"""The commands. What they do is elsewhere; here are their words, their output and their exit codes.
+"""Define the command-line program: its commands, error output and exit codes.
 
-0 done · 2 something in the input is wrong · 3 the budget was spent before the end · 4 some trials failed ·
-130 interrupted, can be resumed.
+0 done · 2 invalid input · 3 the budget was spent before the end · 4 some trials failed · 130 interrupted, can be
+resumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from st3sweep.util.errors import SpecError, UserError
 from st3sweep.util.version import __version__
 
 app = typer.Typer(
-    help="Find the best accuracy for every GFLOP that a convolutional network may spend.",
+    help="Find the best accuracy at every GFLOP budget of a convolutional network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -42,7 +42,7 @@ def _program(
 
 
 def main() -> None:
-    """The entry point: mistakes of the user end with one line each and exit code 2."""
+    """Run the program; a user error prints one line per problem and exits with code 2."""
     with _clear_errors():
         app(standalone_mode=True)
 

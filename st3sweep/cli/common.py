@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and how they are read."""
+"""Define the arguments that several commands share, and parse them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="MODULE", help="A module that registers models, datasets or methods; repeatable."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def overrides(texts: list[str] | None) -> dict[str, str]:
@@ -37,7 +37,7 @@ def overrides(texts: list[str] | None) -> dict[str, str]:
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """The rows as JSON has them: all digits of every number, null for what is none."""
+    """Return the rows as JSON values: every digit of a number, null for missing and non-finite values."""
     import numpy as np
 
     known = table.notna() & ~table.isin([np.inf, -np.inf])

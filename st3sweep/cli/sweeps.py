@@ -1,4 +1,4 @@
-"""Commands that start, steer and watch sweeps."""
+"""Commands that start, resume, stop and inspect sweeps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from st3sweep.util.errors import UserError
 
 app = typer.Typer()
 
-Address = Annotated[str | None, typer.Option(help="A Ray cluster to run on, e.g. auto. Default: Ray on this machine.")]
-Events = Annotated[bool, typer.Option("--json", help="One JSON object a line for every event, for programs.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray says as well.")]
+Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster, e.g. auto. Default: Ray on this machine.")]
+Events = Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's output too.")]
 Track = Annotated[
-    list[str] | None, typer.Option(help="Log every trial to tensorboard, mlflow or wandb as well; repeatable.")
+    list[str] | None, typer.Option(help="Also log every trial to tensorboard, mlflow or wandb; repeatable.")
 ]
 
 
@@ -25,8 +25,10 @@ Track = Annotated[
 def run(
     space_file: SpaceFile,
     set_: Overrides = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the space's.")] = None,
-    storage: Annotated[Path, typer.Option(help="Folder of runs; on a cluster, a shared one.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the search space's.")] = None,
+    storage: Annotated[Path, typer.Option(help="Folder of runs; on a cluster, one that every machine shares.")] = Path(
+        "runs"
+    ),
     address: Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     track: Track = None,
@@ -34,11 +36,11 @@ def run(
     as_json: Events = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a sweep and draw its Pareto front."""
+    """Run a sweep and plot its Pareto front."""
     from st3sweep.commands.run import run as run_sweep
 
     if dry_run and as_json:
-        raise UserError("--json: has no effect with --dry-run, whose plan is for people")
+        raise UserError("--json: has no effect with --dry-run, which prints text")
     if dry_run:
         plan(space_file, set_, plugin)
         return
@@ -59,7 +61,7 @@ def run(
 
 @app.command()
 def plan(space_file: SpaceFile, set_: Overrides = None, plugin: Plugins = None) -> None:
-    """Print what a sweep would do: data, model, what is searched, trials, slots, one trial in full."""
+    """Print a sweep's plan: data, model, searched fields, number of trials, slots, one trial in full."""
     from st3sweep.commands.plan import print_plan
     from st3sweep.commands.reading import read_space
 
@@ -70,9 +72,11 @@ def plan(space_file: SpaceFile, set_: Overrides = None, plugin: Plugins = None) 
 def resume(
     folder: RunFolder,
     set_: Overrides = None,
-    extend: Annotated[bool, typer.Option("--extend", help="Allow more budget, replicates or resources.")] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Allow changes to budget, replicates and resources.")
+    ] = False,
     promote: Annotated[
-        list[int] | None, typer.Option(help="A trial that was stopped early and is to go on; repeatable.")
+        list[int] | None, typer.Option(help="Number of an early-stopped trial to train to the end; repeatable.")
     ] = None,
     address: Address = None,
     track: Track = None,
@@ -80,7 +84,7 @@ def resume(
     as_json: Events = False,
     verbose: Verbose = False,
 ) -> None:
-    """Resume a run: finished trials stay, unfinished ones continue from their checkpoints."""
+    """Resume a run: keep finished trials, continue unfinished ones from their checkpoints."""
     from st3sweep.commands.resume import resume as resume_run
 
     raise typer.Exit(
@@ -101,10 +105,10 @@ def resume(
 @app.command()
 def status(
     folder: RunFolder,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until the run ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until the run ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far a run is: what runs, what has ended, the front, what is spent."""
+    """Show a run's progress: running and ended trials, the front, the budget spent."""
     from st3sweep.commands.status import print_status, watch_status
 
     if watch and watch_status(folder, as_json=as_json):
@@ -115,19 +119,19 @@ def status(
 @app.command()
 def stop(
     folder: RunFolder,
-    drain: Annotated[bool, typer.Option("--drain", help="Let trials that run go on to their end.")] = False,
+    drain: Annotated[bool, typer.Option("--drain", help="Train running trials to the end first.")] = False,
 ) -> None:
-    """Ask the program that runs a sweep to end it, after the epochs in progress."""
+    """Ask the program that runs a sweep to stop after the current epochs."""
     from st3sweep.runs.folder import ask_to_stop, existing_run
 
     holder = ask_to_stop(existing_run(folder), "drain" if drain else "now")
-    when = "when the trials that run have ended" if drain else "after the epochs in progress"
+    when = "when the running trials have ended" if drain else "after the current epochs"
     say(f"asked {holder['host']}:{holder['pid']} to end {when}")
 
 
 @app.command()
 def validate(space_file: SpaceFile, set_: Overrides = None, plugin: Plugins = None) -> None:
-    """Check a search space and its data without starting anything."""
+    """Check a search space and its data without starting a sweep."""
     from st3sweep.commands.plan import check_data
     from st3sweep.commands.reading import read_space
 

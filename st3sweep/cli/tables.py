@@ -1,4 +1,4 @@
-"""Commands that read what runs have found."""
+"""Commands that read, compare and plot the results of runs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TableFormat(StrEnum):
 @app.command()
 def results(
     folder: RunFolder,
-    format_: Annotated[TableFormat, typer.Option("--format", help="How to print it.")] = TableFormat.table,
-    table: Annotated[str, typer.Option(help="trials, epochs or layers.")] = "trials",
+    format_: Annotated[TableFormat, typer.Option("--format", help="Output format.")] = TableFormat.table,
+    table: Annotated[str, typer.Option(help="Table to print: trials, epochs or layers.")] = "trials",
 ) -> None:
     """Print a table of a run; with --format parquet, the path of its file."""
     from st3sweep.runs.tables import SCHEMAS, read_table, table_path
@@ -55,7 +55,7 @@ def results(
 def pareto(
     folders: Annotated[list[Path], typer.Argument(help="Folders of one or several runs.")],
     as_json: AsJson = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the front to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot the front to this file.")] = None,
 ) -> None:
     """Print the Pareto front of accuracy versus cost, over one or several runs."""
     from st3sweep.analysis import tables
@@ -76,11 +76,13 @@ def pareto(
 @app.command()
 def pick(
     folder: RunFolder,
-    max_gflops: Annotated[float | None, typer.Option(help="Most 1e9 multiply-accumulates of one image.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="Least validation accuracy in percent.")] = None,
+    max_gflops: Annotated[
+        float | None, typer.Option(help="Highest cost of one image, in 1e9 multiply-accumulates.")
+    ] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Lowest validation accuracy, in percent.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Name the trial of the front that a budget or a wanted accuracy asks for."""
+    """Pick the most accurate trial of the front within a cost limit, or the cheapest with a given accuracy."""
     from st3sweep.analysis import tables
     from st3sweep.analysis.fronts import front
     from st3sweep.analysis.fronts import pick as pick_trial
@@ -88,7 +90,9 @@ def pick(
     trials = tables.load_trials(folder)
     chosen = pick_trial(trials, max_gflops, min_accuracy)
     if chosen.empty:
-        raise UserError(f"{folder}: no trial of the front is allowed; it holds\n{tables.front_table(front(trials))}")
+        raise UserError(
+            f"{folder}: no trial of the front meets the limits; the front is\n{tables.front_table(front(trials))}"
+        )
     if as_json:
         print(json.dumps(json_rows(chosen)[0], ensure_ascii=False))
     else:
@@ -113,18 +117,20 @@ def replay(
     folder: RunFolder,
     rule: Annotated[
         list[RuleName] | None,
-        typer.Option("--rule", "--scheduler", help="What to replay; repeatable. Default: all that stop trials."),
+        typer.Option("--rule", "--scheduler", help="Early-stopping rule to replay; repeatable. Default: all but none."),
     ] = None,
-    reduction_factor: Annotated[float, typer.Option(help="Of each rule.")] = 2.0,
-    orders: Annotated[int, typer.Option(min=2, help="Random orders of the trials.")] = 200,
-    slots: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 4,
-    overshoot: Annotated[int, typer.Option(min=0, help="Epochs that a stopped trial trains until it ends.")] = 1,
-    cost: Annotated[CostUnit, typer.Option(help="What an epoch costs: its stored seconds, or 1.")] = CostUnit.seconds,
-    seed: Annotated[int, typer.Option(min=0, help="Of the orders.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw hypervolume over compute to this file.")] = None,
+    reduction_factor: Annotated[float, typer.Option(help="Reduction factor of each rule.")] = 2.0,
+    orders: Annotated[int, typer.Option(min=2, help="Number of random trial orders.")] = 200,
+    slots: Annotated[int, typer.Option(min=1, help="Number of trials that train at a time.")] = 4,
+    overshoot: Annotated[
+        int, typer.Option(min=0, help="Epochs that a trial trains after the decision to stop it.")
+    ] = 1,
+    cost: Annotated[CostUnit, typer.Option(help="Cost of an epoch: its recorded seconds, or 1.")] = CostUnit.seconds,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random orders.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Plot hypervolume over compute to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what early stopping would have saved and lost in a finished run that stopped nobody."""
+    """Estimate what early stopping would have saved and lost in a completed run without early stopping."""
     from st3sweep.early_stopping.replay import replay as replay_on
     from st3sweep.early_stopping.replay import replay_table
     from st3sweep.runs.tables import read_table
@@ -148,7 +154,7 @@ def replay(
 
 
 def _check_picture(path: Path | None) -> None:
-    """Before the work whose result it shows. Without a suffix matplotlib would write to a file of another name."""
+    """Raise UserError, before any work, unless matplotlib can write ``path``; it renames a file without a suffix."""
     if path is None:
         return
     from matplotlib.backend_bases import FigureCanvasBase

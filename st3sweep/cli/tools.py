@@ -1,4 +1,4 @@
-"""Commands that need no run: networks, data, the schema of a space."""
+"""Commands that need no run: models, cost, data packs, JSON Schema, checks of the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app.add_typer(data_app, name="data")
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
-    """Print the networks of the paper with their weights and cost, and every network's settings."""
+    """Print the paper's models with their weights and cost, and the settings of every model."""
     from st3sweep.networks.published import counted, networks_text
 
     print(json.dumps(list(counted())) if as_json else networks_text())
@@ -27,19 +27,23 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def cost(
-    network: Annotated[str, typer.Argument(help="A network, by its arch or by its name in torchvision.")],
+    network: Annotated[str, typer.Argument(help="A model: its arch, or its name in torchvision.")],
     budget: Annotated[
-        Path | None, typer.Option(help="CSV with columns layer and sparsity; layer * is all that it does not name.")
+        Path | None, typer.Option(help="CSV with columns layer and sparsity; layer * stands for all others.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Pixels. Default: those of its data set.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Default: those of its data set.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels per side. Default: those of the model's dataset.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Number of classes. Default: that of the model's dataset.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the network, e.g. depth=56; repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the model, e.g. depth=56; repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a network costs, layer by layer, at the sparsities that a file gives its layers."""
+    """Print a model's multiply-accumulates layer by layer, dense or at the sparsities in a file."""
     from st3sweep.commands.cost import cost_text, network_cost
 
     found = network_cost(network, overrides(set_), budget, image_size, classes)
@@ -48,17 +52,17 @@ def cost(
 
 @data_app.command()
 def pack(
-    file: Annotated[Path, typer.Argument(help="A search space or a trial in YAML: it names the dataset.")],
+    file: Annotated[Path, typer.Argument(help="A search space or a trial in YAML that names the dataset.")],
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder of the pack. Default: the file's data.pack.")
     ] = None,
     short_side: Annotated[
-        int | None, typer.Option(help="Pixels of the shorter side of photographs. Default: 256 for image_size 224.")
+        int | None, typer.Option(help="Shorter side of photographs in pixels. Default: 256 for image_size 224.")
     ] = None,
     set_: Overrides = None,
     plugin: Plugins = None,
 ) -> None:
-    """Decode and resize every image once, so that trials read pixels at the speed of memory."""
+    """Decode and resize every image once, so that trials read pixels at memory speed."""
     from st3sweep.commands.pack import pack_data
 
     with progress_bar("packing") as advance:
@@ -80,11 +84,11 @@ def schema(plugin: Plugins = None) -> None:
 
 @app.command()
 def doctor(
-    space_file: Annotated[Path | None, typer.Argument(help="A search space whose data is looked at too.")] = None,
+    space_file: Annotated[Path | None, typer.Argument(help="A search space whose data to check too.")] = None,
     storage: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Say whether this machine is ready: versions, devices, storage, ports, data."""
+    """Check whether this machine is ready: versions, devices, storage, ports, data."""
     from st3sweep.commands.doctor import checks
     from st3sweep.util.text import aligned
 

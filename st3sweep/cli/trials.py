@@ -1,4 +1,4 @@
-"""Commands about one trial: train it, write its network to a file."""
+"""Commands for one trial: train it, reproduce it, export its model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    trial_file: Annotated[Path, typer.Argument(help="One trial in YAML: the fields of a space's trial part.")],
+    trial_file: Annotated[Path, typer.Argument(help="A trial in YAML: the fields of a search space's trial part.")],
     set_: Overrides = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="Folder for its results; resumed if it has any.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the results; a trial in it is resumed.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
     plugin: Plugins = None,
 ) -> None:
@@ -37,12 +39,14 @@ def train(
 @app.command()
 def reproduce(
     folder: RunFolder,
-    trial: Annotated[int, typer.Argument(min=0, help="The trial's number, as in the table of results.")],
-    path: Annotated[Path | None, typer.Option("--out", help="Folder for it. Default: in the trial's folder.")] = None,
+    trial: Annotated[int, typer.Argument(min=0, help="Number of the trial in the table of results.")],
+    path: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the new results. Default: in the trial's folder.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """Train a finished trial again from its settings, and compare with what was recorded."""
+    """Train a finished trial again from its settings and compare it with the recorded results."""
     from st3sweep.commands.reproduce import reproduce as train_again
     from st3sweep.runs.folder import free_folder, trial_folder
     from st3sweep.training.components import register_components
@@ -53,12 +57,12 @@ def reproduce(
     same = all(before == now for _, before, now in rows)
     text = [(name, _digits(before), _digits(now), "" if before == now else "differs") for name, before, now in rows]
     print("\n" + aligned([("", "recorded", "now", ""), *text], left=[0, 3]))
-    print("\nthe same, to the last digit" if same else "\nnot the same")
+    print("\nidentical to the last digit" if same else "\nnot identical")
     raise typer.Exit(0 if same else 4)
 
 
 def _digits(value: Any) -> str:
-    """All of them."""
+    """Format ``value`` with all its digits."""
     return "-" if value is None else repr(value)
 
 
@@ -70,15 +74,15 @@ class ModelFormat(StrEnum):
 @app.command()
 def export(
     folder: RunFolder,
-    trial: Annotated[int, typer.Argument(min=0, help="The trial's number, as in the table of results.")],
+    trial: Annotated[int, typer.Argument(min=0, help="Number of the trial in the table of results.")],
     path: Annotated[Path | None, typer.Option("--out", help="File to write. Default: in the trial's folder.")] = None,
-    format_: Annotated[ModelFormat, typer.Option("--format", help="pt is for readers without safetensors.")] = (
-        ModelFormat.safetensors
-    ),
-    evaluate: Annotated[bool, typer.Option("--evaluate", help="Evaluate the file on the validation set too.")] = False,
+    format_: Annotated[
+        ModelFormat, typer.Option("--format", help="File format; pt is for readers without safetensors.")
+    ] = (ModelFormat.safetensors),
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Also evaluate the file on the validation set.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Write a finished trial's sparse network, zeros in place, to a file that plain torch loads."""
+    """Export a finished trial's sparse model, zeros in place, to a file that plain torch loads."""
     from st3sweep.export.from_run import export as export_trial
     from st3sweep.export.from_run import validation_top1
     from st3sweep.export.model_file import counted, save, totals

@@ -1,1 +1,1 @@
-"""What each command does; the arguments are in cli/."""
+"""Implement each command; cli/ declares its arguments."""

@@ -1,4 +1,4 @@
-"""What a network costs when its layers have given sparsities: the command ``cost``."""
+"""Compute a model's cost at given sparsities of its layers: the command ``cost``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from st3sweep.util.yaml_lines import parse_value
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One conv or linear layer at ``sparsity``, a fraction; ``macs`` are left of ``macs_dense``, of one image."""
+    """Cost of a conv or linear layer at ``sparsity``, a fraction: ``macs`` remain of ``macs_dense``, for one image."""
 
     layer: str
     shape: str
@@ -35,7 +35,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """All layers, and their totals: ``sparsity`` over all weights, ``gflops`` in 1e9 multiply-accumulates."""
+    """Cost of a model: layers and totals. ``sparsity`` is over all weights, ``gflops`` in 1e9 multiply-accumulates."""
 
     network: str
     image_size: int
@@ -56,10 +56,11 @@ def network_cost(
     image_size: int | None = None,
     classes: int | None = None,
 ) -> NetworkCost:
-    """Of ``name``, an arch or a network of torchvision, with its settings from ``overrides``; dense without ``budget``.
+    """Compute the cost of the model ``name``, an arch or a name in torchvision; dense without ``budget``.
 
-    Images and classes are those of the data set that the network was published on, or of ImageNet. Raises UserError
-    for what the network does not take, and SpecError for what is wrong in the budget's file.
+    ``overrides`` are settings of the model. Image size and classes default to those of the dataset that the model was
+    published on, or of ImageNet. Raises UserError for arguments that the model does not take, and SpecError for errors
+    in the budget file.
     """
     spec = _model(name, overrides)
     published = next((one for one in PUBLISHED if one.model["arch"] == spec.arch), None)
@@ -100,12 +101,12 @@ def _model(name: str, overrides: Mapping[str, str]) -> Any:
     if name == "torchvision" or (name not in known and name not in NETWORKS):
         ours = ", ".join(arch for arch in known if arch != "torchvision")
         near = near_match(name, [*known, *NETWORKS]) if name != "torchvision" else ""
-        raise UserError(f"{name}: is no network; there are {ours}, and torchvision's by name, e.g. resnet18{near}")
+        raise UserError(f"{name}: unknown model; available are {ours}, and torchvision's by name, e.g. resnet18{near}")
     fields: dict[str, Any] = {"arch": name} if name in known else {"arch": "torchvision", "network": name}
     own = known[fields["arch"]] if name in known else ""
     for setting, text in overrides.items():
         if setting not in own.replace(",", "").split()[::2]:
-            raise UserError(f"--set {setting}={text}: is no setting of {name}, which has: {own or 'none'}")
+            raise UserError(f"--set {setting}={text}: {name} has no such setting; it has: {own or 'none'}")
         try:
             fields[setting] = parse_value(text)
         except ValueError as error:
@@ -118,7 +119,7 @@ def _model(name: str, overrides: Mapping[str, str]) -> Any:
 
 
 def cost_text(cost: NetworkCost) -> str:
-    """The layers as a table, multiply-accumulates in millions, and a line of totals."""
+    """Return the layers as a table, multiply-accumulates in millions, and a line of totals."""
     heads = ("layer", "shape", "weights", "sparsity", "dense MMACs", "MMACs")
     rows = [
         (
@@ -140,5 +141,5 @@ def cost_text(cost: NetworkCost) -> str:
 
 
 def _millions(macs: float) -> str:
-    """Whole, or with three digits where there are fewer."""
+    """Format in millions: a whole number from 100 million up, three significant digits below."""
     return f"{macs / 1e6:,.0f}" if macs >= 1e8 else f"{macs / 1e6:.3g}"

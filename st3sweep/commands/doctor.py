@@ -1,4 +1,4 @@
-"""Is this machine ready: versions, devices, storage, ports, data. Every check is a line; nothing is changed."""
+"""Check whether this machine is ready: versions, devices, storage, ports, data. One line per check, nothing changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DASHBOARD_PORT = 8265  # Ray's
 
 @dataclass(frozen=True)
 class Check:
-    """One line: ``fail`` is what a sweep cannot do without, ``warn`` what may cost it something."""
+    """Result of one check: a sweep cannot run with a ``fail``; a ``warn`` may cost it something."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -31,7 +31,7 @@ class Check:
 
 
 def checks(storage: Path, space: Path | None = None) -> Iterator[Check]:
-    """Look at everything; ``storage`` is the folder of runs, ``space`` a search space whose data is looked at."""
+    """Run every check; ``storage`` is the folder of runs, ``space`` a search space whose data to check too."""
     yield _python()
     yield from _packages()
     yield _devices()
@@ -49,13 +49,13 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    """The packages that this one asks for, and the least version of each."""
+    """Check the version of each package that st3sweep requires."""
     try:
         asked_for = metadata.requires("st3sweep") or []
     except metadata.PackageNotFoundError:
         checkout = Path(__file__).parents[2] / "pyproject.toml"
         if not checkout.is_file():
-            yield Check("st3sweep", "warn", "not installed, so what it needs is not known: pip install -e .")
+            yield Check("st3sweep", "warn", "not installed, so its requirements are unknown: pip install -e .")
             return
         yield Check("st3sweep", "warn", f"not installed, but on the path: {checkout.parent}")
         asked_for = tomllib.loads(checkout.read_text(encoding="utf-8"))["project"]["dependencies"]
@@ -80,14 +80,16 @@ def _devices() -> Check:
 
     cpus = f"{os.cpu_count()} CPUs"
     if not torch.cuda.is_available():
-        driver = " though nvidia-smi is here: is torch built for another CUDA?" if shutil.which("nvidia-smi") else ""
+        driver = (
+            " though nvidia-smi is installed: is torch built for another CUDA?" if shutil.which("nvidia-smi") else ""
+        )
         return Check("devices", "warn" if driver else "ok", f"{cpus}, no GPU{driver}")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return Check("devices", "ok", f"{cpus}, {len(names)} GPUs: {', '.join(dict.fromkeys(names))}")
 
 
 def _storage(folder: Path) -> Check:
-    """Whether it can be written, and how much fits."""
+    """Check that the folder can be written, and how much space is free."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         with tempfile.NamedTemporaryFile(dir=there):
@@ -99,7 +101,7 @@ def _storage(folder: Path) -> Check:
 
 
 def _shared_memory() -> Check:
-    """Ray keeps objects there, and falls back to a slow disk where it is small."""
+    """Check /dev/shm, where Ray keeps objects; if it is small, Ray falls back to a slow disk."""
     path = Path("/dev/shm")
     if not path.is_dir():
         return Check("shared memory", "warn", "no /dev/shm: Ray will use the disk")
@@ -109,14 +111,16 @@ def _shared_memory() -> Check:
 
 def _port() -> Check:
     with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one just closed is free
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port closed a moment ago counts as free
         try:
             trial.bind(("127.0.0.1", DASHBOARD_PORT))
         except OSError:
             return Check(
-                "dashboard", "warn", f"port {DASHBOARD_PORT} is taken: by a Ray cluster? Use it with --address auto"
+                "dashboard",
+                "warn",
+                f"port {DASHBOARD_PORT} is in use: by a Ray cluster? Connect to it with --address auto",
             )
-    return Check("dashboard", "ok", f"port {DASHBOARD_PORT} is free, should this be a cluster's head")
+    return Check("dashboard", "ok", f"port {DASHBOARD_PORT} is free, if this machine is to be a cluster's head")
 
 
 def _optional(package: str, what: str, install: str) -> Check:
@@ -134,4 +138,4 @@ def _data(space: Path) -> Check:
         info = check_data(read_space(space))
     except SpecError as error:
         return Check("data", "fail", "; ".join(map(str, error.problems)))
-    return Check("data", "ok", f"{space}: {info.train:,} images to train on")
+    return Check("data", "ok", f"{space}: {info.train:,} training images")

@@ -1,4 +1,4 @@
-"""The pack that a space's or a trial's data asks for: which dataset, at which size, to which folder."""
+"""Pack the dataset that a search space or a trial names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from st3sweep.util.yaml_lines import read_yaml
 
 @dataclass(frozen=True)
 class Made:
-    """A pack that was made; bad images that it leaves out are not among its ``images``."""
+    """A new pack; ``images`` does not count the unreadable ones that it leaves out."""
 
     folder: Path
     images: int
@@ -31,13 +31,13 @@ def pack_data(
     advance: Callable[[int, int], None],
     plugins: Sequence[str] = (),
 ) -> Made:
-    """Make the pack of the data that ``file`` names, in ``folder`` or else in its ``data.pack``.
+    """Pack the data that ``file`` names into ``folder``, or else into its ``data.pack``.
 
-    ``advance(done, of)`` is called after each image. UserError where there is nothing to pack, or an image is bad.
+    ``advance(done, of)`` is called after each image. Raises UserError if there is nothing to pack or an image is bad.
     """
     spec = _data(file, overrides, plugins)
     if not isinstance(spec, OnDiskConfig):
-        raise UserError(f"{spec.dataset} need no pack: they are small and come with the installation")
+        raise UserError(f"{spec.dataset} needs no pack: it is small and part of the installation")
     if folder is None and spec.pack is None:
         raise UserError(f"{file} sets no data.pack: name a folder with --out")
     if short_side is not None and not spec.photographs:
@@ -58,12 +58,14 @@ def pack_data(
 
 
 def _data(file: Path, overrides: Mapping[str, str], plugins: Sequence[str]) -> DataConfig:
-    """The data of the trial, or of the trials of the space: one dataset, photographs at the largest of their sizes."""
+    """Return the data settings of the trial or the space's trials: one dataset, photographs at their largest size."""
     if not {"trial", "search"} & set(read_yaml(file).data):
         return read_trial(file, overrides, plugins).data
     space = read_space(file, overrides, plugins)
     specs = [space.trial_for(point).data for point in sample_points(space)]
     squares = {spec.image_size for spec in specs if not (isinstance(spec, OnDiskConfig) and spec.photographs)}
     if len({spec.dataset for spec in specs}) > 1 or len(squares) > 1:
-        raise UserError(f"{file} searches data of several kinds: choose one to pack with --set data.FIELD=VALUE")
+        raise UserError(
+            f"{file} searches several datasets or image sizes: choose one to pack with --set data.FIELD=VALUE"
+        )
     return max(specs, key=lambda spec: spec.image_size)

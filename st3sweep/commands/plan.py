@@ -1,4 +1,4 @@
-"""What a sweep would do, before it does it: data, network, searched fields, trials, slots, one sampled trial."""
+"""Describe what a sweep would do: data, model, searched fields, trials, slots, one sampled trial."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WIDTH = 116
 
 
 def sample_points(space: Space, points: int = 50) -> list[Point]:
-    """Random points of the space that meet its constraints; at least one, since the space was checked."""
+    """Return random points of the space that meet its constraints; at least one, since the space was checked."""
     if space.config.searcher.sampler == "grid":
         grid = list(space.grid())
         return random.Random(space.config.seed).sample(grid, min(points, len(grid)))
@@ -40,9 +40,9 @@ def sample_points(space: Space, points: int = 50) -> list[Point]:
 
 
 def check_data(space: Space) -> Any:
-    """Look at the data that the space names; returns its DataInfo. Raises SpecError, naming line and field.
+    """Check the data that the space names and return its DataInfo. Raises SpecError naming line and field.
 
-    Looks at folders and headers only: no image is decoded and torch is not imported.
+    Reads folders and headers only: no image is decoded and torch is not imported.
     """
     from st3sweep.data import DataError, inspect
 
@@ -67,7 +67,7 @@ def check_data(space: Space) -> Any:
 
 @cache
 def _dense(model: ModelConfig, classes: int, channels: int, size: int) -> tuple[int, int]:
-    """Prunable weights of a network and its multiply-accumulates, dense."""
+    """Return a model's number of prunable weights and its dense multiply-accumulates."""
     costs = layer_costs(build_model(model, classes, channels), (channels, size, size))
     return sum(cost.numel for cost in costs), sum(cost.macs for cost in costs)
 
@@ -77,7 +77,7 @@ def _problem(space: Space, point: Point, field: str, message: str) -> Problem:
 
 
 def print_plan(space: Space) -> None:
-    """Print the plan, and to stderr why the sweep could not be run yet."""
+    """Print the plan, and to stderr what prevents the sweep from running yet."""
     info, absent = None, None
     try:
         info = check_data(space)
@@ -89,13 +89,13 @@ def print_plan(space: Space) -> None:
 
 
 def plan_text(space: Space, info: Any | None) -> str:
-    """The plan as text. ``info`` is None where the data could not be looked at."""
+    """Return the plan as text; ``info`` is None if the data could not be read."""
     spec = space.config
     points = sample_points(space)
     trial = space.trial_for(points[0])
     facts = [("sweep", spec.name)]
     networks = {one.model.name: one for one in map(space.trial_for, points)}
-    facts += [("network", _network(one, info)) for one in networks.values()]
+    facts += [("model", _network(one, info)) for one in networks.values()]
     facts.append(("data", _data(trial, info)))
     facts.append(("recipe", trial.recipe))
     facts.append(("objectives", ", ".join(f"{metric} {goal}" for metric, goal in spec.goals())))
@@ -119,7 +119,7 @@ def plan_text(space: Space, info: Any | None) -> str:
 
 
 def _hanging(head: str, text: str) -> list[str]:
-    """``text`` after ``head``, its further lines below its first."""
+    """Wrap ``text`` with a hanging indent after ``head``."""
     return textwrap.wrap(
         text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False,
         break_on_hyphens=False, drop_whitespace=True,
@@ -130,7 +130,7 @@ def _network(trial: TrialSettings, info: Any | None) -> str:
     size = trial.data.image_size
     if info:
         weights, macs = _dense(trial.model, info.num_classes, info.channels, size)
-    elif trial.data.known_classes:  # a plan on a machine without the data
+    elif trial.data.known_classes:  # the data is not on this machine
         weights, macs = _dense(trial.model, trial.data.known_classes, trial.data.channels, size)
     else:
         return trial.model.name
@@ -159,18 +159,18 @@ def _early_stopping(rule: EarlyStoppingConfig) -> str:
     when = f"{rungs} of the ramp, then every {rule.every:g} of training"
     if rule.name == "asha":
         when = f"{rungs} of training"
-    best = f"the best 1/{rule.reduction_factor:g} go on at {when}"
-    return f"{rule.name}: {best}; where {rule.min_trials:,} trials or more have been"
+    best = f"keeps the best 1/{rule.reduction_factor:g} at {when}"
+    return f"{rule.name}: {best}, once {rule.min_trials:,} trials have reached a rung"
 
 
 def _warm_start(space: Space) -> str:
-    """What is tried first, and what is not run again."""
+    """Describe the points to try first and the results to reuse."""
     points, earlier = len(first_points(space)), EarlierRuns(space)
     hints = 0 if space.config.searcher.sampler == "grid" else len(earlier.hints)
-    first = [text for count, text in ((points, f"{points} given"), (hints, f"{hints} of earlier fronts")) if count]
+    first = [text for count, text in ((points, f"{points} given"), (hints, f"{hints} from earlier fronts")) if count]
     parts = [f"{' and '.join(first)} first"] if first else []
-    parts += [f"{earlier.count:,} results of earlier trials, where they are proposed"] if earlier.count else []
-    return "; ".join(parts) or "nothing of the earlier runs lies in this space"
+    parts += [f"{earlier.count:,} results of earlier trials to reuse if proposed"] if earlier.count else []
+    return "; ".join(parts) or "no trial of the earlier runs lies in this space"
 
 
 def _trials(space: Space, trial: TrialSettings) -> str:
@@ -192,7 +192,7 @@ def _budget(space: Space) -> Iterator[tuple[str, str]]:
     limits.append(("money", f"{budget.money or 0:g} in money at {price}"))
     set_ = [text for name, text in limits if name in budget.limits()]
     if set_:
-        kept = f"; {replicates.share_kept:.0%} of it is kept for replicates" if replicates else ""
+        kept = f"; {replicates.share_kept:.0%} of it reserved for replicates" if replicates else ""
         yield "budget", f"at most {', '.join(set_)}{kept}"
     if replicates:
         near = f" or at most {replicates.near:g} points below it" if replicates.near else ""
@@ -205,11 +205,11 @@ def _resources(space: Space) -> str:
     cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}"
     text = f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
     text += f"; new processes after {resources.trials_per_process} trials" if resources.trials_per_process else ""
-    return text + (f"; given up after {resources.hang_limit} without a sign" if resources.hang_limit else "")
+    return text + (f"; fails after {resources.hang_limit} without a report" if resources.hang_limit else "")
 
 
 def _slots(resources: Resources) -> str:
-    """How many trials run at a time; on this machine, where that is for the machine to say."""
+    """Describe how many trials run at a time; unless set, how many fit on this machine."""
     if resources.slots:
         return f"{resources.slots} at a time"
     cpus, gpus = os.cpu_count() or 1, _gpus() if resources.gpus else 0
@@ -217,7 +217,7 @@ def _slots(resources: Resources) -> str:
     try:
         return f"{count_slots({'CPU': cpus, 'GPU': gpus}, resources)} at a time on {here}"
     except UserError:
-        return f"as many at a time as a cluster holds; not one fits on {here}"
+        return f"as many at a time as a cluster holds; none fits on {here}"
 
 
 def _gpus() -> int:
@@ -233,7 +233,9 @@ def _range(distribution: Any) -> str:
         low, high = distribution.float_
         return f"{low:g} to {high:g}" + ("" if distribution.scale == "linear" else f", scale {distribution.scale}")
     values = distribution.values()
-    return f"{values[0]:,} to {values[-1]:,}, whole" + (f", step {distribution.step}" if distribution.step > 1 else "")
+    return f"{values[0]:,} to {values[-1]:,}, integers" + (
+        f", step {distribution.step}" if distribution.step > 1 else ""
+    )
 
 
 def _condition(when: dict[str, Any]) -> str:
@@ -245,7 +247,7 @@ def _condition(when: dict[str, Any]) -> str:
 
 
 def _trial_lines(space: Space, point: Point, trial: TrialSettings) -> list[str]:
-    """The trial as YAML, with a comment where a value does not come from the file's fixed part."""
+    """Return the trial as YAML lines, with a comment on each value that is not from the file's fixed part."""
     rows = list(_rows(trial.model_dump(mode="json"), ()))
     width = max(len(text) for text, path in rows if path and len(text) < 60)
     with_base = with_recipe(space.raw_trial(point))
@@ -257,7 +259,7 @@ def _trial_lines(space: Space, point: Point, trial: TrialSettings) -> list[str]:
 
 
 def _rows(tree: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Lines of YAML, each with the dotted path of its field; "" for the name of a mapping."""
+    """Yield lines of YAML, each with the dotted path of its field, or "" for the name of a mapping."""
     for name, value in tree.items():
         head, path = f"{'  ' * len(above)}{name}:", (*above, name)
         if isinstance(value, dict):
@@ -268,7 +270,7 @@ def _rows(tree: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, s
 
 
 def _scalar(value: Any) -> str:
-    """A value as one line of YAML; a float that was drawn, to four digits."""
+    """Format a value as one line of YAML, a long float with four significant digits."""
     if isinstance(value, float) and len(repr(value)) > 10:
         value = float(f"{value:.4g}")
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).split("\n")[0]

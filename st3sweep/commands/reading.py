@@ -1,4 +1,4 @@
-"""Read what a command is given: a search space or a trial in YAML, checked in full before any work starts."""
+"""Read the search space or trial of a command from YAML and check it in full before any work starts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from st3sweep.util.errors import SpecError
 
 
 def read_space(file: Path, overrides: Mapping[str, str] | None = None, plugins: Sequence[str] = ()) -> Space:
-    """The search space in ``file``; ``plugins`` register what it may name beside the package's own.
+    """Read the search space in ``file``; ``plugins`` register models, datasets and methods that it may name.
 
-    Raises SpecError with every problem that was found, the runs of ``warm_start.from`` included.
+    Raises SpecError with every problem found, those in the runs of ``warm_start.from`` included.
     """
     register_components(plugins)
     space = load_space(file, overrides)
@@ -26,6 +26,6 @@ def read_space(file: Path, overrides: Mapping[str, str] | None = None, plugins: 
 
 
 def read_trial(file: Path, overrides: Mapping[str, str] | None = None, plugins: Sequence[str] = ()) -> TrialSettings:
-    """The trial in ``file``. Raises SpecError with every problem that was found."""
+    """Read the trial in ``file``. Raises SpecError with every problem found."""
     register_components(plugins)
     return load_trial(file, overrides)

@@ -1,4 +1,4 @@
-"""Train a finished trial of a run again and compare, number by number."""
+"""Train a finished trial of a run again and compare the results number by number."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ COMPARED = ("val_top1", "test_top1", "sparsity", "gflops", "best_epoch")
 
 
 def reproduce(run: Path, number: int, out: Path, device: str, say: Callable[[str], None]) -> list[tuple[str, Any, Any]]:
-    """Train trial ``number`` of ``run`` into the folder ``out``; (name, recorded, now) for every number compared.
+    """Train trial ``number`` of ``run`` again in the folder ``out``; return (name, recorded, now) for each number.
 
-    The same versions on the same kind of device give the same numbers to the last bit; what differs in that is said.
-    Raises UserError for a trial that is not finished, is of several workers (their sums have another order) or of
-    another version of st3sweep, and where ``out`` holds a result already.
+    The same versions on the same kind of device give bit-identical numbers; ``say`` reports versions and hardware that
+    differ. Raises UserError if the trial is not finished, was trained by several workers (which sum in another order)
+    or by another version of st3sweep, or if ``out`` already holds a result.
     """
     trial, settings = finished_trial(run, number)
     if trial.workers > 1:
-        raise UserError(f"{run}: trial {number} was trained by {trial.workers} workers; this would train it by one")
+        raise UserError(f"{run}: trial {number} was trained by {trial.workers} workers; reproduce trains it with one")
     if any(done.status != "running" for done in Ledger(out, read_only=True).trials.values()):
         raise UserError(f"{out}: holds a result already; choose another folder with --out")
     for line in _other_surroundings(run):
@@ -50,13 +50,13 @@ def _compared(before: Trial, now: Trial) -> list[tuple[str, Any, Any]]:
 
 
 def _threads(run: Path) -> int | None:
-    """Of each worker of a sweep: sums over other numbers of threads differ in the last bits. None: torch's default."""
+    """Return the threads of each of a sweep's workers, which decide the last bits of sums; None: torch's default."""
     space = Ledger(run, read_only=True).space
     return None if space is None else int(space.get("resources", {}).get("cpus_per_worker", 1))
 
 
 def _other_surroundings(run: Path) -> list[str]:
-    """What is not as it was: code, Python, the packages that compute, the processor."""
+    """Describe what differs from the recorded run: code, Python, the packages that compute, the processor."""
     try:
         then, now = json.loads((run / PROVENANCE).read_text()), provenance(None)
     except (OSError, ValueError):

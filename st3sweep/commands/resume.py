@@ -1,4 +1,4 @@
-"""Resume a run: finished trials stay, unfinished ones continue from their checkpoints."""
+"""Resume a run: keep finished trials, continue unfinished ones from their checkpoints."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ def resume(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Run what is left of the run in ``folder``; returns the program's exit code.
+    """Run what remains of the run in ``folder``; return the program's exit code.
 
-    With ``extend`` budget, replicates and resources may differ from those that the run began with. ``promote`` are
-    trials that were stopped early and are to be trained to their end. Raises SpecError and UserError before anything is
-    started.
+    With ``extend``, budget, replicates and resources may differ from those that the run started with. ``promote`` are
+    early-stopped trials to train to the end. Raises SpecError and UserError before anything is started.
     """
     folder = existing_run(folder)
     ledger = Ledger(folder, read_only=True)

@@ -32,12 +32,12 @@ def run(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Start the sweep of ``space_file`` in a new folder below ``storage``; returns the program's exit code.
+    """Start the sweep of ``space_file`` in a new folder in ``storage``; return the program's exit code.
 
     Raises SpecError and UserError before anything is started.
     """
     space = read_space(space_file, overrides, plugins)
-    if address is None:  # a cluster's own machines may see data that this one does not
+    if address is None:  # a cluster's machines may have data that this one lacks
         check_data(space)
     check_loggers(track)
     folder = new_run(space.config.name, space.document.data, space_file, storage, name)
@@ -45,7 +45,7 @@ def run(
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raise UserError for a name of ``--track`` that is none, or whose package is absent."""
+    """Raise UserError for an unknown name in ``--track``, or one whose package is not installed."""
     if names:
         from st3sweep.execution.loggers import check
 
@@ -63,13 +63,13 @@ def run_to_the_end(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Run what is left of the run in ``folder`` and print its front; returns the program's exit code."""
+    """Run what remains of the run in ``folder`` and print its front; return the program's exit code."""
     from st3sweep.execution import runner  # Ray takes seconds to import
 
     total = space.expected_trials()
     report = JsonEvents(total) if as_json else LiveTable(total, out)
     report.say(f"run: {short(folder)}")
-    # The events have their stdout; what else is printed there, by Ray with --verbose for one, is not for programs.
+    # With --json only events go to stdout; other output, such as Ray's with --verbose, goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         outcome = runner.sweep(
             space, folder, address, report, verbose=verbose, promote=promote, track=track, plugins=plugins
@@ -79,7 +79,7 @@ def run_to_the_end(
     except ResultsError as error:
         if outcome.end == "complete":
             raise
-        failed = 0  # no table could be written either
+        failed = 0  # the table is missing too
         warn(str(error))
     code = SOME_FAILED if outcome.end == "complete" and failed else EXIT_CODES[outcome.end]
     if isinstance(report, JsonEvents):
@@ -91,14 +91,14 @@ def run_to_the_end(
 
 
 def print_front(folder: Path, *, quiet: bool) -> int:
-    """Draw the front; unless ``quiet`` print it, the files, and what to do next. Returns how many trials failed."""
+    """Plot the front and, unless ``quiet``, print it, the files and the next steps. Returns how many trials failed."""
     from st3sweep.analysis import plots, tables  # pandas and matplotlib
 
     trials = tables.load_trials(folder)
     picture = folder / "front.png"
     try:
         plots.save(plots.plot_run(trials), picture)
-    except OSError as error:  # a full disk, for one: the numbers are still worth a look
+    except OSError as error:  # e.g. a full disk: still print the numbers
         warn(f"{short(picture)}: not drawn ({error.strerror})")
     failed = int((trials["status"] == "failed").sum())
     if quiet:
@@ -116,6 +116,6 @@ def print_front(folder: Path, *, quiet: bool) -> int:
 
 def _print_next(folder: Path, best: Path) -> None:
     lines = [f"st3sweep results {short(folder)}"]
-    lines += [f"st3sweep train {short(best)} --set seed=1"] if best.exists() else []  # a result taken over has none
+    lines += [f"st3sweep train {short(best)} --set seed=1"] if best.exists() else []  # a reused result has none
     lines.append("st3sweep run search_spaces/cifar10_resnet20.yaml --dry-run")
     print("\nnext    " + "\n        ".join(lines))

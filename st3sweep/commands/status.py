@@ -1,4 +1,4 @@
-"""Show how far a run is, once or until it ends."""
+"""Show a run's progress, once or until it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WATCH_SECONDS = 2.0
 
 
 def print_status(folder: Path, *, as_json: bool) -> None:
-    """Print the state of the run in ``folder``. Raises UserError where that is none."""
+    """Print the state of the run in ``folder``. Raises UserError if it is not a run."""
     seen = read_status(folder)
     if as_json:
         print(json_line(seen.as_dict()))
@@ -28,9 +28,9 @@ def print_status(folder: Path, *, as_json: bool) -> None:
 
 
 def watch_status(folder: Path, *, as_json: bool) -> bool:
-    """Show the run every two seconds while a program runs it; piped and not as JSON, wait for its end.
+    """Show the run every two seconds while a program runs it; piped without JSON, only wait for its end.
 
-    Returns whether its last state has been shown.
+    Returns whether its final state has been shown.
     """
     seen = read_status(folder)
     if not seen.held_by:

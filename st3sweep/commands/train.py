@@ -20,7 +20,7 @@ from st3sweep.util.text import format_flops
 
 
 def train_one(settings: TrialSettings, folder: Path, device: str, say: Callable[[str], None]) -> str:
-    """Train ``settings`` as trial 0 of the run in ``folder``, resuming what lies there; returns its status."""
+    """Train ``settings`` as trial 0 of the run in ``folder``, resuming it if it is there; return the trial's status."""
     try:
         splits = load(settings.data)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""The machines of a sweep: Ray on this one or on a cluster, and how many slots fit."""
+"""Connect to Ray, on this machine or on a cluster, and count the slots that fit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from st3sweep.util.errors import UserError
 
 @contextmanager
 def cluster(address: str | None, resources: Resources, *, verbose: bool = False) -> Iterator[int]:
-    """Connect to ``address``, or start Ray here; yields how many slots fit (see ``count_slots``)."""
+    """Connect to ``address``, or start Ray on this machine; yield how many slots fit (see ``count_slots``)."""
     quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
-        # Workers beyond the cores are allowed here, where a person tries things: they share them. One CPU more than
-        # that, since Tune's own actors ask for a hundredth each.
+        # On this machine, workers may outnumber the cores and share them. One CPU more, since each of Tune's own
+        # actors asks for a hundredth.
         cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
         ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, **quiet)
         available = {**ray.cluster_resources(), "CPU": float(cpus)}
@@ -39,10 +39,10 @@ def cluster(address: str | None, resources: Resources, *, verbose: bool = False)
 
 
 def release(group: str) -> None:
-    """Remove a placement group, by id, if it is still there.
+    """Remove a placement group, by id, if it still exists.
 
-    Train leaves that of a run whose controller died with its machine, and Ray places it anew where the next slot should
-    go: it belongs to this program, which lives.
+    If a Train controller dies with its machine, its placement group remains, and Ray places it again where the next
+    slot should start, since its owner, this program, is alive.
     """
-    with contextlib.suppress(Exception):  # it is gone already
+    with contextlib.suppress(Exception):  # already removed
         remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))

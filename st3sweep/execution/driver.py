@@ -1,4 +1,4 @@
-"""The sweep's side of Tune: one Tune trial a slot, and a callback that hands the sweep's trials to the slots."""
+"""Run the sweep through Tune: one Tune trial per slot, and a callback that assigns the sweep's trials to slots."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from st3sweep.runs.folder import take_stop_request, trial_folder
 from st3sweep.space.resources import TUNE_ACTOR_CPUS
 from st3sweep.sweep.state import Sweep
 
-SLOT_RESTARTS = 5  # of a slot that was lost
+SLOT_RESTARTS = 5  # of one slot, after it was lost
 POLL_SECONDS = 1.0
 
 
 @dataclass
 class _Held:
-    """What the driver knows of a slot: its mailbox, and the sweep's trial that it has."""
+    """The driver's record of a slot: its mailbox and the trial assigned to it."""
 
     name: str
     mailbox: Any
-    group: str | None = None  # of its workers
+    group: str | None = None  # placement group of its workers
     number: int | None = None
     asked_to_stop: bool = False
 
 
 class Driver(tune.Callback):
-    """Brings the slots' messages to the sweep and the sweep's trials to the slots."""
+    """Passes the slots' messages to the sweep and assigns the sweep's trials to slots."""
 
     def __init__(self, sweep: Sweep):
         self.sweep = sweep
@@ -43,12 +43,12 @@ class Driver(tune.Callback):
         self.polled = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks; the ledger is the truth
+        return {}  # Tune pickles its callbacks; the ledger holds the state
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         try:
             self._receive(trial.trial_id, result)
-        except Exception as error:  # Tune would take it for an error of the slot
+        except Exception as error:  # Tune would count it as an error of the slot
             self.failure = self.failure or error
 
     def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
@@ -58,7 +58,7 @@ class Driver(tune.Callback):
         self._on_slot_lost(trial.trial_id)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Between any two events, ten times a second at least."""
+        """Poll the stop conditions and assign trials; called between any two events, at least ten times a second."""
         if self.failure is not None:
             raise self.failure
         if time.monotonic() - self.polled >= POLL_SECONDS:
@@ -69,12 +69,12 @@ class Driver(tune.Callback):
 
     def _receive(self, slot: str, result: dict[str, Any]) -> None:
         held = self.slots.get(slot)
-        if held is None or held.name != result["mailbox"]:  # new, or started again after it was lost
+        if held is None or held.name != result["mailbox"]:  # new, or restarted after it was lost
             self._on_slot_lost(slot)
             held = self.slots[slot] = _Held(result["mailbox"], ray.get_actor(result["mailbox"]))
         held.group = result["group"] or held.group
         for message in result["messages"]:
-            assert held.number is not None, "a slot reports of the trial that it was given"
+            assert held.number is not None, "a slot reports only its assigned trial"
             self.sweep.record(held.number, message)
             if "status" in message:
                 held.number, held.asked_to_stop = None, False
@@ -85,10 +85,10 @@ class Driver(tune.Callback):
         if held is not None and held.group is not None:
             release(held.group)
         if held is not None and held.number is not None:
-            self.sweep.lost(held.number, "see the logs of Ray")
+            self.sweep.lost(held.number, "see Ray's logs")
 
     def _assign(self, held: _Held) -> None:
-        """Give a free slot a trial, or let it go; ask a busy one to stop where the sweep wants that."""
+        """Give a free slot a trial, or close it if none will follow; ask a busy slot to stop if the sweep wants it."""
         if held.number is not None:
             if not held.asked_to_stop and self.sweep.should_stop(held.number):
                 held.mailbox.stop.remote(held.number)
@@ -104,7 +104,7 @@ class Driver(tune.Callback):
             held.mailbox.close.remote()
 
     def _poll_stop_conditions(self) -> None:
-        """At what can end the run early: a request in its folder, and the budget."""
+        """Check what can end the run early: a stop request in the run's folder, and the budget."""
         request = take_stop_request(self.sweep.folder)
         if request == "drain":
             self.sweep.drain("asked to drain")
@@ -121,7 +121,7 @@ def _write_config(folder: Path, spec: dict[str, Any]) -> None:
 
 
 def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: type[Slot] = Slot) -> None:
-    """Run every trial that is left in ``slots`` slots. Returns when none is, or when the sweep ends early."""
+    """Run all remaining trials in ``slots`` slots; return when none remains or the sweep ends early."""
     resources = sweep.space.config.resources
     config = {
         **resources.model_dump(exclude={"slots", "hang_limit"}),

@@ -1,7 +1,7 @@
-"""Trials in TensorBoard, MLflow or Weights & Biases as well, through Ray Tune's own loggers.
+"""Log trials to TensorBoard, MLflow or Weights & Biases through Ray Tune's loggers.
 
-To Tune a slot is a trial, which these loggers must not see. So the sweep feeds them, each trial of the sweep dressed
-as a trial of Tune. What goes wrong in them is said once and does not harm the sweep.
+To Tune a slot is a trial, which these loggers must not see. So the sweep calls them itself and wraps each of its trials
+in Tune's trial interface. A logger that fails is reported once and does not affect the sweep.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEEDS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 def check(names: Sequence[str]) -> None:
-    """Raises UserError for a name that is none, or whose package is absent."""
+    """Raise UserError for an unknown name, or one whose package is not installed."""
     for name in names:
         if name not in _NEEDS:
             raise UserError(f"--track {name}: allowed: {', '.join(_NEEDS)}")
@@ -31,11 +31,11 @@ def check(names: Sequence[str]) -> None:
 
 
 class _AsTuneTrial:
-    """As much of a Tune trial as the loggers ask for."""
+    """A trial with the part of Tune's trial interface that the loggers use."""
 
     def __init__(self, trial: Trial, run: Path):
         place = hashlib.sha256(str(run).encode()).hexdigest()[:6]
-        self.trial_id = f"{run.name}-{place}-{trial.number:04d}"  # W&B's: the same when resumed, and no other run's
+        self.trial_id = f"{run.name}-{place}-{trial.number:04d}"  # W&B's run id: kept when resumed, unique to this run
         self.trial_name = self.experiment_tag = f"trial-{trial.number:04d}"
         self.experiment_dir_name = run.name
         self.config = self.evaluated_params = dict(trial.params)
@@ -50,7 +50,7 @@ class _AsTuneTrial:
 
 
 class Tracking:
-    """Hands trials to the loggers called ``names``; ``say`` takes a line for a person."""
+    """Passes trials to the loggers called ``names``; ``say`` prints a line for the user."""
 
     def __init__(self, names: Sequence[str], run: Path, say: Callable[[str], None]):
         self.run, self._say = run, say
@@ -66,7 +66,7 @@ class Tracking:
         self._loggers.append((name, logger))
 
     def started(self, trial: Trial) -> None:
-        """A slot has it, for the first time or again."""
+        """Log the start of a trial when a slot first has it."""
         if trial.number not in self._trials:
             dressed = _AsTuneTrial(trial, self.run)
             dressed.init_local_path()
@@ -74,7 +74,7 @@ class Tracking:
             self._all("log_trial_start", dressed)
 
     def epoch(self, trial: Trial, record: dict[str, Any]) -> None:
-        """One more epoch."""
+        """Log an epoch."""
         seen = self._trials.get(trial.number)
         if seen is not None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
@@ -82,13 +82,13 @@ class Tracking:
             self._all("log_trial_result", record["epoch"], seen, result)
 
     def done(self, trial: Trial) -> None:
-        """It is over."""
+        """Log the end of a trial."""
         seen = self._trials.pop(trial.number, None)
         if seen is not None:
             self._all("log_trial_end", seen, trial.status == "failed")
 
     def close(self) -> None:
-        """The program ends. To be called while Ray is there: W&B's logger has actors that upload."""
+        """End all logging. Call it while Ray is running: W&B's logger has actors that upload."""
         for number in list(self._trials):
             self._all("log_trial_end", self._trials.pop(number), False)
         for name, logger in list(self._loggers) if self._used else []:
@@ -104,7 +104,7 @@ class Tracking:
             call(*arguments)
         except Exception as error:
             self._loggers = [one for one in self._loggers if one[0] != name]
-            self._say(f"--track {name}: gave up, the sweep goes on ({type(error).__name__}: {error})")
+            self._say(f"--track {name}: disabled, the sweep continues ({type(error).__name__}: {error})")
 
 
 def _logger(name: str, run: Path) -> LoggerCallback:
@@ -115,7 +115,7 @@ def _logger(name: str, run: Path) -> LoggerCallback:
     if name == "mlflow":
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-        return MLflowLoggerCallback(experiment_name=run.name)  # where to: MLFLOW_TRACKING_URI
+        return MLflowLoggerCallback(experiment_name=run.name)  # address: MLFLOW_TRACKING_URI
     from ray.air.integrations.wandb import WandbLoggerCallback
 
     return WandbLoggerCallback(project="st3sweep", group=run.name, resume="allow")

@@ -1,4 +1,4 @@
-"""A slot's exchange: the Tune actor puts jobs in, the workers take them and report back. Knows no torch, no Ray."""
+"""Exchange jobs and reports between a slot's Tune actor and its workers. Imports neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Job = dict[str, Any]  # trial, spec, folder
 
 
 class Mailbox:
-    """Runs as an async Ray actor. Outlives the workers: a group that was rebuilt is given the open job again.
+    """The open job of a slot and its reports, as an async Ray actor.
 
-    ``max_attempts`` bounds how often one job may take its workers down before it counts as failed. ``lasting`` is how
-    many jobs a worker process may take, 0 for any number.
+    It outlives the workers: a rebuilt group gets the open job again. ``max_attempts`` bounds how often one job may kill
+    its workers before it counts as failed. ``lasting`` is how many jobs a worker process may take, 0 for any number.
     """
 
     def __init__(self, max_attempts: int = 3, lasting: int = 0):
@@ -26,14 +26,14 @@ class Mailbox:
         self._attempts = 0
         self._stop = False
         self._messages: deque[dict[str, Any]] = deque()
-        self._workers: dict[int, Any] = {}  # by rank: whatever the slot can end them with
-        self._taken: dict[int, int] = {}  # jobs of the worker of a rank
+        self._workers: dict[int, Any] = {}  # by rank: handles that the slot can kill
+        self._taken: dict[int, int] = {}  # by rank: jobs that the worker has taken
         self._group: str | None = None
-        self._heard: float | None = None  # when last of the open job; None until it is taken
+        self._heard: float | None = None  # time of the open job's last report; None until it is taken
         self._changed = asyncio.Condition()
 
     async def put(self, job: Job) -> None:
-        """The next job. The one before it is over."""
+        """Open the next job; the previous one has ended."""
         async with self._changed:
             self._job, self._open = job, True
             self._number += 1
@@ -43,7 +43,7 @@ class Mailbox:
             self._changed.notify_all()
 
     async def close(self) -> None:
-        """No more jobs: every ``take`` returns None from now on."""
+        """Accept no more jobs: every ``take`` returns None from now on."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -52,19 +52,19 @@ class Mailbox:
         return self._closed
 
     async def enter(self, rank: int, worker: Any, group: str | None = None) -> None:
-        """A new worker is there, in placement group ``group``. What it takes to get one is no part of the job."""
+        """Register a new worker, in placement group ``group``. Its start-up does not count as the job's silence."""
         self._workers[rank], self._taken[rank], self._heard = worker, 0, None
         self._group = group
 
     async def group(self) -> str | None:
-        """The placement group of the workers."""
+        """Return the placement group of the workers."""
         return self._group
 
     async def take(self, rank: int, finished: int) -> tuple[int, Job] | None:
-        """The open job and its number, waited for; ``finished`` is the number of the last one that this worker ended.
+        """Wait for the open job; return its number and the job. ``finished`` is the last number that this worker ended.
 
-        A new worker has ended none, so it gets the job that its predecessor left open. None when the slot closes, and
-        when the worker has had as many jobs as it may.
+        A new worker has ended none, so it gets the job that its predecessor left open. Returns None when the slot
+        closes, and when the worker has had as many jobs as it may.
         """
         async with self._changed:
             while True:
@@ -83,7 +83,7 @@ class Mailbox:
                 return self._number, self._job
 
     async def report(self, number: int, message: dict[str, Any]) -> bool:
-        """A record of job ``number``, from rank 0; one with a ``status`` ends the job. True asks the job to stop."""
+        """Store a record of job ``number`` from rank 0; a ``status`` ends the job. True asks it to stop."""
         async with self._changed:
             self._heard = time.monotonic()
             if number == self._number and self._open:
@@ -95,22 +95,22 @@ class Mailbox:
             return self._stop
 
     async def stop(self, trial: int) -> None:
-        """Ask the open job to end after its epoch, if it is still that of ``trial``."""
+        """Ask the open job to stop after its current epoch, if it is still that of ``trial``."""
         self._stop = self._stop or (self._job is not None and self._job["trial"] == trial)
 
     async def silent(self, limit_seconds: float) -> list[Any]:
-        """The workers of the open job if it was taken and then not heard of for so long; else nobody."""
+        """Return the workers if the open job was taken and has not reported for that long; otherwise an empty list."""
         late = self._open and self._heard is not None and time.monotonic() - self._heard > limit_seconds
         return list(self._workers.values()) if late else []
 
     async def give_up(self, limit_seconds: float) -> None:
-        """The open job has failed if it is still ``silent``."""
+        """Fail the open job if it is still ``silent``."""
         async with self._changed:
             if await self.silent(limit_seconds):
                 self._end({"status": "failed", "error": f"hangs: nothing was reported for {limit_seconds:g} seconds"})
 
     async def next_messages(self, timeout_seconds: float) -> list[dict[str, Any]]:
-        """What has been reported since the last call, waited for up to ``timeout_seconds``; possibly nothing."""
+        """Wait up to ``timeout_seconds`` for messages; return those since the last call, possibly none."""
         async with self._changed:
             try:
                 await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._messages)), timeout_seconds)

@@ -1,4 +1,4 @@
-"""A sweep from a checked space to its results: holds the folder, starts Ray, runs the slots, ends in order."""
+"""Run a sweep from a checked space to its results: lock the folder, start Ray, run the slots, close in order."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def sweep(
     track: Sequence[str] = (),
     plugins: Sequence[str] = (),
 ) -> Outcome:
-    """Run what is left of the run in ``folder``: complete, or ended by its budget, or interrupted and resumable.
+    """Run what remains of the run in ``folder``, until it is complete, out of budget, or interrupted and resumable.
 
-    ``promote`` are trials that were stopped early and are to be trained to their end, ``track`` loggers to feed (see
-    ``loggers.py``), ``plugins`` modules that the workers import. The first SIGINT or SIGTERM ends the run when the
-    epochs in progress have ended; the second one at once.
+    ``promote`` are early-stopped trials to train to the end, ``track`` names of loggers (see ``loggers.py``),
+    ``plugins`` modules that the workers import. The first SIGINT or SIGTERM ends the run after the current epochs; the
+    second ends it at once.
     """
     with lock(folder), progress:
         write_resolved(folder, space.document.data)
-        take_stop_request(folder)  # one that came too late for the program before
+        take_stop_request(folder)  # one left over from an earlier program
         tracking = Tracking(track, folder, progress.say) if track else None
         run = Sweep(space, folder, progress, tracking, plugins)
         try:
@@ -68,13 +68,13 @@ def sweep(
 
 @contextmanager
 def _signals(run: Sweep) -> Iterator[None]:
-    """The first signal pauses the run; what comes after it raises KeyboardInterrupt."""
+    """Pause the run on the first signal; raise KeyboardInterrupt on the next."""
 
     def handle(number: int, _: Any) -> None:
         if run.pausing:
             raise KeyboardInterrupt
         run.pause(signal.Signals(number).name)
-        run.progress.say("ending with the epochs in progress; press Ctrl-C again to end at once")
+        run.progress.say("stopping after the current epochs; press Ctrl-C again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,8 +1,8 @@
-"""A slot: TorchTrainer workers that stay alive, held by one Tune trial; the sweep's trials pass through it.
+"""Keep TorchTrainer workers alive in a slot, which is one Tune trial, and train the sweep's trials in it in turn.
 
 Starting a Train run costs tens of seconds of imports and actors. A slot pays that once: its Tune trial lasts as long as
-the sweep, and the driver hands it one trial of the sweep after the other through a mailbox. The documented pattern, a
-Train run a trial, costs that for every trial; and Tune's own work for a trial grows with how many it has had.
+the sweep, and the driver passes it one trial of the sweep after another through a mailbox. The documented pattern, a
+Train run per trial, pays it for each trial; and Tune's own work per trial grows with the number of its trials.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ PROBE_SECONDS = 5.0
 
 
 class Slot(tune.Trainable):
-    """Its results are ``{"mailbox": name, "messages": [...], "group": id}``; the driver puts jobs into that mailbox.
+    """A slot as a Tune trainable; the driver puts jobs into its mailbox.
 
-    ``group`` is the placement group of its workers, None before they are there.
+    Results are ``{"mailbox": name, "messages": [...], "group": id}``. ``group`` is the placement group of its workers,
+    None before they start.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -36,9 +37,9 @@ class Slot(tune.Trainable):
         self._introduced = False
 
     def step(self) -> dict[str, Any]:
-        """What its trial has reported since the last step; an empty list at first, which asks for a trial."""
+        """Return the reports since the last step; at first an empty list, which asks for a trial."""
         if not self._introduced:
-            ray.get(self._mailbox.stop.remote(-1))  # it answers: the driver may ask for it by name
+            ray.get(self._mailbox.stop.remote(-1))  # once it answers, the driver can get it by name
             self._workers.start()
             self._introduced = True
             return self._result([])
@@ -46,7 +47,7 @@ class Slot(tune.Trainable):
             if not self._workers.is_alive():
                 if self._error is None:
                     return self._result([]) | {"done": True}
-                raise RuntimeError(f"the slot's workers are gone: {self._error}") from self._error
+                raise RuntimeError(f"the slot's workers failed: {self._error}") from self._error
             self._end_if_hanging()
         return self._result(messages)
 
@@ -54,7 +55,7 @@ class Slot(tune.Trainable):
         return {"mailbox": self._name, "messages": messages, "group": ray.get(self._mailbox.group.remote())}
 
     def _hold_workers(self, config: dict[str, Any]) -> None:
-        """One group of workers after the other, until the mailbox is closed."""
+        """Run one group of workers after another until the mailbox is closed."""
         try:
             while not ray.get(self._mailbox.is_closed.remote()):
                 _train_run(self._mailbox, config).fit()
@@ -62,10 +63,10 @@ class Slot(tune.Trainable):
             self._error = error
 
     def _end_if_hanging(self) -> None:
-        """A trial of which nothing is heard has failed, and its workers go; Train starts the group anew."""
+        """Fail a trial that has not reported within the limit and kill its workers; Train then starts a new group."""
         limit = self._config["hang_seconds"]
         workers = ray.get(self._mailbox.silent.remote(limit)) if limit else []
-        if workers and not any(map(_is_dead, workers)):  # the trial of a dead one is gone on with by the next
+        if workers and not any(map(_is_dead, workers)):  # a dead worker's trial is resumed by the next
             ray.get(self._mailbox.give_up.remote(limit))
             for worker in workers:
                 ray.kill(worker)
@@ -76,25 +77,25 @@ class Slot(tune.Trainable):
             self._workers.join(timeout=CLOSE_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: training keeps its own checkpoints, in the trial's folder."""
+        """Do nothing: training keeps its own checkpoints in the trial's folder."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def _is_dead(worker: Any) -> bool:
     try:
         ray.get(worker.__ray_ready__.remote(), timeout=PROBE_SECONDS)
     except ray.exceptions.GetTimeoutError:
-        return False  # it hangs
+        return False  # it is hanging
     except ray.exceptions.RayActorError:
         return True
     return False
 
 
 def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
-    """A TorchTrainer whose workers take trials from ``mailbox``."""
-    # Here, since importing torch takes seconds that the driver, which imports this module, need not spend.
+    """Return a TorchTrainer whose workers take trials from ``mailbox``."""
+    # Imported here: the driver, which imports this module, need not spend seconds on torch.
     from ray.train.torch import TorchTrainer
 
     from st3sweep.execution.worker import worker_loop

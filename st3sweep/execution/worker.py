@@ -1,4 +1,4 @@
-"""What runs in every worker of a slot: take a trial, train it with ``training.fit``, take the next."""
+"""Run in every worker of a slot: take a trial, train it with ``training.fit``, take the next."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from st3sweep.trial.data import DataConfig
 from st3sweep.trial.recipes import resolve
 from st3sweep.util.errors import NO_SPACE, UserError
 
-_splits: dict[str, data.Splits] = {}  # of the last data that was asked for: the next trial's is mostly the same
+_splits: dict[str, data.Splits] = {}  # cache of the last data: the next trial mostly uses the same
 
 
 def worker_loop(config: dict[str, Any]) -> None:
-    """``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, and ``plugins``.
+    """Train trials from the slot's mailbox until it closes.
 
-    Returns when the slot closes.
+    ``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, whether to use a ``gpu``, and
+    ``plugins``.
     """
     context = train.get_context()
     register_components(config["plugins"])
@@ -37,7 +38,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     ray.get(mailbox.enter.remote(world.rank, actor, group.id.hex() if group else None))
     clean = ProcessState.capture()
     finished = 0
-    # Each rank waits at the mailbox, which has no time limit; what rank 0 took is what all of them train.
+    # Each rank waits at the mailbox, which has no timeout; all ranks train the job that rank 0 took.
     while taken := world.broadcast(ray.get(mailbox.take.remote(world.rank, finished))):
         finished, job = taken
         clean.restore()
@@ -45,7 +46,7 @@ def worker_loop(config: dict[str, Any]) -> None:
 
 
 def _run(job: dict[str, Any], number: int, world: World, mailbox: Any) -> None:
-    """Train one job. A failure is reported as data: an exception that left here would end the slot."""
+    """Train one job. Reports a failure as data, since an exception raised here would end the slot."""
 
     def report(message: dict[str, Any]) -> bool:
         return world.is_main and ray.get(mailbox.report.remote(number, message))
@@ -53,14 +54,14 @@ def _run(job: dict[str, Any], number: int, world: World, mailbox: Any) -> None:
     try:
         spec = resolve(job["spec"])
         report(fit(spec, world, report, Path(job["folder"]), _load(spec.data)))
-    except (Diverged, DataError, UserError) as error:  # every rank comes to the same conclusion at the same point
+    except (Diverged, DataError, UserError) as error:  # every rank raises it at the same point
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:
         no_space = isinstance(error, OSError) and error.errno in NO_SPACE
         status = "interrupted" if no_space else "failed"  # a full disk is not the trial's fault
         ray.get(mailbox.report.remote(number, {"status": status, "error": _one_line(error)}))
         if world.size > 1 or (world.device.type == "cuda" and not isinstance(error, torch.OutOfMemoryError)):
-            raise  # other ranks wait in a collective, or the device is in an unknown state: start the group anew
+            raise  # other ranks wait in a collective, or the device is in an unknown state: restart the group
 
 
 def _load(spec: DataConfig) -> data.Splits:

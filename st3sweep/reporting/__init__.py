@@ -1,1 +1,1 @@
-"""What is shown while a sweep runs: a live table, or JSON events."""
+"""Report a sweep while it runs: live table, JSON events, loggers."""

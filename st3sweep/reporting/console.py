@@ -1,4 +1,4 @@
-"""Where the commands print: to a person's terminal, or piped."""
+"""Print to the user's terminal or to a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PIPED_WIDTH = 1000
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; gives ``advance(done, of)``."""
+    """Show a progress bar if on a terminal; yield ``advance(done, of)``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -35,7 +35,7 @@ def warn(line: str) -> None:
 
 
 def show(text: RenderableType) -> None:
-    """Print what is laid out in columns; piped, at its full width, whatever the terminal."""
+    """Print text laid out in columns; piped, at its full width, whatever the terminal."""
     if out.is_terminal:
         out.print(text)
         return
@@ -46,5 +46,5 @@ def show(text: RenderableType) -> None:
 
 
 def short(path: Path) -> str:
-    """The path relative to the working directory where it lies below that."""
+    """Return the path relative to the working directory if it lies below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""What a program sees while a sweep runs: one JSON object a line."""
+"""Report a sweep as JSON events, one object a line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from st3sweep.reporting.live_table import Spent
 from st3sweep.runs.ledger import Trial
 from st3sweep.util.text import json_line
 
-BUDGET_SECONDS = 15.0  # between lines about the budget
+BUDGET_SECONDS = 15.0  # between budget events
 
 
 class JsonEvents:
-    """Takes the place of ``LiveTable``. Every line has ``event`` and ``time``, most have ``trial``."""
+    """JSON events with the interface of ``LiveTable``. Every line has ``event`` and ``time``, most have ``trial``."""
 
     def __init__(self, total: int | None, stream: TextIO | None = None):
         self.total = total
@@ -29,10 +29,10 @@ class JsonEvents:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to clean up."""
+        """Do nothing."""
 
     def write(self, event: str, **facts: Any) -> None:
-        """One line."""
+        """Print one event."""
         line = json_line({"event": event, "time": round(time.time(), 3), **facts})
         print(line, file=self._stream, flush=True)
 

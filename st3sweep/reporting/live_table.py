@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a table that updates on a terminal, plain lines when piped."""
+"""Show a running sweep: a table that updates on a terminal, plain lines when piped."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from st3sweep.runs.ledger import Trial
 from st3sweep.util.text import format_flops
 
 LINE_INTERVAL_SECONDS = 15.0  # between plain lines of one trial's epochs
-RECENT = 6  # ended trials that the table keeps in sight
+RECENT = 6  # ended trials that the table shows
 FRONT = 8  # members of the front that it shows
 _COLUMNS = ("trial", "method", "sparsity", "trained", "val top-1", "cost")
-_RUNNING = ("rung", "s/epoch", "left")  # columns of trials that run
+_RUNNING = ("rung", "s/epoch", "left")  # further columns for running trials
 _UNITS = {"wall": "", "gpu_hours": "GPU-hours", "money": "in money"}
 
-Spent = dict[str, tuple[float, float | None]]  # name of a limit: what is spent, and of how much
+Spent = dict[str, tuple[float, float | None]]  # name of a limit: (spent, limit)
 
 
 class LiveTable:
-    """Told of every trial that starts, every epoch and every end. ``total`` trials are expected, if known.
+    """Table of running trials, ended trials and the front. ``total`` trials are expected, if known.
 
-    On a terminal a thread of ``Live`` draws the table meanwhile: what it goes through is replaced whole, or copied.
+    On a terminal a thread of ``Live`` draws the table at the same time: collections that it iterates over are replaced
+    whole, or copied.
     """
 
     def __init__(self, total: int | None, console: Console | None = None):
@@ -38,11 +39,11 @@ class LiveTable:
         self.counts = {"finished": 0, "stopped": 0, "failed": 0}
         self.began = time.monotonic()
         self._running: dict[int, tuple[Trial, dict[str, Any], int | None]] = {}
-        self.replicates = 0  # that are over
+        self.replicates = 0  # number that are over
         self.front: list[Trial] = []  # of the search, cheapest first
         self._recent: list[Trial] = []
-        self._heard = False  # anything of a trial, since the start
-        self._epochs = 0  # since the start
+        self._heard = False  # whether a trial has reported since the start
+        self._epochs = 0  # trained since the start
         self._epochs_of_ended: list[int] = []
         self._spent: Spent = {}
         self._last_line: dict[int, float] = {}
@@ -61,21 +62,21 @@ class LiveTable:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line."""
         self.console.print(text, soft_wrap=True)
 
     def resumed(self, ended: Iterable[Trial]) -> None:
-        """Trials of an earlier process count toward the total."""
+        """Count the ended trials of an earlier process toward the total."""
         for trial in ended:
             self._count(trial)
 
     def started(self, trial: Trial) -> None:
-        """A slot has the trial."""
+        """Show a trial that a slot now has."""
         self._running[trial.number] = (trial, trial.epochs[max(trial.epochs)] if trial.epochs else {}, None)
         self._last_line[trial.number] = time.monotonic()
 
     def epoch(self, trial: Trial, record: dict[str, Any], rung: int | None = None) -> None:
-        """The trial has ended an epoch; ``rung`` is the last one of early stopping that it reached."""
+        """Show the epoch that a trial has ended; ``rung`` is the last rung of early stopping that it reached."""
         self._running[trial.number] = (trial, record, rung)
         self._epochs += 1
         self._heard = True
@@ -84,7 +85,7 @@ class LiveTable:
             self.say("         " + _line(trial, record))
 
     def done(self, trial: Trial) -> None:
-        """The trial has finished, was stopped early, or failed."""
+        """Show that a trial has finished, was stopped early, or failed."""
         self._running.pop(trial.number, None)
         self._heard = True
         self._count(trial)
@@ -92,31 +93,31 @@ class LiveTable:
             self.say(f"{self._place(trial):<8} {_line(trial, trial.result)}")
 
     def requeue(self, trial: Trial) -> None:
-        """The trial is no longer in a slot, and not over."""
+        """Remove a trial that is no longer in a slot but not over."""
         self._running.pop(trial.number, None)
 
     def budget(self, spent: Spent) -> None:
-        """What is spent of the budget's limits."""
+        """Show how much of the budget's limits is spent."""
         self._spent = spent
 
     def _place(self, trial: Trial) -> str:
-        """How many of the search's trials are over; of a replicate, the trial that it repeats."""
+        """Return how many of the search's trials are over; for a replicate, the trial that it repeats."""
         if trial.replicate_of is not None:
             return f"(as {trial.replicate_of})"
         return f"[{self.done_count:>{len(str(self.total))}}/{self.total}]" if self.total else f"[{self.done_count}]"
 
     @property
     def done_count(self) -> int:
-        """Trials of the search that are over."""
+        """Return how many trials of the search are over."""
         return sum(self.counts.values())
 
     def _count(self, trial: Trial) -> None:
         self._recent = [*self._recent, trial][-RECENT:]
         if trial.is_replicate:
             self.replicates += 1
-            return  # the total is that of the search
+            return  # the total does not count replicates
         self.counts[trial.status] += 1
-        if trial.epochs:  # not one whose result was taken over
+        if trial.epochs:  # a reused result has none
             self._epochs_of_ended.append(len(trial.epochs))
         if trial.may_be_on_front:
             candidates = [*self.front, trial]
@@ -125,7 +126,7 @@ class LiveTable:
             self.front = sorted(front, key=lambda t: t.result["gflops"])
 
     def seconds_left(self) -> float | None:
-        """Estimated from the epochs trained so far and those to come; None before there is anything to go by."""
+        """Estimate the time left from the epochs trained so far and those to come; None before there are any."""
         if not self._epochs or self.total is None:
             return None
         running = [trial for trial, _, _ in list(self._running.values())]
@@ -136,7 +137,7 @@ class LiveTable:
         return to_come * (time.monotonic() - self.began) / self._epochs
 
     def head(self, *, clock: bool = True) -> str:
-        """One line: trials, budget, and with ``clock`` the time since the start and that to come."""
+        """Return one line: trials, budget, and with ``clock`` the elapsed and remaining time."""
         parts = [f"{self.done_count} of {self.total} trials done" if self.total else f"{self.done_count} trials done"]
         parts[0] += "".join(f", {self.counts[name]} {name}" for name in ("stopped", "failed") if self.counts[name])
         if self.replicates:
@@ -151,7 +152,7 @@ class LiveTable:
         return " · ".join(parts)
 
     def table(self, *, clock: bool = True) -> Group:
-        """The head, trials that ended lately, those that run, and the front."""
+        """Return the head, recently ended trials, running trials, and the front."""
         running, recent, front = list(self._running.values()), self._recent, self.front
         table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
         for name in (*_COLUMNS, *(_RUNNING if running else ())):
@@ -182,7 +183,7 @@ def _front_table(front: list[Trial]) -> Table:
 
 
 def _spread(front: list[Trial], count: int) -> list[Trial]:
-    """``count`` members over the whole front, both ends among them."""
+    """Return ``count`` members spread over the whole front, both ends included."""
     last = len(front) - 1
     return [front[round(index * last / (count - 1))] for index in range(count)]
 
@@ -192,7 +193,7 @@ def _epochs_of(trial: Trial) -> int:
 
 
 def _speed(trial: Trial) -> tuple[str, str]:
-    """Seconds an epoch takes, and until the trial's end."""
+    """Return seconds per epoch, and the time until the trial's end."""
     if not trial.epochs:
         return "", ""
     lately = [trial.epochs[epoch]["seconds"] for epoch in sorted(trial.epochs)[-3:]]
@@ -207,7 +208,7 @@ def _of_budget(name: str, spent: float, limit: float | None) -> str:
 
 
 def _facts(trial: Trial, record: dict[str, Any]) -> list[str]:
-    """Number, method, sparsity, epochs or time, accuracy and cost of a trial; why it failed, if it did."""
+    """Return number, method, sparsity, epochs or time, accuracy and cost of a trial; why it failed, if it did."""
     if trial.status == "failed":
         return [str(trial.number), f"failed: {trial.error}"]
     number = str(trial.number) if trial.replicate_of is None else f"{trial.number} as {trial.replicate_of}"
@@ -215,7 +216,7 @@ def _facts(trial: Trial, record: dict[str, Any]) -> list[str]:
     budget, asked = trial.summary.gflops_target, trial.summary.sparsity_target
     target = format_flops(budget) if budget else f"{100 * (asked or 0):.1f} %"
     if trial.status == "stopped" and trial.epochs:
-        record = trial.epochs[max(trial.epochs)]  # its result tells of the training alone
+        record = trial.epochs[max(trial.epochs)]  # its result describes the training only
     now = record.get("sparsity")
     if trial.status == "finished":
         sparsity = f"{100 * now:.1f} %" if now is not None else target
@@ -229,7 +230,7 @@ def _facts(trial: Trial, record: dict[str, Any]) -> list[str]:
 
 
 def _line(trial: Trial, record: dict[str, Any]) -> str:
-    """The same as columns of text."""
+    """Format a trial as a line of aligned columns."""
     _, *rest = _facts(trial, record)
     number = trial.number
     if trial.status == "failed":

@@ -1,4 +1,4 @@
-"""What a sweep tells of each trial to loggers such as TensorBoard, MLflow or W&B (``execution/loggers.py``)."""
+"""Define how a sweep reports trials to loggers such as TensorBoard, MLflow or W&B (``execution/loggers.py``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from st3sweep.runs.ledger import Trial
 
 
 class TrialLogger(Protocol):
-    """Receives every trial's start, epochs and end."""
+    """Interface of a logger: receives the start, epochs and end of every trial."""
 
     def started(self, trial: Trial) -> None: ...
 

@@ -1,1 +1,1 @@
-"""The folder of a run: ledger, tables, provenance."""
+"""Read and write a run's folder: ledger, tables, provenance."""

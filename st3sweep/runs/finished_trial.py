@@ -1,4 +1,4 @@
-"""The finished trial of a run that a command names by its number."""
+"""Find the finished trial of a run that a command names by its number."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from st3sweep.util.errors import UserError
 
 
 def finished_trial(run: Path, number: int) -> tuple[Trial, TrialSettings]:
-    """Trial ``number`` of the run in folder ``run``, with its settings, which need the registry.
+    """Return trial ``number`` of the run in folder ``run``, with its settings, which need the registry.
 
-    Raises UserError if ``run`` is no run, the trial does not exist or has not finished, or its settings cannot be read:
-    they are of another version, or name a method of a plugin that was not imported.
+    Raises UserError if ``run`` is not a run, the trial does not exist or has not finished, or its settings cannot be
+    read: they are of another version, or name a method of a plugin that was not imported.
     """
     if not (run / LEDGER).is_file():
         raise UserError(f"{run}: not the folder of a run (it has no {LEDGER})")

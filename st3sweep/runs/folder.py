@@ -1,4 +1,4 @@
-"""A run's folder and the files in it that are not tables."""
+"""Create and lock a run's folder; read and write its files other than tables."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOCK, STOP_REQUEST = ".lock", "stop.request"
 
 
 def new_run(default_name: str, document: dict[str, Any], source: Path, storage: Path, name: str | None) -> Path:
-    """Make the folder of a new run: the space as given, the same with ``--set`` applied, and the provenance.
+    """Create the folder of a new run: the space as given, the space with ``--set`` applied, and the provenance.
 
     ``document`` is the space as plain data. ``name`` must be free; without one, ``default_name`` is used, numbered from
-    2 where it is taken.
+    2 if it is taken.
     """
-    if ":/" in str(storage):  # a Path has folded the second slash
+    if ":/" in str(storage):  # Path has removed the second slash
         raise UserError(f"--storage {storage}: must be a folder that every machine of the cluster reaches")
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"--name {name}: letters, digits, dot, dash and underscore only")
@@ -57,13 +57,13 @@ def new_run(default_name: str, document: dict[str, Any], source: Path, storage: 
 
 
 def write_resolved(folder: Path, document: dict[str, Any]) -> None:
-    """The space as the run goes on with it: ``--set`` applied, paths absolute."""
+    """Write the space that the run uses: ``--set`` applied, paths absolute."""
     with atomic_write(folder / RESOLVED) as file:
         file.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
 
 
 def existing_run(folder: Path) -> Path:
-    """``folder``, absolute, if it is that of a run."""
+    """Return ``folder`` as an absolute path. Raises UserError if it is not a run."""
     if not (folder / RESOLVED).is_file():
         raise UserError(f"{folder}: not the folder of a run (it has no {RESOLVED})")
     return folder.absolute()
@@ -71,9 +71,9 @@ def existing_run(folder: Path) -> Path:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; a second program on it is refused. The lock goes with the process, however it ends.
+    """Lock the run's folder; a second program on it is refused. The lock ends with the process, however that ends.
 
-    The file says who holds it: pid and host.
+    The file records the pid and host of the process.
     """
     with open(folder / LOCK, "a+") as file:
         if not _locked(file, fcntl.LOCK_EX):
@@ -85,7 +85,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def _locked(file: IO[str], kind: int) -> bool:
-    """Take the lock if it is free; one that ``holder`` has for a moment is waited for."""
+    """Take the lock if it is free; wait briefly for one that ``holder`` takes for a moment."""
     for attempt in range(5):
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -96,7 +96,7 @@ def _locked(file: IO[str], kind: int) -> bool:
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
-    """Who runs the sweep in ``folder``: pid and host; None where nobody does, or has not said yet who it is."""
+    """Return pid and host of the program that runs the sweep in ``folder``; None if none does or it is unrecorded."""
     try:
         with open(folder / LOCK) as file:
             if _locked(file, fcntl.LOCK_SH):
@@ -107,20 +107,20 @@ def holder(folder: Path) -> dict[str, Any] | None:
 
 
 def ask_to_stop(folder: Path, request: str) -> dict[str, Any]:
-    """Leave a ``request`` (``now`` or ``drain``) for the program on the run; returns who that is.
+    """Leave a ``request`` (``now`` or ``drain``) for the program that runs the sweep; return its pid and host.
 
-    Raises UserError where none is.
+    Raises UserError if no program does.
     """
     who = holder(folder)
     if who is None:
-        raise UserError(f"{folder}: nobody is running this sweep")
+        raise UserError(f"{folder}: no program is running this sweep")
     with atomic_write(folder / STOP_REQUEST) as file:
         file.write(request.encode())
     return who
 
 
 def take_stop_request(folder: Path) -> str | None:
-    """What ``st3sweep stop`` asked the program on this run to do, once: ``now`` or ``drain``; None for nothing."""
+    """Return and remove the request that ``st3sweep stop`` left: ``now`` or ``drain``; None if there is none."""
     path = folder / STOP_REQUEST
     try:
         request = path.read_text().strip()
@@ -131,11 +131,11 @@ def take_stop_request(folder: Path) -> str | None:
 
 
 def free_folder(wanted: Path) -> Path:
-    """``wanted``, numbered from 2 where it is taken."""
+    """Return ``wanted``, numbered from 2 if it is taken."""
     names = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
     return next(path for path in itertools.chain([wanted], names) if not path.exists())
 
 
 def trial_folder(run: Path, trial: int) -> Path:
-    """Where trial number ``trial`` of the run in folder ``run`` has its settings and checkpoints."""
+    """Return the folder of trial number ``trial`` of ``run``, with its settings and checkpoints."""
     return run / "trials" / f"{trial:04d}"

@@ -1,9 +1,9 @@
-"""The run's append-only truth: one JSON line an event. Tables, study and what is left to do are derived from it.
+"""Append-only record of a run: one JSON line per event. Tables, study and remaining work are derived from it.
 
-Events: ``session`` (a program took the run up, with the space as it stands), ``trial`` (a point was chosen and
-resolved), ``began`` (a slot has it), ``epoch`` (one of its epochs ended), ``put_back`` (no slot has it, and it is not
-over), ``done`` (finished, stopped early or failed), ``promoted`` (a stopped trial is to go on), ``exhausted`` (the
-space has no further point), ``closed`` (the program ended in order).
+Events: ``session`` (a program started or resumed the run, with its current space), ``trial`` (a point was chosen and
+resolved), ``began`` (a slot has it), ``epoch`` (one of its epochs ended), ``put_back`` (it was requeued: no slot has
+it, and it is not over), ``done`` (finished, stopped early or failed), ``promoted`` (a stopped trial is to resume),
+``exhausted`` (the space has no further point), ``closed`` (the program ended in order).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ LEDGER = "ledger.jsonl"
 
 
 class LedgerError(UserError):
-    """The ledger cannot be written: nothing more may happen in this run until it can."""
+    """The ledger cannot be written: the run must stop until it can."""
 
 
 @dataclass
 class Trial:
-    """What the ledger knows of one trial."""
+    """State of one trial according to the ledger."""
 
     number: int
     params: dict[str, Any]
@@ -42,20 +42,20 @@ class Trial:
     workers: int
     gpus: float = 0.0  # of all its workers
     price_per_hour: float | None = None
-    replicate_of: int | None = None  # the trial that this one repeats with another seed
+    replicate_of: int | None = None  # number of the trial that this one repeats with another seed
     stored_summary: dict[str, Any] | None = None
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     status: str = "running"  # finished | stopped | failed | running
     error: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
     promoted: bool = False
-    gpu_hours: float = 0.0  # while a slot had it, up to its last event, like the next
+    gpu_hours: float = 0.0  # while a slot had it, up to its last event; money likewise
     money: float = 0.0
-    began: float | None = None  # time of the last event since a slot has it; None while none has
+    began: float | None = None  # time of its last event in a slot; None while no slot has it
 
     @cached_property
     def summary(self) -> TrialSummary | None:
-        """Its settings as tables and live views show them; None where they are no valid trial."""
+        """Return its settings as tables and live views show them; None if they are not a valid trial."""
         if self.stored_summary is not None:
             return TrialSummary(**self.stored_summary)
         return TrialSummary.from_stored(self.spec)
@@ -66,7 +66,7 @@ class Trial:
 
     @property
     def identity(self) -> str:
-        """Equal for trials that give the same numbers; see ``TrialSettings.identity``."""
+        """Return a key that is equal for trials that give the same numbers; see ``TrialSettings.identity``."""
         return f"{self.digest} {self.seed}"
 
     @property
@@ -75,14 +75,14 @@ class Trial:
 
     @property
     def may_be_on_front(self) -> bool:
-        """Whether it finished and belongs to the search itself."""
+        """Return whether it finished and belongs to the search itself."""
         return self.status == "finished" and not self.is_replicate
 
 
 class Ledger:
-    """The events of the run in ``folder``, appended and replayed. One process writes; see ``run_folder.lock``.
+    """The events of the run in ``folder``, appended and replayed. One process writes; see ``folder.lock``.
 
-    ``read_only`` is for those who look on: half a line at the end is then one that is being written.
+    ``read_only`` is for readers: half a line at the end is then one that the writer has not finished.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False):
@@ -92,11 +92,11 @@ class Ledger:
         self.expected_trials: int | None = None  # of the search, as the last session had it
         self.knows_expected_trials = False
         self.plugins: list[str] = []  # modules that the last session imported
-        self.exhausted = False  # the space
-        self.wall_seconds = 0.0  # of all sessions, up to the last event, like the next two
+        self.exhausted = False  # whether the space is
+        self.wall_seconds = 0.0  # of all sessions, up to the last event; so are the next two
         self.gpu_hours = self.money = 0.0
         self._last_time: float | None = None
-        self.epoch_order: list[tuple[int, int]] = []  # (trial, epoch) as they came, for early stopping
+        self.epoch_order: list[tuple[int, int]] = []  # (trial, epoch) in order of arrival, for early stopping
         self._file: RawIOBase | None = None
         if self.path.exists():
             if not read_only:
@@ -108,59 +108,59 @@ class Ledger:
     def add_session(
         self, space: dict[str, Any], expected_trials: int | None = None, plugins: Sequence[str] = ()
     ) -> None:
-        """A program took the run up: its search space as plain data, its number of trials, and its plugins."""
+        """Record that a program started or resumed the run: its space as plain data, number of trials, and plugins."""
         facts = {"space": space, "expected_trials": expected_trials, "plugins": list(plugins)}
         self._append({"event": "session", **facts}, sync=True)
 
     def add_trial(
         self, number: int, params: dict[str, Any], spec: dict[str, Any], digest: str, workers: int, **facts: Any
     ) -> None:
-        """A trial was chosen; from here on it is in the run.
+        """Record a chosen trial, which from here on is in the run.
 
-        ``facts``: stored_summary, gpus, price_per_hour, replicate_of. The digest of a point that turned out to be no
-        valid trial is the empty string.
+        ``facts``: stored_summary, gpus, price_per_hour, replicate_of. A point that turned out to be no valid trial has
+        the empty string as its digest.
         """
         chosen = {"trial": number, "params": params, "spec": spec, "digest": digest, "workers": workers, **facts}
         self._append({"event": "trial", **chosen})
 
     def add_began(self, number: int, **facts: Any) -> None:
-        """A slot was given the trial: from now on it costs. ``facts``: gpus and price_per_hour, where they changed."""
+        """Record that a slot has the trial: its cost counts from now. ``facts``: gpus, price_per_hour, if changed."""
         self._append({"event": "began", "trial": number, **facts})
 
     def add_requeued(self, number: int) -> None:
-        """Its slot is gone or paused: until another has it, it waits at no cost."""
+        """Record that the trial was requeued: it costs nothing until another slot has it."""
         self._append({"event": "put_back", "trial": number})
 
     def add_epoch(self, number: int, record: dict[str, Any]) -> bool:
-        """An epoch ended. A resumed trial reports its earlier epochs again: False for one that is known."""
+        """Record an epoch; return False for a known one, since a resumed trial reports its earlier epochs again."""
         if record["epoch"] in self.trials[number].epochs:
             return False
         self._append({"event": "epoch", "trial": number, "record": record})
         return True
 
     def add_done(self, number: int, status: str, result: dict[str, Any], error: str | None = None) -> None:
-        """The trial is over: ``finished`` with its result, ``stopped`` early, or ``failed`` with a one-line error."""
+        """Record the end: ``finished`` with its result, ``stopped`` early, or ``failed`` with a one-line error."""
         event = {"event": "done", "trial": number, "status": status, "result": result, "error": error}
         self._append(event, sync=True)
 
     def add_promoted(self, number: int) -> None:
-        """The stopped trial is to go on from its checkpoint, to its last epoch."""
+        """Record that the stopped trial resumes from its checkpoint, to train to its last epoch."""
         self._append({"event": "promoted", "trial": number}, sync=True)
 
     def add_exhausted(self) -> None:
-        """The search has had every point of the space."""
+        """Record that the search has proposed every point of the space."""
         self._append({"event": "exhausted"})
 
     def add_closed(self) -> None:
-        """The program ends: what was spent since the last event counts."""
+        """Record that the program ends: the time since the last event counts as spent."""
         self._append({"event": "closed"}, sync=True)
 
     def seconds_since_last(self, now: float) -> float:
-        """Since the last event of this session."""
+        """Return the seconds since the last event of this session."""
         return 0.0 if self._last_time is None else max(0.0, now - self._last_time)
 
     def unfinished(self) -> list[Trial]:
-        """Trials that were chosen and are not over, oldest first."""
+        """Return trials that were chosen and are not over, oldest first."""
         return [trial for trial in self.trials.values() if trial.status == "running"]
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class Ledger:
             self._file.close()
 
     def _append(self, event: dict[str, Any], *, sync: bool = False) -> None:
-        """Write one line. What a kill of the program leaves is whole; with ``sync`` also what a power cut leaves."""
+        """Write one line, whole even if the program is killed; with ``sync``, even if the power fails."""
         event = {"time": round(time.time(), 3), **event}
         line = json.dumps(event, ensure_ascii=False).encode() + b"\n"
         assert self._file is not None, "opened to read only"
@@ -212,7 +212,7 @@ class Ledger:
             trial.gpus = event.get("gpus", trial.gpus)
             trial.price_per_hour = event.get("price_per_hour", trial.price_per_hour)
         elif kind == "epoch":
-            # Names of fields are shared: they would be half of the memory that a sweep of many epochs takes.
+            # Field names are interned: they would take half of the memory of a sweep with many epochs.
             trial.epochs[event["record"]["epoch"]] = {sys.intern(key): value for key, value in event["record"].items()}
             self.epoch_order.append((number, event["record"]["epoch"]))
         elif kind == "put_back":
@@ -250,7 +250,7 @@ class Ledger:
 
 
 def stored(settings: TrialSettings) -> dict[str, Any]:
-    """The arguments of ``Ledger.add_trial`` that follow from ``settings``."""
+    """Return the arguments of ``Ledger.add_trial`` that follow from ``settings``."""
     return {
         "spec": settings.model_dump(mode="json"),
         "digest": settings.digest(),
@@ -259,12 +259,12 @@ def stored(settings: TrialSettings) -> dict[str, Any]:
 
 
 def objective_values(trial: Trial, metrics: list[str]) -> list[float] | None:
-    """The trial's objectives in order; None unless it finished with a finite value for each."""
+    """Return the trial's objectives in order; None unless it finished with a finite value for each."""
     return finite_values(trial.result, metrics) if trial.status == "finished" else None
 
 
 def finite_values(result: dict[str, Any], metrics: list[str]) -> list[float] | None:
-    """The ``metrics`` of a result in order; None if one is missing or not finite."""
+    """Return the ``metrics`` of a result in order; None if one is missing or not finite."""
     values = [result.get(metric) for metric in metrics]
     finite = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
     return finite if len(finite) == len(metrics) else None

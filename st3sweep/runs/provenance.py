@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: code, packages, host, data, command. Written once, when the run starts."""
+"""Record what a run's numbers depend on: code, packages, host, data, command. Written once, when the run starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow
 
 
 def provenance(root: str | None) -> dict[str, Any]:
-    """Facts as plain values; ``root`` is the folder of the data, None where the data is bundled."""
+    """Return the facts as plain values; ``root`` is the folder of the data, None if the data is bundled."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -37,7 +37,7 @@ def provenance(root: str | None) -> dict[str, Any]:
 
 
 def _git() -> dict[str, str] | None:
-    """Commit and uncommitted changes of the checkout that this package runs from; None outside of one."""
+    """Return commit and uncommitted changes of the checkout that this package runs from; None outside of one."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -65,7 +65,7 @@ def processor() -> str:
 
 
 def _fingerprint(root: Path, most: int = 1000) -> dict[str, Any]:
-    """Names and sizes of what lies directly in ``root`` and one level below: enough to tell two copies apart."""
+    """Return names and sizes of the files in ``root`` and one level below: enough to tell two copies apart."""
     files: list[str] = []
     for pattern in ("*", "*/*"):
         files += [f"{path.relative_to(root)} {path.stat().st_size}" for path in root.glob(pattern) if path.is_file()]

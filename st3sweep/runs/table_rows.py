@@ -1,4 +1,4 @@
-"""The tables of a run as its ledger has them: rows of ``tables.TRIALS``, ``EPOCHS`` and ``LAYERS``."""
+"""Derive a run's tables from its ledger: rows of ``tables.TRIALS``, ``EPOCHS`` and ``LAYERS``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from st3sweep.runs.ledger import Ledger, Trial
 from st3sweep.runs.trial_summary import TrialSummary
 
 LEAST_INTERVAL_SECONDS = 5.0
-SHARE_OF_TIME = 0.02  # the files are rewritten whole, so the more rows, the less often
+SHARE_OF_TIME = 0.02  # the files are rewritten whole: the more rows, the less often
 
 
 class RunTables:
-    """Writes the tables of the run in ``folder`` now and then, and the rows of trials that are over only once."""
+    """Writes the tables of the run in ``folder`` at intervals; builds the rows of ended trials only once."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -25,7 +25,7 @@ class RunTables:
         self._ended: dict[int, dict[str, Any]] = {}
 
     def write(self, ledger: Ledger, *, now: bool = False) -> None:
-        """Write them if that is due, or ``now``."""
+        """Write the tables if that is due, or ``now``."""
         started = time.monotonic()
         if not now and started < self._next:
             return
@@ -33,13 +33,13 @@ class RunTables:
             write_tables(self.folder, ledger, self._ended)
         except OSError:
             if now:
-                raise  # else it is tried again: the ledger has it all
+                raise  # else retried at the next interval: the ledger has all of it
         took = time.monotonic() - started
         self._next = started + max(LEAST_INTERVAL_SECONDS, took / SHARE_OF_TIME)
 
 
 def write_tables(folder: Path, ledger: Ledger, ended: dict[int, dict[str, Any]] | None = None) -> None:
-    """Write ``trials``, ``epochs`` and ``layers``. ``ended`` keeps the rows of trials that are over."""
+    """Write ``trials``, ``epochs`` and ``layers``. ``ended`` caches the rows of ended trials."""
     ended = {} if ended is None else ended
     trials = list(ledger.trials.values())
     for trial in trials:
@@ -56,7 +56,7 @@ def write_tables(folder: Path, ledger: Ledger, ended: dict[int, dict[str, Any]] 
 
 
 def trial_row(trial: Trial) -> dict[str, Any]:
-    """The trial as a row of ``tables.TRIALS``."""
+    """Return the trial as a row of ``tables.TRIALS``."""
     result = {key: value for key, value in trial.result.items() if key in tables.TRIALS.names}
     return {
         "trial": trial.number,
@@ -76,5 +76,5 @@ def trial_row(trial: Trial) -> dict[str, Any]:
 
 
 def _described(summary: TrialSummary | None) -> dict[str, Any]:
-    """Columns that the settings decide; none where they are not those of a trial, which is then why it failed."""
+    """Return the columns that follow from the settings; none for a trial that failed for invalid settings."""
     return {} if summary is None else {name: v for name, v in asdict(summary).items() if name != "epochs"}

@@ -1,8 +1,8 @@
-"""The three tables of a run as Parquet files: one row a trial, one an epoch, one a layer.
+"""Define, write and read the three tables of a run as Parquet files: one row per trial, per epoch, per layer.
 
-Columns, types and the schema version are defined here and nowhere else. Percent for accuracies, fractions
-for sparsity and density, ``gflops`` in 1e9 multiply-accumulates (see ``cost.py``), seconds for times.
-A column that a trial has no value for (a failed one has no accuracy) holds null.
+Columns, types and the schema version are defined here and nowhere else. Percent for accuracies, fractions for sparsity
+and density, ``gflops`` in 1e9 multiply-accumulates (see ``networks/flops.py``), seconds for times. A column that a
+trial has no value for (a failed one has no accuracy) holds null.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TRIALS = pa.schema(
         ("trial", pa.int64()),  # number of the trial in its run, from 0
         ("status", pa.string()),  # finished | stopped (early) | failed | running
         ("error", pa.string()),  # one line, failed trials only
-        ("replicate_of", pa.int64()),  # trial that this one repeats with another seed; null for those of the search
-        ("reused_from", pa.string()),  # run and trial whose result it took over; null where it was trained
-        ("digest", pa.string()),  # hash of the resolved trial, paths apart
+        ("replicate_of", pa.int64()),  # trial that this one repeats with another seed; null for trials of the search
+        ("reused_from", pa.string()),  # run and trial whose result it reuses; null if it was trained
+        ("digest", pa.string()),  # hash of the resolved trial, without seed and paths
         ("method", pa.string()),  # as the papers name it: ST-3, ST-3σ, dense, ...
         ("model", pa.string()),  # e.g. resnet20, mobilenet_v1
         ("dataset", pa.string()),
@@ -36,17 +36,17 @@ TRIALS = pa.schema(
         ("gflops_target", pa.float64()),  # null where the target is a sparsity
         ("sparsity", pa.float64()),  # zeros counted in the evaluated weights of the best epoch
         ("val_top1", pa.float64()),  # best among the epochs at the target sparsity
-        ("test_top1", pa.float64()),  # of that same epoch's weights, read once
+        ("test_top1", pa.float64()),  # of that epoch's weights, evaluated once
         ("gflops", pa.float64()),
         ("gflops_dense", pa.float64()),
-        ("training_gflops", pa.float64()),  # of all passes of training, forward and back (``cost.training_gflops``)
+        ("training_gflops", pa.float64()),  # of all forward and backward passes of training (``flops.training_gflops``)
         ("best_epoch", pa.int64()),
-        ("epochs", pa.int64()),  # epochs that were trained
-        ("rung", pa.int64()),  # last one of early stopping that it reached, from 0; null without early stopping
+        ("epochs", pa.int64()),  # number of epochs trained
+        ("rung", pa.int64()),  # last rung of early stopping that it reached, from 0; null without early stopping
         ("workers", pa.int64()),
         ("wall_seconds", pa.float64()),  # training, validation and test of this trial
-        ("gpu_hours", pa.float64()),  # that it held, of all its workers together; 0 without GPUs
-        ("cost", pa.float64()),  # of the time that it held its devices, in the currency of their price; null without
+        ("gpu_hours", pa.float64()),  # held by all its workers together; 0 without GPUs
+        ("cost", pa.float64()),  # of the time it held its devices, in the currency of their price; null without one
         ("params", pa.string()),  # JSON: what the search chose
         ("spec", pa.string()),  # JSON: the resolved trial
     ]
@@ -55,13 +55,13 @@ TRIALS = pa.schema(
 EPOCHS = pa.schema(
     [
         ("trial", pa.int64()),
-        ("epoch", pa.int64()),  # from 1: epochs completed
+        ("epoch", pa.int64()),  # number of epochs completed, from 1
         ("progress", pa.float64()),  # fraction of training done
-        ("ramp_progress", pa.float64()),  # part of the way to the target that the ramp asks for; null without a ramp
-        ("ratio", pa.float64()),  # sparsity that the ramp asks for after this epoch
+        ("ramp_progress", pa.float64()),  # fraction of the way to the target that the ramp sets; null without a ramp
+        ("ratio", pa.float64()),  # sparsity that the ramp sets after this epoch
         ("sparsity", pa.float64()),
         ("gflops", pa.float64()),
-        ("gflops_final", pa.float64()),  # if the final sparsity were asked for of the weights as they are
+        ("gflops_final", pa.float64()),  # of the current weights at the final sparsity
         ("lr", pa.float64()),  # of the epoch's last step
         ("weight_decay", pa.float64()),
         ("train_loss", pa.float64()),
@@ -69,7 +69,7 @@ EPOCHS = pa.schema(
         ("val_top1", pa.float64()),
         ("at_target", pa.bool_()),
         ("dead_channels", pa.int64()),  # output channels without a non-zero weight
-        ("flip_rate", pa.float64()),  # fraction of prunable weights whose mask is not that of the epoch before
+        ("flip_rate", pa.float64()),  # fraction of prunable weights whose mask changed since the previous epoch
         ("mismatch", pa.float64()),  # |θ̂ - θ| / |θ| over all prunable weights
         ("seconds", pa.float64()),
     ]
@@ -96,12 +96,12 @@ SCHEMAS: dict[str, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS, "layers": L
 
 
 def table_path(run: Path | str, name: str) -> Path:
-    """Path of table ``name`` (trials, epochs, layers) in the folder of a run."""
+    """Return the path of table ``name`` (trials, epochs, layers) in the folder of a run."""
     return Path(run) / f"{name}.parquet"
 
 
 def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` as table ``name``, replacing the file atomically. Unknown columns are an error."""
+    """Write ``rows`` as table ``name``, replacing the file atomically. Raises ValueError for an unknown column."""
     schema = SCHEMAS[name]
     rows = list(rows)
     for row in rows:
@@ -109,12 +109,12 @@ def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) 
             raise ValueError(f"table {name} has no column {sorted(unknown)}")
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     versioned = schema.with_metadata({"st3sweep.schema": str(SCHEMA_VERSION), "st3sweep.table": name})
-    with atomic_write(Path(path), sync=False) as file:  # the ledger has it all
+    with atomic_write(Path(path), sync=False) as file:  # the ledger has all of it
         pq.write_table(pa.Table.from_arrays(columns, schema=versioned), file)
 
 
 def read_table(run: Path | str, name: str) -> pd.DataFrame:
-    """Table ``name`` of the run in folder ``run``. Raises ResultsError if it is absent or of another schema version."""
+    """Return table ``name`` of a run. Raises ResultsError if it is absent or of another schema version."""
     path = table_path(run, name)
     if not path.is_file():
         raise ResultsError(f"{path}: not found; is {Path(run)} the folder of a run?")

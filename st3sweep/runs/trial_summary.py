@@ -1,4 +1,4 @@
-"""The settings of a stored trial that tables and live views show, without torch, registry or plugin."""
+"""Summarise a stored trial's settings for tables and live views, without torch, registry or plugin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from st3sweep.trial.sparsity import MethodConfig
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """Columns of ``tables.TRIALS``, and the ``epochs`` of the whole training, fine-tuning included."""
+    """Settings that are columns of ``tables.TRIALS``, and ``epochs`` of the whole training, fine-tuning included."""
 
     method: str
     model: str
@@ -38,9 +38,9 @@ class TrialSummary:
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any]) -> TrialSummary | None:
-        """Of settings that were stored without a summary, as runs before 0.2 did; None where they are no trial.
+        """Summarise settings stored without a summary, as runs before 0.2 did; None if they are not a valid trial.
 
-        Where the method is not registered, its name and the model's stand in place of their labels.
+        If the method is not registered, its name and the model's replace their labels.
         """
         try:
             if settings["sparsity"]["method"] in MethodConfig.registered:

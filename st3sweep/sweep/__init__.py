@@ -1,1 +1,1 @@
-"""The state of a sweep: what a run has done and still has to do."""
+"""Keep the state of a sweep: what a run has done and still has to do."""

@@ -1,4 +1,4 @@
-"""Whether a run has spent its budget, and whether it has anything left to do."""
+"""Decide whether a run has spent its budget, and whether any of its work remains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from st3sweep.sweep.replicates import next_replicate
 
 
 def limit_hit(space: Space, spent: Mapping[str, float], *, for_search: bool = False) -> str | None:
-    """Which of wall time, GPU-hours and money is spent; ``for_search`` leaves the replicates' share alone."""
+    """Return the limit of the budget that is spent, if any; ``for_search`` leaves out the replicates' share."""
     replicates = space.config.replicates
     share = replicates.share_kept if replicates and for_search else 0.0
     limits = space.config.budget.limits()
@@ -19,7 +19,7 @@ def limit_hit(space: Space, spent: Mapping[str, float], *, for_search: bool = Fa
 
 
 def is_complete(space: Space, ledger: Ledger, total: float, spent: Mapping[str, float]) -> bool:
-    """Whether every trial of the search, ``total`` of them, and every replicate has ended.
+    """Return whether every trial of the search, ``total`` of them, and every replicate has ended.
 
     A search without a number of trials (``total`` is infinite) ends with its budget; any search ends with its space.
     """
@@ -29,13 +29,13 @@ def is_complete(space: Space, ledger: Ledger, total: float, spent: Mapping[str, 
 
 
 def blocking_limit(space: Space, ledger: Ledger, spent: Mapping[str, float]) -> str | None:
-    """The limit that keeps a run from going on: one that is spent; the search's part of one, where only it is left."""
+    """Return the spent limit that keeps a run from continuing: the search's part of it, if only search remains."""
     only_search = _only_search_left(space, ledger)
     return limit_hit(space, spent) or (limit_hit(space, spent, for_search=True) if only_search else None)
 
 
 def _only_search_left(space: Space, ledger: Ledger) -> bool:
-    """Whether every trial that was chosen, and every replicate that its front asks for, has ended."""
+    """Return whether every trial that was chosen, and every replicate that its front asks for, has ended."""
     if ledger.unfinished():
         return False
     return space.config.replicates is None or next_replicate(ledger, space.config.replicates) is None

@@ -1,4 +1,4 @@
-"""Which trial gets another seed next: those on the front, or near it, in rounds, so that all stay equally sure."""
+"""Choose the trial to repeat with another seed: on or near the front, in rounds, so that all get equally many."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from st3sweep.trial.settings import SEEDS
 
 
 def next_replicate(ledger: Ledger, replicates: Replicates) -> tuple[Trial, int] | None:
-    """The trial to repeat and the seed to give it; None when all have ``replicates.seeds``, failed ones included.
+    """Return the trial to repeat and its new seed; None when all have ``replicates.seeds``, failed ones included.
 
-    Members are chosen by the search's own trials alone: a replicate's result does not change who is repeated.
+    Only the search's own trials decide which are repeated: the result of a replicate does not change the choice.
     """
     repeats: dict[int, int] = {}
     for trial in ledger.trials.values():
@@ -27,14 +27,14 @@ def next_replicate(ledger: Ledger, replicates: Replicates) -> tuple[Trial, int] 
 
 
 def _next_seed(ledger: Ledger, trial: Trial) -> int:
-    """The first after the trial's own that no trial alike has: where seeds are searched, others have them too."""
+    """Return the first seed after the trial's own that no trial of the same digest has; seeds may be searched too."""
     taken = {other.seed for other in ledger.trials.values() if other.digest == trial.digest}
     seeds = (seed % SEEDS for seed in itertools.count(trial.seed + 1))
     return next(seed for seed in seeds if seed not in taken)
 
 
 def members(ledger: Ledger, near: float) -> list[Trial]:
-    """Finished trials on the front of val_top1 and gflops, or at most ``near`` points below it; cheapest first."""
+    """Return finished trials on the front of val_top1 and gflops or at most ``near`` points below; cheapest first."""
     trials = [t for t in ledger.trials.values() if t.may_be_on_front]
     points = [(t.result["val_top1"], t.result["gflops"]) for t in trials]
     mask = pareto_mask(points, ("max", "min"))

@@ -1,4 +1,4 @@
-"""What a run has done and has to do: the one place where ledger, study, early stopping, budget and replicates meet."""
+"""Decide what a run does next, from its ledger, study, early stopping, budget and replicates, which meet only here."""
 
 from __future__ import annotations
 
@@ -38,11 +38,14 @@ class Outcome:
     spent: str | None = None
 
 
-MAX_LOSSES = 3  # of the slot under one trial
+MAX_LOSSES = 3  # slots that a trial loses before it fails
 
 
 class Sweep:
-    """``next_trial`` gives work, ``record`` takes what came of it. ``to_stop`` are trials to end after their epoch."""
+    """State of a sweep: ``next_trial`` returns work, ``record`` takes its reports.
+
+    ``to_stop`` are numbers of trials to stop after their current epoch.
+    """
 
     def __init__(
         self,
@@ -60,18 +63,18 @@ class Sweep:
         self.searcher.reconcile(self.ledger)
         self.tables = RunTables(folder)
         self.metrics = space.config.objective_names()
-        self.waiting = self.ledger.unfinished()  # of an earlier process: they go on from their checkpoints
-        self.held: set[int] = set()  # trials that a slot has
+        self.waiting = self.ledger.unfinished()  # from an earlier process: they resume from their checkpoints
+        self.held: set[int] = set()  # trials assigned to slots
         self.to_stop: set[int] = set()
         self.draining = self.pausing = False
-        self.why = ""  # it ends early
+        self.why = ""  # reason to end early
         self.losses: dict[int, int] = {}
         self.total = space.expected_trials() or math.inf  # of the search; replicates come on top
         self.searched = sum(not trial.is_replicate for trial in self.ledger.trials.values())
         self._replay_early_stopping()
 
     def _replay_early_stopping(self) -> None:
-        """Its state follows from what it was shown, in that order; so do decisions not carried out before a kill."""
+        """Rebuild early stopping from the recorded epochs, in order, with the decisions that a kill left unexecuted."""
         self.early_stopping = EarlyStopping(self.space.config.early_stopping, self.space.config.seed)
         for number, epoch in self.ledger.epoch_order:
             self._show_early_stopping(self.ledger.trials[number], self.ledger.trials[number].epochs[epoch])
@@ -84,13 +87,13 @@ class Sweep:
             self.to_stop.add(trial.number)
 
     def next_trial(self) -> Trial | None:
-        """An unfinished trial, else a new one, else a replicate; None while there is nothing to do."""
+        """Return an unfinished trial, else a new one, else a replicate; None while there is nothing to do."""
         if self.draining or self.pausing:
             return None
         trial = self._next_waiting() or self._new_trial() or self._new_replicate()
         if trial is not None:
             self.held.add(trial.number)
-            now = self._devices()  # more of them, or another price, than those that it was chosen with
+            now = self._devices()  # may have changed since the trial was chosen
             self.ledger.add_began(trial.number, **{k: v for k, v in now.items() if v != getattr(trial, k)})
             self.progress.started(trial)
             if self.tracking:
@@ -102,8 +105,8 @@ class Sweep:
             trial = self.waiting.pop(0)
             if trial.digest:
                 return trial
-            # Its point is no trial, and a kill came between the ledger's two lines on that.
-            self._end(trial.number, "failed", {}, "its point is not a trial")
+            # Its point is no valid trial, and the program was killed between the ledger's two lines on that.
+            self._end(trial.number, "failed", {}, "its point is not a valid trial")
         return None
 
     def _new_trial(self) -> Trial | None:
@@ -115,7 +118,7 @@ class Sweep:
                 return None
             try:
                 settings = self.space.trial_for(point)
-            except ValidationError as error:  # past the checks of a load: the point is a failed trial, not a crash
+            except ValidationError as error:  # the checks of the space missed it: a failed trial, not a crash
                 self.searched += 1
                 self.ledger.add_trial(number, point, self.space.raw_trial(point), "", 0)
                 self._end(number, "failed", {}, str(error.errors()[0]["msg"]))
@@ -144,16 +147,16 @@ class Sweep:
         return self.ledger.trials[number]
 
     def _devices(self) -> dict[str, Any]:
-        """What a trial holds, and what that costs."""
+        """Return the GPUs that a trial holds and their price per hour."""
         resources, price = self.space.config.resources, self.space.config.budget.price_per_device_hour
         return {"gpus": resources.gpus, "price_per_hour": None if price is None else price * resources.devices}
 
     def _searching(self) -> bool:
-        """Whether trials of the search are running or waiting: the front is not known before they have ended."""
+        """Return whether trials of the search run or wait: only when they have ended is the front known."""
         return any(not trial.is_replicate for trial in self.ledger.unfinished())
 
     def record(self, number: int, message: dict[str, Any]) -> None:
-        """A slot's message about trial ``number``: an epoch, or how it ended."""
+        """Process a slot's message about trial ``number``: an epoch, or how the trial ended."""
         trial = self.ledger.trials[number]
         if "status" not in message:
             if self.ledger.add_epoch(number, message):
@@ -173,7 +176,7 @@ class Sweep:
         self.tables.write(self.ledger)
 
     def lost(self, number: int, error: str) -> None:
-        """The slot that had the trial is gone: another goes on from its checkpoint, some times."""
+        """Requeue the trial of a lost slot, or fail it once it has lost MAX_LOSSES slots."""
         if self.ledger.trials[number].status != "running":
             return
         self.losses[number] = self.losses.get(number, 0) + 1
@@ -201,40 +204,40 @@ class Sweep:
             self.tracking.done(trial)
 
     def drain(self, why: str) -> None:
-        """No new trials; those that run go on to their end."""
+        """Start no new trials; running ones train to the end."""
         self.draining, self.why = True, self.why or why
 
     def pause(self, why: str) -> None:
-        """No new trials, and those that run end after their epoch, to be gone on with."""
+        """Start no new trials; running ones stop after the current epoch and can be resumed."""
         self.pausing, self.why = True, self.why or why
 
     def promote(self, numbers: Sequence[int]) -> None:
-        """Trials that were stopped early are to go on. Raises UserError where one was not."""
+        """Requeue early-stopped trials to train them to the end. Raises UserError for any other trial."""
         numbers = list(dict.fromkeys(numbers))
         for number in numbers:
             trial = self.ledger.trials.get(number)
             if trial is None or trial.status != "stopped":
                 is_ = "there is no such trial" if trial is None else f"it is {trial.status}"
-                raise UserError(f"--promote {number}: only a trial that was stopped early can go on; {is_}")
+                raise UserError(f"--promote {number}: only a trial that was stopped early can be promoted; {is_}")
         for number in numbers:
             self.ledger.add_promoted(number)
             self.waiting.append(self.ledger.trials[number])
 
     def close(self) -> None:
         """Write the tables and close the ledger."""
-        with contextlib.suppress(OSError, LedgerError):  # a full disk; all is written again when the run is resumed
+        with contextlib.suppress(OSError, LedgerError):  # a full disk; resuming the run writes all of it again
             self.ledger.add_closed()
             self.tables.write(self.ledger, now=True)
         self.ledger.close()
         self.end_tracking()
 
     def end_tracking(self) -> None:
-        """Let the loggers finish."""
+        """Close the loggers."""
         if self.tracking:
             self.tracking.close()
 
     def show_budget(self) -> None:
-        """Tell the progress what is spent, of what."""
+        """Report how much of each limit of the budget is spent."""
         limits, spent = self.space.config.budget.limits(), self.spent()
         self.progress.budget({name: (spent[name], limits.get(name)) for name in spent})
 
@@ -242,7 +245,7 @@ class Sweep:
         return self.pausing or number in self.to_stop
 
     def is_complete(self) -> bool:
-        """Whether nothing is left: every trial of the budget or the grid, and every replicate, has ended."""
+        """Return whether every trial of the budget or the grid, and every replicate, has ended."""
         return budget.is_complete(self.space, self.ledger, self.total, self.spent())
 
     def outcome(self) -> Outcome:
@@ -254,20 +257,20 @@ class Sweep:
         return Outcome("interrupted", self.why or "interrupted")
 
     def may_have_more(self) -> bool:
-        """Whether a slot that found nothing to do should wait: replicates follow when the search has ended."""
+        """Return whether an idle slot should wait: replicates follow when the search has ended."""
         return bool(self.held) and self.space.config.replicates is not None and not (self.draining or self.pausing)
 
     def trials_left(self) -> float:
-        """New trials of the search that may still be chosen."""
+        """Return how many new trials the search may still choose."""
         return 0 if self.ledger.exhausted else self.total - self.searched
 
     def slots_needed(self) -> float:
-        """Trials that can be told now to follow: more slots than that would start for nothing."""
+        """Return the number of trials known to remain: more slots than that would start for nothing."""
         replicates = self.space.config.replicates
         return math.inf if replicates else len(self.waiting) + max(self.trials_left(), 0)
 
     def spent(self) -> dict[str, float]:
-        """Wall seconds, GPU-hours and money so far, all sessions, up to now."""
+        """Return wall seconds, GPU-hours and money spent so far, over all sessions."""
         now = time.time()
         live = [self.ledger.trials[number] for number in self.held]
         hours = [(trial, max(0.0, now - (trial.began or now)) / 3600) for trial in live]
@@ -278,9 +281,9 @@ class Sweep:
         }
 
     def blocking_limit(self) -> str | None:
-        """The limit of the budget that keeps the run from going on."""
+        """Return the limit of the budget that keeps the run from continuing."""
         return budget.blocking_limit(self.space, self.ledger, self.spent())
 
     def budget_hit(self, *, for_search: bool = False) -> str | None:
-        """Which of wall time, GPU-hours and money is spent; ``for_search`` leaves the replicates' share alone."""
+        """Return the limit that is spent, if any; ``for_search`` leaves out the replicates' share."""
         return budget.limit_hit(self.space, self.spent(), for_search=for_search)

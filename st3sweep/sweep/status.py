@@ -1,4 +1,4 @@
-"""How far a run is, for those who look on: read from its ledger, without disturbing the program that writes it."""
+"""Read a run's state from its ledger, without disturbing the program that writes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from st3sweep.sweep.budget import blocking_limit, is_complete
 
 @dataclass(frozen=True)
 class Status:
-    """A look at a run. ``held_by`` is who runs it: pid and host, or None."""
+    """Snapshot of a run; ``held_by`` is the pid and host of the program that runs it, or None."""
 
     folder: Path
     held_by: dict[str, Any] | None
@@ -29,24 +29,24 @@ class Status:
 
     @property
     def spent(self) -> dict[str, float]:
-        """Wall seconds, GPU-hours and money, up to the last event."""
+        """Return wall seconds, GPU-hours and money spent, up to the last event."""
         return {"wall": self.ledger.wall_seconds, "gpu_hours": self.ledger.gpu_hours, "money": self.ledger.money}
 
     @cached_property
     def total(self) -> int | None:
-        """Trials that the search will have; None where only its budget ends it."""
+        """Return how many trials the search will have; None if only its budget ends it."""
         if self.space.config.searcher.sampler != "grid":
             return self.space.expected_trials()
         if self.ledger.knows_expected_trials:
             return self.ledger.expected_trials
         from st3sweep.training.components import register_components
 
-        register_components()  # a run from before 0.2, whose grid may ask for the default of any field
+        register_components()  # a run from before 0.2, whose grid may need the default of any field
         return self.space.expected_trials()
 
     @cached_property
     def state(self) -> str:
-        """running, or how the last program's part ended as ``Outcome`` has it: complete, budget, interrupted."""
+        """Return ``running``, or how the last program ended, as ``Outcome`` has it: complete, budget, interrupted."""
         if self.held_by:
             return "running"
         if is_complete(self.space, self.ledger, self.total or math.inf, self.spent):
@@ -58,17 +58,17 @@ class Status:
         return blocking_limit(self.space, self.ledger, self.spent)
 
     def lines(self, name: str) -> list[str]:
-        """What is to be said above the table; ``name`` is how to write the folder."""
+        """Return the lines above the table; ``name`` is the folder as shown to the user."""
         if self.held_by:
             return [f"{name}: run by process {self.held_by['pid']} on {self.held_by['host']}"]
         if self.state == "complete":
             return [f"{name}: complete"]
         limit = self._limit
         why, more = (f"the budget's {limit} is spent", f" --set budget.{limit}=... --extend") if limit else ("", "")
-        return [f"{name}: {why or 'nobody runs it'}", f"continue with: st3sweep resume {name}{more}"]
+        return [f"{name}: {why or 'not running'}", f"continue with: st3sweep resume {name}{more}"]
 
     def table(self) -> Group:
-        """That of ``run``, without its clock."""
+        """Return the table of the command ``run``, without its clock."""
         return self._progress().table(clock=False)
 
     def _progress(self) -> LiveTable:
@@ -81,7 +81,7 @@ class Status:
         return progress
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain data. ``trials`` is how many the search will have, ``counts`` are without replicates."""
+        """Return the status as plain data: ``trials`` that the search will have, ``counts`` without replicates."""
         limits = self.space.config.budget.limits()
         ended = self._progress()
         return {
@@ -110,6 +110,6 @@ class Status:
 
 
 def read_status(folder: Path) -> Status:
-    """The state of the run in ``folder`` now. Raises UserError where that is none."""
+    """Read the current state of the run in ``folder``. Raises UserError if it is not a run."""
     folder = existing_run(folder)
     return Status(folder, holder(folder), load_stored_space(folder / RESOLVED), Ledger(folder, read_only=True))

@@ -1,8 +1,8 @@
-"""Earlier runs that a sweep starts from (``warm_start.from``): their results, and their fronts as points to try first.
+"""Start a sweep from earlier runs (``warm_start.from``): reuse their results, and try the points of their fronts first.
 
-A finished trial is taken over when the sweep proposes the same trial: same digest, seed, number of workers and, where
-the dataset's name does not say what is in it, folder. It is not taken over where ``wall_seconds`` is an objective, nor
-where the tables lack an objective.
+A finished trial's result is reused when the sweep proposes the same trial: same digest, seed, number of workers and,
+where the dataset's name does not identify its contents, folder. It is not reused if ``wall_seconds`` is an objective,
+nor if the tables lack an objective.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from st3sweep.space.space import ABSENT, Point, Space, look_up
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import Problem, ResultsError
 
-# Columns that say what the trial was in its own run, not what came of it
+# Columns that describe the trial in its own run, not its result
 _OF_THE_RUN = (
     "trial", "status", "error", "digest", "method", "model", "dataset", "seed", "sparsity_target", "gflops_target",
     "replicate_of", "reused_from", "rung", "workers", "gpu_hours", "cost", "params", "spec",
@@ -36,21 +36,21 @@ class EarlierRuns:
         self.space = space
         self.hints: list[tuple[str, Point]] = []
         self._finished: dict[str, tuple[str, Row]] = {}
-        self._layers = cache(_layers)  # a folder's are read once, when the first of its trials is taken over
+        self._layers = cache(_layers)  # a folder is read once, when its first trial is reused
         for folder in space.config.warm_start.from_ if space.config.warm_start else []:
             rows = _finished(folder)
             if not {"wall_seconds"} & set(space.config.objective_names()):
-                for row in reversed(rows):  # of several, the first
+                for row in reversed(rows):  # the first of several counts
                     self._finished[_identity(row["spec"], row["workers"])] = (folder, row)
             self.hints += [(f"{folder}, trial {row['trial']}", point) for row, point in front_points(space, rows)]
 
     @property
     def count(self) -> int:
-        """Trials whose results may be taken over."""
+        """Return how many trials have results that can be reused."""
         return len(self._finished)
 
     def result(self, trial: TrialSettings) -> Row | None:
-        """What an earlier run has of this very trial, as a trial's result; ``reused_from`` says which. Else None."""
+        """Return an earlier run's result of this same trial, its source in ``reused_from``; None if there is none."""
         identity = _identity(trial, self.space.config.resources.workers)
         if identity not in self._finished:
             return None
@@ -66,7 +66,7 @@ class EarlierRuns:
 
 
 def front_points(space: Space, rows: list[Row]) -> list[tuple[Row, Point]]:
-    """Rows on the front of the space's objectives, replicates left out, and their points, where the space has them."""
+    """Return rows on the front of the space's objectives, without replicates, and their points, if in the space."""
     goals = [(metric, goal) for metric, goal in space.config.goals() if rows and metric in rows[0]]
     own = [row for row in rows if row.get("replicate_of") is None]
     if not goals or not own:
@@ -78,7 +78,7 @@ def front_points(space: Space, rows: list[Row]) -> list[tuple[Row, Point]]:
 
 
 def _point(space: Space, trial: TrialSettings) -> Point | None:
-    """The values that ``trial`` has in the searched fields; None where one lies outside its range."""
+    """Return the trial's values of the searched fields; None if one lies outside its range."""
     fields, values = trial.model_dump(mode="json"), dict[str, Any]()
     for path in space.order():
         if space.active(path, values) and (value := look_up(fields, path)) is not ABSENT and value is not None:
@@ -91,7 +91,7 @@ def _point(space: Space, trial: TrialSettings) -> Point | None:
 
 
 def check_earlier_runs(space: Space) -> Iterator[Problem]:
-    """Each folder of ``warm_start.from`` is a run with finished trials."""
+    """Yield a problem for each folder of ``warm_start.from`` that is not a run with finished trials."""
     for index, folder in enumerate(space.config.warm_start.from_ if space.config.warm_start else []):
         try:
             message = None if _finished(folder) else f"{folder}: no trial has finished there"
@@ -103,20 +103,20 @@ def check_earlier_runs(space: Space) -> Iterator[Problem]:
 
 
 def _finished(folder: str) -> list[Row]:
-    """Rows of finished trials, with the spec in place of its JSON. Raises ResultsError."""
+    """Return the rows of finished trials, with the spec parsed from its JSON. Raises ResultsError."""
     rows = []
     for row in _rows(folder, "trials"):
         try:
             spec = TrialSettings.model_validate(json.loads(row["spec"])) if row["status"] == "finished" else None
         except ValidationError:
-            continue  # of another version, which had other fields: its numbers are not those of a trial of today
+            continue  # of another version, with other fields: its numbers do not hold for a trial of this one
         if spec is not None:
             rows.append({**row, "spec": spec})
     return rows
 
 
 def _layers(folder: str) -> dict[int, list[Row]]:
-    """Those of each trial."""
+    """Return the rows of the layers, by trial."""
     found: dict[int, list[Row]] = {}
     for row in _rows(folder, "layers"):
         found.setdefault(row["trial"], []).append({name: row[name] for name in row if name != "trial"})
@@ -124,8 +124,8 @@ def _layers(folder: str) -> dict[int, list[Row]]:
 
 
 def _rows(folder: str, name: str) -> list[Row]:
-    """A table's rows, None for null; whole numbers, which pandas makes floats beside a null, are whole again."""
-    from st3sweep.runs import tables  # pandas and pyarrow: a second that a sweep without earlier runs saves
+    """Return a table's rows: None for null, and int for integers that pandas turned into floats because of a null."""
+    from st3sweep.runs import tables  # pandas and pyarrow: a sweep without earlier runs saves the second
 
     whole = {field.name for field in tables.SCHEMAS[name] if str(field.type) == "int64"}
     records: list[Any] = tables.read_table(folder, name).to_dict("records")

@@ -1,4 +1,4 @@
-"""Real programs for the tests of a sweep: started, watched through their ledger, hurt, and gone when a test ends."""
+"""Start real sweep programs for tests, watch them through their ledger, and kill them when a test ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 400.0  # a slot starts in half a minute on an idle machine, a
 
 @contextmanager
 def program(*arguments: str, before: tuple[str, ...] = (), **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """``python -m st3sweep ...``, below the command ``before``; whatever it started is gone when the block ends."""
+    """Run ``python -m st3sweep ...``, below the command ``before``; kill everything it started when the block ends."""
     command = [*before, sys.executable, "-m", "st3sweep", *arguments]
     surroundings = {**os.environ, **environment}
     with subprocess.Popen(
@@ -38,13 +38,13 @@ def program(*arguments: str, before: tuple[str, ...] = (), **environment: str) -
 
 
 def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and output, waited for."""
+    """Wait for the program; return its exit code and output."""
     output = running.communicate(timeout=PATIENCE_SECONDS)[0]
     return running.returncode, output
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """Every process that ``pid`` and its children have started."""
+    """Return every process that ``pid`` and its children have started."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -52,7 +52,7 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def workers(pid: int) -> list[psutil.Process]:
-    """Those that train."""
+    """Return the processes that train."""
     return [process for process in descendants(pid) if "RayTrainWorker" in _name(process)]
 
 
@@ -64,14 +64,14 @@ def _name(process: psutil.Process) -> str:
 
 
 def events(run: Path, kind: str) -> list[dict[str, Any]]:
-    """The events of the run's ledger of one kind, as far as they are whole."""
+    """Return the events of one kind in the run's ledger, whole lines only."""
     ledger = run / "ledger.jsonl"
     lines = ledger.read_bytes().split(b"\n")[:-1] if ledger.exists() else []
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
 def wait_until(condition: Callable[[], Any], running: subprocess.Popen[str]) -> None:
-    """Until ``condition`` holds, while the program runs."""
+    """Wait until ``condition`` holds, while the program runs."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert running.poll() is None, f"ended early:\n{running.communicate()[0]}"
@@ -80,7 +80,7 @@ def wait_until(condition: Callable[[], Any], running: subprocess.Popen[str]) -> 
 
 
 def epochs_of(run: Path, number: int) -> int:
-    """How many epochs of the trial have ended."""
+    """Return how many epochs of the trial have ended."""
     return sum(event["trial"] == number for event in events(run, "epoch"))
 
 
@@ -107,7 +107,7 @@ for number, raw in reversed(json.loads((folder / "trials.json").read_text()).ite
 
 
 def undisturbed(run: Path, folder: Path) -> dict[int, list[dict[str, Any]]]:
-    """Every trial's records where it is trained in one go without Ray, all in one process, the last one first."""
+    """Train every trial without Ray and without a break, all in one process, last one first; return their records."""
     folder.mkdir()
     trials = {event["trial"]: event["spec"] for event in events(run, "trial")}
     (folder / "trials.json").write_text(json.dumps(trials))
@@ -117,9 +117,9 @@ def undisturbed(run: Path, folder: Path) -> dict[int, list[dict[str, Any]]]:
 
 
 def check_nothing_lost(run: Path, folder: Path, statuses: dict[int, str], *, whole: set[int] | None = None) -> None:
-    """Each trial was chosen once and ended once, has every epoch once, and the numbers of one left alone.
+    """Check that each trial was chosen once, ended once, and has the epochs and numbers of an undisturbed one.
 
-    ``whole`` are the trials of which every epoch must be there; all that have finished, where it is not given.
+    ``whole`` are the trials of which every epoch must be there; by default all that have finished.
     """
     done = events(run, "done")
     assert [event["trial"] for event in events(run, "trial")] == sorted(statuses)
@@ -132,5 +132,5 @@ def check_nothing_lost(run: Path, folder: Path, statuses: dict[int, str], *, who
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    """Without how long it took."""
+    """Return the record without its duration."""
     return {key: value for key, value in record.items() if key != "seconds"}

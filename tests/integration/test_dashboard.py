@@ -1,4 +1,4 @@
-"""The study of a run, read by optuna-dashboard: the program is started and its API asked."""
+"""Test that optuna-dashboard reads the study of a run: start it and query its API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ budget: {trials: 4}
 
 @contextmanager
 def dashboard(journal: Path) -> Iterator[str]:
-    """Address of an optuna-dashboard on the journal, on this machine only."""
+    """Start optuna-dashboard on the journal, on this machine only; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,7 +64,7 @@ def asked(address: str) -> Any:
             time.sleep(0.2)
 
 
-def test_it_shows_every_trial_with_its_objectives(tmp_path: Path) -> None:
+def test_the_dashboard_shows_every_trial_with_its_objectives(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     (tmp_path / "run").mkdir()
     sweep = Sweep(load_space(tmp_path / "space.yaml"), tmp_path / "run", JsonEvents(4, open(tmp_path / "log", "w")))  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""Programs, workers, machines and disks that fail for real, and what is left: every trial, once, with its numbers."""
+"""Test real failures of programs, workers, machines and disks: every trial remains, once, with its numbers."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def space(folder: Path, rates: str, epochs: int = EPOCHS, limit: str = "60s") ->
     return str(file)
 
 
-def test_everything_that_can_end_ends(tmp_path: Path) -> None:
-    """One run: its program killed, its files cut short, its worker killed, frozen, interrupted once and twice."""
+def test_a_run_survives_every_kind_of_failure(tmp_path: Path) -> None:
+    """Kill the program, truncate its files, kill and freeze its worker, interrupt it once and twice, all in one run."""
     run = tmp_path / "faults"
-    # The second diverges: that is a trial that fails by itself.
+    # The second diverges: a trial that fails without outside cause.
     with program(
         "run", space(tmp_path, "0.1, 1e30, 0.05, 0.2, 0.3, 0.4", limit="15s"), "--storage", str(tmp_path)
     ) as p:
@@ -63,7 +63,7 @@ def test_everything_that_can_end_ends(tmp_path: Path) -> None:
         trainers = workers(p.pid)
         p.send_signal(signal.SIGKILL)
         p.wait()
-        # Its workers go with the program, so that none of them writes into the run that is resumed.
+        # Its workers end with the program, so that none of them writes into the resumed run.
         assert not psutil.wait_procs(trainers, timeout=60)[1]
     before = (run / "ledger.jsonl").read_bytes()
     assert [event["trial"] for event in events(run, "done")] == [0, 1]
@@ -78,7 +78,7 @@ def test_everything_that_can_end_ends(tmp_path: Path) -> None:
         worker.kill()
         wait_until(lambda: 3 <= epochs_of(run, 4) < 25, p)
         [worker] = workers(p.pid)
-        worker.suspend()  # it hangs: the trial is given up, and its successor gets another worker
+        worker.suspend()  # it hangs: the trial fails, and the next one gets another worker
         with program("resume", str(run)) as second:
             code, output = ended(second)
             assert (code, output.splitlines()[-1]) == (2, f"st3sweep: {run}: another program is running this sweep")
@@ -86,7 +86,7 @@ def test_everything_that_can_end_ends(tmp_path: Path) -> None:
         p.send_signal(signal.SIGINT)
         code, output = ended(p)
     assert code == 130, output
-    assert "SIGINT; go on with: st3sweep resume" in output
+    assert "SIGINT; continue with: st3sweep resume" in output
     assert "Traceback" not in output
     assert [event["trial"] for event in events(run, "done")] == [0, 1, 2, 3, 4]
 
@@ -101,7 +101,7 @@ def test_everything_that_can_end_ends(tmp_path: Path) -> None:
 
     with program("resume", str(run)) as p:
         code, output = ended(p)
-    assert code == 4, output  # trials failed, as they should
+    assert code == 4, output  # trials failed, as expected
     assert "Pareto front" in output
     assert (run / "ledger.jsonl").read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     statuses = {0: "finished", 1: "failed", 2: "finished", 3: "finished", 4: "failed", 5: "finished"}
@@ -110,7 +110,7 @@ def test_everything_that_can_end_ends(tmp_path: Path) -> None:
     assert "Diverged: the training loss is nan in epoch" in errors[1]
     assert errors[4] == "hangs: nothing was reported for 15 seconds"
 
-    # Tables and study say the same.
+    # Tables and study agree with the ledger.
     table = read_table(run, "trials").set_index("trial")
     assert table["status"].to_dict() == statuses
     assert table["val_top1"].isna().tolist() == [False, True, False, False, True, False]
@@ -123,7 +123,7 @@ def test_everything_that_can_end_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_the_program_is_killed_at_random_moments(kills: int, tmp_path: Path) -> None:
+def test_a_run_survives_kills_at_random_moments(kills: int, tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     rng, run = random.Random(seed), tmp_path / "faults"
     arguments = ["run", space(tmp_path, "0.1, 0.05, 0.2, 0.3", epochs=15 * kills), "--storage", str(tmp_path)]
@@ -143,7 +143,7 @@ def test_the_program_is_killed_at_random_moments(kills: int, tmp_path: Path) -> 
     check_nothing_lost(run, tmp_path / "alone", dict.fromkeys(range(4), "finished"))
 
 
-def test_a_machine_is_lost_and_then_the_whole_cluster(tmp_path: Path) -> None:
+def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path) -> None:
     run = tmp_path / "faults"
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     lost = nodes.add_node(num_cpus=2)
@@ -173,12 +173,12 @@ def test_a_machine_is_lost_and_then_the_whole_cluster(tmp_path: Path) -> None:
     check_nothing_lost(run, tmp_path / "alone", dict.fromkeys(range(3), "finished"))
 
 
-def test_the_disk_is_full(tmp_path: Path) -> None:
-    """A file system of its own is filled while a trial runs: so that a checkpoint no longer fits, and then wholly."""
+def test_a_full_disk_interrupts_a_run(tmp_path: Path) -> None:
+    """Fill a private file system while a trial runs: first so that no checkpoint fits, then completely."""
     shell = shutil.which("unshare")
     own = (shell or "", "--user", "--map-root-user", "--mount")
     if not shell or subprocess.run([*own, "mount", "-t", "tmpfs", "t", str(tmp_path)], check=False).returncode:
-        pytest.skip("needs a mount namespace of its own")
+        pytest.skip("needs a private mount namespace")
     disk = tmp_path / "disk"
     disk.mkdir()
     file = space(tmp_path, "0.1, 0.05")
@@ -205,7 +205,8 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
                 _fill(ballast, left)
                 code, output = ended(p)
             assert code == 130, output
-            assert re.search(r"(No space left on device|cannot be written).*go on with: st3sweep resume", output, re.S)
+            why = r"(No space left on device|cannot be written).*continue with: st3sweep resume"
+            assert re.search(why, output, re.S)
             ballast.unlink()
         with program("resume", str(disk / "faults"), before=inside) as p:
             code, output = ended(p)

@@ -1,4 +1,4 @@
-"""Training that is killed at random moments and resumed each time ends, bit by bit, where an undisturbed one ends."""
+"""Test that training killed at random moments and resumed ends bit-identical to undisturbed training."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ result = fit(spec, World(), lambda record: print(record["epoch"], flush=True), f
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(
+def test_training_survives_kills_at_random_moments(
     kills: int, tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
 ) -> None:
-    """With dropout, so that the generator's state counts, and with fine-tuning, so that the fixed mask does."""
+    """Dropout makes the generator's state matter, fine-tuning the fixed mask."""
     spec = tiny_trial(
         model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3},
         train={"epochs": 4 * kills, "batch_size": 16, "finetune_epochs": 2},
@@ -67,7 +67,7 @@ def train(folder: Path) -> subprocess.Popen[str]:
 
 
 def kill_while_it_trains(folder: Path, kills: int, rng: random.Random, epoch_seconds: float) -> int:
-    """Kill ``kills`` runs, each an epoch on and then at any moment; how many of them left half an epoch behind."""
+    """Kill ``kills`` runs, each after an epoch and a random time; return how many left a checkpoint within an epoch."""
     within = 0
     for _ in range(kills):
         running = train(folder)
@@ -76,8 +76,8 @@ def kill_while_it_trains(folder: Path, kills: int, rng: random.Random, epoch_sec
         for line in running.stdout:  # resumed epochs are reported again
             if int(line) > before:
                 break
-        time.sleep(rng.uniform(0.0, 2.0) * epoch_seconds)  # so that the epochs last for all kills on any machine
-        assert running.poll() is None, "it came to its end before it was killed: give it more epochs"
+        time.sleep(rng.uniform(0.0, 2.0) * epoch_seconds)  # so that the epochs suffice for all kills anywhere
+        assert running.poll() is None, "training ended before the kill: use more epochs"
         os.kill(running.pid, signal.SIGKILL)
         running.wait()
         running.stdout.close()

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom on a run, and its two files hold the same cells."""
+"""Test that the notebook runs from top to bottom, and that its two files hold the same cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTEBOOKS = Path(str(resources.files("analysis"))) / "notebooks"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Three finished trials and a failed one of a network with two layers."""
+    """Make a run with three finished trials and a failed one of a model with two layers."""
     run = tmp_path / "sweep"
     run.mkdir()
     task = {"model": "digits_cnn", "dataset": "digits"}
@@ -47,8 +47,8 @@ def test_notebook_executes(run: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "fewer than dense" in printed
 
 
-def test_notebook_is_in_step_with_its_script() -> None:
+def test_notebook_matches_its_script() -> None:
     script, notebook = (jupytext.read(NOTEBOOKS / f"pareto_front.{suffix}") for suffix in ("py", "ipynb"))
     cells = [[(cell.cell_type, cell.source) for cell in paired.cells] for paired in (script, notebook)]
     assert cells[0] == cells[1]
-    assert not [cell for cell in notebook.cells if cell.get("outputs")], "outputs do not belong into the repository"
+    assert not [cell for cell in notebook.cells if cell.get("outputs")], "outputs do not belong in the repository"

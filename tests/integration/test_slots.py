@@ -1,4 +1,4 @@
-"""What a warm slot promises its trials: the tenth is trained as if it were the first."""
+"""Test a warm slot: its tenth trial trains as if it were the first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from programs import PATIENCE_SECONDS, check_nothing_lost, events, program, workers
 
-# With dropout, so that the generator's state counts; half of the trials compute in another precision, some diverge.
+# With dropout, so that the generator's state matters; half of the trials use another precision, some diverge.
 SPACE = """\
 schema: st3sweep/v1
 name: slots
@@ -25,8 +25,8 @@ resources: {slots: 1, trials_per_process: 10}
 """
 
 
-def test_the_tenth_trial_of_a_process_is_as_its_first(tmp_path: Path) -> None:
-    """Each trial's numbers are those of one trained without Ray, in a process that goes through them backwards."""
+def test_the_tenth_trial_of_a_process_trains_like_its_first(tmp_path: Path) -> None:
+    """Each trial has the numbers of one trained without Ray, in a process that trains them in reverse order."""
     (tmp_path / "space.yaml").write_text(SPACE)
     run, pids = tmp_path / "slots", set()
     with program("run", str(tmp_path / "space.yaml"), "--storage", str(tmp_path)) as p:
@@ -37,9 +37,9 @@ def test_the_tenth_trial_of_a_process_is_as_its_first(tmp_path: Path) -> None:
             time.sleep(0.2)
         assert p.stdout is not None
         assert p.returncode == 4, p.stdout.read()
-    assert len(pids) == 2, "the eleventh trial has a process of its own"
+    assert len(pids) == 2, "the eleventh trial has a new process"
     statuses = {number: "failed" if number % 3 == 0 else "finished" for number in range(12)}
     check_nothing_lost(run, tmp_path / "alone", statuses)
     ends = {event["trial"]: event["time"] for event in events(run, "done")}
     pauses = [ends[number + 1] - ends[number] for number in range(9)]
-    assert sorted(pauses)[4] < 20, "or the slot is not warm: its start takes longer"
+    assert sorted(pauses)[4] < 20, "the slot is not warm: its start takes longer"

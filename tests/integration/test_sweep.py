@@ -1,4 +1,4 @@
-"""A whole sweep as a person runs it on a cluster: the real program, JPEG files, two workers a trial."""
+"""Test a complete sweep on a cluster: the real program, JPEG files, two workers per trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from st3sweep.runs.tables import read_table
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """Pieces of scikit-learn's two photographs as JPEG files: 30 to train and 8 to test of each."""
+    """Save crops of scikit-learn's two photographs as JPEG files: 30 to train and 8 to test of each."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def photographs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cluster() -> Iterator[str]:
-    """The address of a Ray cluster of two nodes with one core each, on this machine."""
+    """Start a Ray cluster of two nodes on this machine, two CPUs and one; yield its address."""
     two_nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     two_nodes.add_node(num_cpus=1)
     yield two_nodes.address

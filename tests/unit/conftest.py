@@ -1,4 +1,4 @@
-"""Fixtures of several unit tests."""
+"""Fixtures that several unit tests share."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from driven_sweep import Run
 
 @pytest.fixture
 def run_of(tmp_path: Path) -> Callable[[str], Run]:
-    """As ``run_of("budget: {trials: 6}")``: a run of the driven sweep's space with more lines."""
+    """Return a function: ``run_of("budget: {trials: 6}")`` makes a run of the driven sweep's space with more lines."""
     return lambda more: Run(tmp_path, more)

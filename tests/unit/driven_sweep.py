@@ -1,4 +1,4 @@
-"""A sweep without Ray: the test takes the part of the slots."""
+"""A sweep without Ray, in which the test acts as the slots."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EPOCHS = 4
 
 
 class Run:
-    """A run in a folder, taken up by one program after the other."""
+    """A run in a folder, started and resumed by one program after another."""
 
     def __init__(self, folder: Path, more: str):
         (folder / "space.yaml").write_text(SPACE + more)
@@ -43,7 +43,7 @@ class Run:
 
 
 def top1(trial: Trial) -> float:
-    """An accuracy that falls with sparsity, and with the seed a little."""
+    """Return an accuracy that falls with sparsity, and slightly with the seed."""
     return 100.0 - 20.0 * trial.spec["sparsity"]["target"] ** 4 - 0.1 * trial.spec["seed"]
 
 
@@ -61,7 +61,7 @@ def result(trial: Trial, **changes: Any) -> dict[str, Any]:
 
 
 def train(sweep: Sweep, trial: Trial) -> None:
-    """The trial from where it is to its end, or to where it is asked to stop."""
+    """Train the trial from its last epoch to the end, or until it is asked to stop."""
     for number in range(len(trial.epochs) + 1, EPOCHS + 1):
         sweep.record(trial.number, epoch(trial, number))
         if sweep.should_stop(trial.number):
@@ -70,7 +70,7 @@ def train(sweep: Sweep, trial: Trial) -> None:
 
 
 def finish(sweep: Sweep, at_most: int = 100) -> list[int]:
-    """Train what there is; the numbers, in order."""
+    """Train the remaining trials, at most ``at_most``; return their numbers in order."""
     numbers = []
     while len(numbers) < at_most and (trial := sweep.next_trial()):
         numbers.append(trial.number)

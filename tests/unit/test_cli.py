@@ -1,4 +1,4 @@
-"""The commands that need no Ray, on a real trial of a second."""
+"""Test the commands that need no Ray, on a real trial that trains in a second."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACES = Path(__file__).parents[2] / "search_spaces"
 
 
 def st3sweep(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
+    """Run a command; return its exit code, stdout and stderr."""
     before, sys.argv = sys.argv, ["st3sweep", *map(str, arguments)]
     try:
         with pytest.raises(SystemExit) as ended:
@@ -39,7 +39,7 @@ def st3sweep(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one trained trial, through the command."""
+    """Train one trial with the command; return its folder."""
     folder = tmp_path_factory.mktemp("single")
     trial = folder / "trial.yaml"
     trial.write_text(yaml.safe_dump(TINY))
@@ -79,7 +79,7 @@ def test_pareto_prints_the_front_and_draws_it(
 
 
 def test_json_has_every_digit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where ``to_json`` of pandas rounds to ten decimals, a weight decay of 1e-5 keeps five digits."""
+    """``to_json`` of pandas rounds to ten decimals, which leaves a weight decay of 1e-5 five digits."""
     row = {"trial": 0, "epoch": 1, "weight_decay": 2.251757813e-5, "sparsity": 0.8999882339098717}
     write_table(table_path(tmp_path, "epochs"), "epochs", [{**row, "val_loss": float("inf")}])
     (found,) = json.loads(st3sweep(capsys, "results", tmp_path, "--table", "epochs", "--format", "json")[1])
@@ -88,7 +88,7 @@ def test_json_has_every_digit(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("command", ["pareto", "replay"])
-def test_a_picture_that_cannot_be_drawn(
+def test_unsupported_plot_files_are_refused(
     trained: Path, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("front.xyz", "front"):
@@ -97,7 +97,9 @@ def test_a_picture_that_cannot_be_drawn(
         assert error.startswith(f"st3sweep: --plot {tmp_path / name}: must end in one of .")
 
 
-def test_what_cannot_be_written_is_one_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_files_are_one_line_errors(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     there = tmp_path / "file"
     there.touch()
     code, _, error = st3sweep(capsys, "pareto", trained, "--plot", there / "front.png")
@@ -110,9 +112,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert st3sweep(capsys, "--version") == (0, f"st3sweep {__version__}\n", "")
 
 
-def test_train_goes_on_where_it_was_and_refuses_another_trial(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_resumes_and_refuses_another_trial(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trial = trained.parent / "trial.yaml"
     ledger = (trained / "ledger.jsonl").read_bytes()
     assert st3sweep(capsys, "train", trial, "--out", trained)[0] == 0
@@ -124,7 +124,7 @@ def test_train_goes_on_where_it_was_and_refuses_another_trial(
 
 
 @pytest.mark.parametrize("format_", ["safetensors", "pt"])
-def test_export_writes_the_network_and_says_what_is_in_it(
+def test_export_writes_the_model_and_describes_it(
     trained: Path, capsys: pytest.CaptureFixture[str], format_: str
 ) -> None:
     from st3sweep.export.model_file import load_exported
@@ -151,7 +151,7 @@ def test_export_writes_the_network_and_says_what_is_in_it(
 
 
 def test_export_does_not_need_the_data(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for checkpoints that do not say what their network takes."""
+    """Except if the checkpoint does not record its model's input."""
     from st3sweep.export.from_run import export
     from st3sweep.training import checkpoint
 
@@ -167,19 +167,19 @@ def test_export_does_not_need_the_data(trained: Path, tmp_path: Path, monkeypatc
 
 
 def copied(run: Path, to: Path) -> Path:
-    """A copy of a run, to be damaged."""
+    """Copy a run, to damage the copy."""
     return Path(shutil.copytree(run, to / "copy", ignore=shutil.ignore_patterns("model.*")))
 
 
 def damaged_ledger(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Each event of the run's ledger after ``change``."""
+    """Apply ``change`` to each event of the run's ledger."""
     events = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
     for event in events:
         change(event)
     (run / "ledger.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
 
 
-def test_export_says_why_not(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_explains_refusals(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copied(trained, tmp_path)
     best = run / "trials" / "0000" / "best.ckpt"
 
@@ -260,4 +260,4 @@ def test_pick_names_the_trial_and_the_next_command(trained: Path, capsys: pytest
     assert json.loads(row)["val_top1"] == read_table(trained, "trials").loc[0, "val_top1"]
     code, _, said = st3sweep(capsys, "pick", trained, "--min-accuracy", "100.5")
     assert code == 2
-    assert "no trial of the front is allowed; it holds" in said
+    assert "no trial of the front meets the limits; the front is" in said

@@ -1,4 +1,4 @@
-"""The commands that look at a run, steer it or do one of its trials again, on folders of runs, without Ray."""
+"""Test the commands that show, stop and reproduce runs, on folders of runs, without Ray."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def a_run(folder: Path, more: str) -> Run:
 
 @contextmanager
 def held(folder: Path) -> Iterator[int]:
-    """Another process holds the run; its pid."""
+    """Hold the run in another process; yield its pid."""
     command = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -59,7 +59,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def half_done(folder: Path) -> Run:
-    """Two trials of five have ended, the third has an epoch."""
+    """Make a run in which two trials of five have ended and the third has one epoch."""
     run = a_run(folder, "budget: {trials: 5}")
     sweep = run.program()
     finish(sweep, at_most=2)
@@ -78,7 +78,7 @@ def status(capsys: Capture, folder: Path) -> dict[str, Any]:
     return dict(json.loads(said))
 
 
-def test_status_of_a_run_that_somebody_runs(tmp_path: Path, capsys: Capture) -> None:
+def test_status_of_a_running_run(tmp_path: Path, capsys: Capture) -> None:
     run = half_done(tmp_path)
     with held(run.folder) as pid:
         code, said, _ = st3sweep(capsys, "status", run.folder)
@@ -110,7 +110,7 @@ def test_status_of_a_run_that_somebody_runs(tmp_path: Path, capsys: Capture) -> 
 def test_status_of_an_interrupted_and_of_a_complete_run(tmp_path: Path, capsys: Capture) -> None:
     run = half_done(tmp_path)
     assert st3sweep(capsys, "status", run.folder)[1].splitlines()[:2] == [
-        "run: nobody runs it", "continue with: st3sweep resume run",
+        "run: not running", "continue with: st3sweep resume run",
     ]  # fmt: skip
     seen = status(capsys, run.folder)
     assert (seen["state"], seen["held_by"]) == ("interrupted", None)
@@ -141,7 +141,7 @@ def test_a_run_is_complete_when_its_space_has_no_other_point(
     assert sweep.outcome() == Outcome("complete")
     sweep.close()
     assert status(capsys, run.folder)["state"] == "complete"
-    assert run.program().is_complete(), "nothing is started to look again"
+    assert run.program().is_complete(), "resuming starts no further search"
 
 
 def test_status_needs_no_earlier_run(tmp_path: Path, capsys: Capture) -> None:
@@ -176,7 +176,7 @@ def test_a_search_that_has_spent_its_share_ends_with_the_budget(
     assert status(capsys, run.folder)["state"] == "budget"
     said = st3sweep(capsys, "status", run.folder)[1].splitlines()
     assert said[1] == "continue with: st3sweep resume run --set budget.wall=... --extend"
-    assert run.program().blocking_limit() == "wall", "nothing is started for what it may not do"
+    assert run.program().blocking_limit() == "wall", "resume starts nothing that the budget does not allow"
 
 
 def test_a_run_is_not_complete_before_its_replicates_are(tmp_path: Path, capsys: Capture) -> None:
@@ -214,7 +214,7 @@ def test_status_follows_the_budget(tmp_path: Path, capsys: Capture, monkeypatch:
     assert "1:00:00 of 1:00:00 wall time" in said[2]
     seen = status(capsys, run.folder)
     assert (seen["state"], seen["spent"]["wall"]) == ("budget", {"spent": 3600.0, "limit": 3600.0})
-    # With no number of trials, that is how it ends.
+    # A search without a number of trials ends with its budget.
     (run.folder / "resolved.yaml").write_text(yaml.safe_dump({**run.space.document.data, "budget": {"wall": "1h"}}))
     assert status(capsys, run.folder)["state"] == "complete"
 
@@ -253,8 +253,8 @@ def test_watching_ends_with_the_run(tmp_path: Path, capsys: Capture) -> None:
     assert [json.loads(line)["state"] for line in said.splitlines()] == ["running", "interrupted"]
 
 
-def test_who_looks_on_does_not_disturb(tmp_path: Path, capsys: Capture) -> None:
-    """Half a line at the end of the ledger is being written by another: it stays."""
+def test_readers_leave_an_unfinished_line(tmp_path: Path, capsys: Capture) -> None:
+    """Half a line at the end of the ledger is still being written: a reader leaves it."""
     run = half_done(tmp_path)
     with open(run.folder / "ledger.jsonl", "ab") as file:
         file.write(b'{"event": "ep')
@@ -269,7 +269,7 @@ def test_who_looks_on_does_not_disturb(tmp_path: Path, capsys: Capture) -> None:
 def test_stop_asks_who_runs_it(tmp_path: Path, capsys: Capture, words: list[str], request_: str) -> None:
     run = half_done(tmp_path)
     code, _, error = st3sweep(capsys, "stop", run.folder, *words)
-    assert (code, error) == (2, f"st3sweep: {run.folder}: nobody is running this sweep\n")
+    assert (code, error) == (2, f"st3sweep: {run.folder}: no program is running this sweep\n")
     assert take_stop_request(run.folder) is None
     with held(run.folder) as pid:
         code, said, _ = st3sweep(capsys, "stop", run.folder, *words)
@@ -293,7 +293,7 @@ def test_how_run_ends(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, fails: bool, code: int,
     hint: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Its exit code, its last words and, for programs, nothing but JSON; a run in which nothing finished too."""
+    """Check exit code and last words, and that --json prints JSON only; also of a run in which nothing finished."""
 
     def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Outcome:
         from st3sweep.sweep.state import Sweep
@@ -332,11 +332,11 @@ def test_plan_says_what_would_be_done(tmp_path: Path, capsys: Capture) -> None:
     assert (code, error) == (0, "")
     assert facts["trials"].strip() == "9; 7 epochs each"
     spend = "at most 72h of wall time, 100 in money at 2 an hour of a CPU"
-    assert facts["budget"].strip() == f"{spend}; 40% of it is kept for replicates"
-    assert "new processes after 20 trials; given up after 30m without a sign; 2 at a time" in " ".join(said.split())
+    assert facts["budget"].strip() == f"{spend}; 40% of it reserved for replicates"
+    assert "new processes after 20 trials; fails after 30m without a report; 2 at a time" in " ".join(said.split())
     assert said == st3sweep(capsys, "run", "space.yaml", "--dry-run", "--set", "train.epochs=7")[1]
     code, said, error = st3sweep(capsys, "run", "space.yaml", "--dry-run", "--json")
-    assert (code, said, error.count("\n")) == (2, "", 1), "a plan is no JSON"
+    assert (code, said, error.count("\n")) == (2, "", 1), "a plan is not JSON"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "space.yaml"], "nothing is made"
 
 
@@ -360,7 +360,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(run: Path, to: Path, *, change: Any = None) -> Path:
-    """The run with every event of its ledger changed."""
+    """Copy the run with ``change`` applied to every event of its ledger."""
     (to / "copy").mkdir()
     events = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
     for event in events:
@@ -369,7 +369,7 @@ def copied(run: Path, to: Path, *, change: Any = None) -> Path:
     return to / "copy"
 
 
-def test_a_trial_that_another_program_trains_is_left_to_it(tmp_path: Path, capsys: Capture) -> None:
+def test_a_trial_that_another_program_trains_is_refused(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "trial.yaml").write_text(yaml.safe_dump(TINY))
     folder = tmp_path / "one"
     folder.mkdir()
@@ -379,7 +379,7 @@ def test_a_trial_that_another_program_trains_is_left_to_it(tmp_path: Path, capsy
     assert not (folder / "ledger.jsonl").exists()
 
 
-def test_a_trial_on_a_device_that_is_none_leaves_nothing(tmp_path: Path, capsys: Capture) -> None:
+def test_an_unknown_device_leaves_no_files(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "trial.yaml").write_text(yaml.safe_dump(TINY))
     code, _, error = st3sweep(capsys, "train", "trial.yaml", "--out", "one", "--device", "gpu")
     assert code == 2
@@ -390,7 +390,7 @@ def test_a_trial_on_a_device_that_is_none_leaves_nothing(tmp_path: Path, capsys:
 def test_a_trial_is_reproduced_to_the_last_digit(trained: Path, capsys: Capture) -> None:
     code, said, _ = st3sweep(capsys, "reproduce", trained, 0, "--device", "cpu")
     assert code == 0
-    assert said.endswith("\nthe same, to the last digit\n")
+    assert said.endswith("\nidentical to the last digit\n")
     rows = dict(line.split()[::2][:2] for line in said.splitlines() if line.startswith(("val_top1", "gflops ")))
     recorded = Ledger(trained, read_only=True).trials[0]
     assert rows == {name: repr(recorded.result[name]) for name in ("val_top1", "gflops")}
@@ -401,7 +401,7 @@ def test_a_trial_is_reproduced_to_the_last_digit(trained: Path, capsys: Capture)
     assert (code, error) == (2, f"st3sweep: {again}: holds a result already; choose another folder with --out\n")
 
 
-def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_reproduce_shows_differences(trained: Path, tmp_path: Path, capsys: Capture) -> None:
     def change(event: dict[str, Any]) -> None:
         if event["event"] == "epoch" and event["record"]["epoch"] == 2:
             event["record"]["train_loss"] += 1e-9
@@ -409,7 +409,7 @@ def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -
     run = copied(trained, tmp_path, change=change)
     code, said, _ = st3sweep(capsys, "reproduce", run, 0, "--device", "cpu")
     assert code == 4
-    assert said.endswith("\nnot the same\n")
+    assert said.endswith("\nnot identical\n")
     assert [line.split()[:3] for line in said.splitlines() if line.endswith("differs")] == [
         ["train_loss,", "epoch", "2"]
     ]
@@ -419,11 +419,11 @@ def test_what_differs_is_shown(trained: Path, tmp_path: Path, capsys: Capture) -
     ("event", "field", "value", "why"),
     [
         ("done", "status", "stopped", "trial 0 is stopped; this needs a finished one"),
-        ("trial", "workers", 2, "trial 0 was trained by 2 workers; this would train it by one"),
+        ("trial", "workers", 2, "trial 0 was trained by 2 workers; reproduce trains it with one"),
         ("trial", "spec", {"model": {"arch": "none"}}, "trial 0 is of another version of st3sweep"),
     ],
 )
-def test_what_cannot_be_reproduced_is_refused(
+def test_reproduce_refuses_unsuitable_trials(
     trained: Path, tmp_path: Path, capsys: Capture, event: str, field: str, value: Any, why: str
 ) -> None:
     run = copied(trained, tmp_path, change=lambda one: one.update({field: value} if one["event"] == event else {}))
@@ -438,7 +438,7 @@ def test_what_cannot_be_reproduced_is_refused(
 @pytest.mark.long
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
-    """What a shell asks for, and the commands that it is given."""
+    """Check what a shell asks for, and the commands that it gets."""
 
     def asked(**more: str) -> str:
         environment = {**os.environ, **more}

@@ -1,4 +1,4 @@
-"""cluster.yaml against Ray's own schema, without a cloud."""
+"""Check cluster.yaml against Ray's own schema, without a cloud."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_ray_accepts_it_and_fills_it_in() -> None:
     ray_util.validate_config(prepared)
     kinds = prepared["available_node_types"]
     assert prepared["head_node_type"] == "head"
-    # On demand, and no trial on it: a head that goes takes the sweep with it.
+    # On demand, and without trials: the sweep ends if the head does.
     assert "InstanceMarketOptions" not in kinds["head"]["node_config"]
     assert kinds["head"]["max_workers"] == 0
     assert kinds["gpu_worker"]["min_workers"] == 0 < kinds["gpu_worker"]["max_workers"] <= prepared["max_workers"]

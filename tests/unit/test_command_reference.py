@@ -1,4 +1,4 @@
-"""The command reference in the docs says what the program declares."""
+"""Test that the command reference in the docs matches the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep decides, without Ray: the test takes the part of the slots."""
+"""Test the decisions of a sweep without Ray: the test acts as the slots."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from st3sweep.sweep.state import MAX_LOSSES
 from st3sweep.util.errors import UserError
 
 
-def test_a_killed_program_is_taken_up_where_it_was_and_chooses_the_same_trials(
-    run_of: Callable[[str], Run], tmp_path: Path
-) -> None:
+def test_a_killed_program_resumes_and_chooses_the_same_trials(run_of: Callable[[str], Run], tmp_path: Path) -> None:
     run = run_of("budget: {trials: 6}")
     first = run.program()
     assert finish(first, at_most=2) == [0, 1]
@@ -45,7 +43,7 @@ def test_a_killed_program_is_taken_up_where_it_was_and_chooses_the_same_trials(
     assert len(read_table(run.folder, "epochs")) == 24
 
 
-def test_a_kill_before_the_failure_of_a_point_that_is_no_trial_is_made_up_for(run_of: Callable[[str], Run]) -> None:
+def test_a_kill_before_an_invalid_point_is_recorded_as_failed_is_repaired(run_of: Callable[[str], Run]) -> None:
     run = run_of("budget: {trials: 3}")
     first = run.program()
     number, point = first.searcher.ask()
@@ -57,7 +55,7 @@ def test_a_kill_before_the_failure_of_a_point_that_is_no_trial_is_made_up_for(ru
     assert second.is_complete()
 
 
-def test_a_trial_that_is_stopped_early_is_kept_and_can_go_on(run_of: Callable[[str], Run]) -> None:
+def test_an_early_stopped_trial_is_kept_and_can_be_promoted(run_of: Callable[[str], Run]) -> None:
     run = run_of(
         "budget: {trials: 12}\nscheduler: {name: ramp_pareto, rungs: [0.5], min_trials: 4, reduction_factor: 4}"
     )
@@ -65,7 +63,7 @@ def test_a_trial_that_is_stopped_early_is_kept_and_can_go_on(run_of: Callable[[s
     for index in range(12):
         trial = first.next_trial()
         assert trial is not None
-        # Each is worse than the ones before it at every cost: nobody but the first ones is on a front.
+        # Each is worse than the ones before it at every cost: only the first ones are on a front.
         first.record(trial.number, epoch(trial, 1, val_top1=90.0 - index, gflops_final=1.0 + index))
         if first.should_stop(trial.number):
             first.record(trial.number, {"status": "stopped"})
@@ -75,7 +73,7 @@ def test_a_trial_that_is_stopped_early_is_kept_and_can_go_on(run_of: Callable[[s
     assert stopped
     assert first.is_complete()
     assert {first.ledger.trials[number].result["rung"] for number in stopped} == {0}
-    with pytest.raises(UserError, match=r"--promote 0: only a trial that was stopped early can go on; it is finished"):
+    with pytest.raises(UserError, match=r"--promote 0: only a trial .* early can be promoted; it is finished"):
         first.promote([0])
     with pytest.raises(UserError, match=r"--promote 99: .* there is no such trial"):
         first.promote([99])
@@ -84,7 +82,7 @@ def test_a_trial_that_is_stopped_early_is_kept_and_can_go_on(run_of: Callable[[s
     second.promote(stopped[:1] * 2)  # named twice: no two slots have it
     assert not second.is_complete()
     assert second.slots_needed() == 1
-    assert finish(second) == stopped[:1], "it goes to its end, whatever the early_stopping thinks"
+    assert finish(second) == stopped[:1], "a promoted trial trains to the end"
     trial = second.ledger.trials[stopped[0]]
     assert (trial.status, sorted(trial.epochs)) == ("finished", [1, 2, 3, 4])
     assert run.program().is_complete()
@@ -101,7 +99,7 @@ def test_a_decision_to_stop_survives_a_kill(run_of: Callable[[str], Run]) -> Non
     assert run.program().to_stop == first.to_stop
 
 
-def test_a_pause_puts_trials_back_and_a_drain_lets_them_end(run_of: Callable[[str], Run]) -> None:
+def test_a_pause_requeues_trials_and_a_drain_trains_them_to_the_end(run_of: Callable[[str], Run]) -> None:
     run = run_of("budget: {trials: 5}")
     first = run.program()
     trial = first.next_trial()
@@ -123,12 +121,12 @@ def test_a_pause_puts_trials_back_and_a_drain_lets_them_end(run_of: Callable[[st
     assert finish(run.program()) == [1, 2, 3, 4]
 
 
-def test_a_lost_slot_costs_a_trial_nothing_but_too_many_fail_it(run_of: Callable[[str], Run]) -> None:
+def test_a_lost_slot_requeues_its_trial_and_too_many_fail_it(run_of: Callable[[str], Run]) -> None:
     sweep = run_of("budget: {trials: 2}").program()
     for loss in range(MAX_LOSSES):
         trial = sweep.next_trial()
         assert trial is not None
-        assert trial.number == 0, "it goes first"
+        assert trial.number == 0, "the requeued trial comes first"
         sweep.record(0, epoch(trial, loss + 1))
         sweep.lost(0, "the machine is gone")
     assert sweep.ledger.trials[0].status == "failed"
@@ -189,7 +187,7 @@ def test_the_front_gets_more_seeds_once_the_search_is_over(run_of: Callable[[str
     assert sorted(originals) == sorted({t.replicate_of for t in repeats[:2]})
 
 
-def test_a_replicate_has_a_seed_that_no_trial_alike_has(
+def test_a_replicate_has_a_seed_that_no_trial_of_its_digest_has(
     run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched = "search:\n  seed: {choice: [2147483645, 2147483647]}\n  sparsity.target: {choice: [0.5, 0.6]}\n"
@@ -224,10 +222,10 @@ def test_the_budget_keeps_a_share_for_replicates(run_of: Callable[[str], Run], m
     sweep.record(replicate.number, {"status": "stopped"})
     sweep.close()
     now[0] += 86_400.0
-    assert run.program().spent()["wall"] == pytest.approx(110.0), "nobody worked that day"
+    assert run.program().spent()["wall"] == pytest.approx(110.0), "no program ran that day"
 
 
-def test_a_budget_that_is_spent_before_the_trials_are_done_says_so(
+def test_a_budget_spent_before_the_trials_are_done_is_the_outcome(
     run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -269,7 +267,7 @@ def test_a_trial_that_waits_costs_nothing(run_of: Callable[[str], Run], monkeypa
     assert run.program().spent()["gpu_hours"] == 13.0
 
 
-def test_a_trial_that_goes_on_with_other_devices_costs_what_they_cost(
+def test_a_trial_resumed_on_other_devices_costs_what_they_cost(
     run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]

@@ -1,4 +1,4 @@
-"""``st3sweep doctor``: what it finds wrong with a machine is found on a machine where it is wrong."""
+"""Test that ``st3sweep doctor`` finds what is wrong with a machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def found(capsys: Capture, *words: object) -> tuple[int, dict[str, tuple[str, str]]]:
-    """Exit code, and the state and finding of every check."""
+    """Run the command; return its exit code, and the state and finding of every check."""
     code, said, _ = st3sweep(capsys, "doctor", "--json", *words)
     return code, {check["name"]: (check["state"], check["found"]) for check in json.loads(said)}
 
@@ -30,7 +30,7 @@ def test_a_machine_that_is_ready(tmp_path: Path, capsys: Capture) -> None:
     assert {state for state, _ in checks.values()} <= {"ok", "warn"}
     assert checks["torch"] == ("ok", f"{metadata.version('torch')} (2.11 or newer)")
     assert checks["storage"][1].startswith(f"{tmp_path}: ")
-    assert checks["data"] == ("ok", f"{tmp_path / 'space.yaml'}: 1,200 images to train on")
+    assert checks["data"] == ("ok", f"{tmp_path / 'space.yaml'}: 1,200 training images")
     assert not (tmp_path / "not").exists(), "nothing is made"
     lines = st3sweep(capsys, "doctor", "--storage", tmp_path)[1].splitlines()
     assert len(lines) == len(checks) - 1
@@ -91,11 +91,11 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: Capture) -> None:
         try:
             server.bind(("127.0.0.1", DASHBOARD_PORT))
         except OSError:
-            pytest.skip("somebody else has it")
+            pytest.skip("another program uses the port")
         server.listen()
         code, checks = found(capsys, "--storage", tmp_path)
         assert (code, checks["dashboard"][0]) == (0, "warn")
-        assert f"port {DASHBOARD_PORT} is taken" in checks["dashboard"][1]
+        assert f"port {DASHBOARD_PORT} is in use" in checks["dashboard"][1]
     assert found(capsys, "--storage", tmp_path)[1]["dashboard"][0] == "ok"
 
 

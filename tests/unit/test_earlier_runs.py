@@ -176,5 +176,5 @@ def test_folders_are_relative_to_the_working_directory(
 
 def test_the_plan_names_the_first_points(make_space: MakeSpace, run: Path) -> None:
     space = make_space(warm_start={"from": [str(run)], "points": [{"model.depth": 20}]})
-    said = "warm start  1 given and 1 of earlier fronts first; 2 results of earlier trials, where they are proposed\n"
+    said = "warm start  1 given and 1 from earlier fronts first; 2 results of earlier trials to reuse if proposed\n"
     assert said in plan_text(space, None)

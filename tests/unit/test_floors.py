@@ -1,4 +1,4 @@
-"""The floors of the package: a folder imports only from itself and from those below it."""
+"""Test the floors of the package: a folder imports only from itself and from those below it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIRECTLY = {"__init__.py", "__main__.py", "py.typed", "pareto.py"}  # files that
 
 
 def floor(module: str) -> int:
-    """The height of ``module``, e.g. ``st3sweep.sparse.masks``: the ground is 0."""
+    """Return the height of ``module``, e.g. ``st3sweep.sparse.masks``: the ground is 0."""
     parts = module.split(".")
     if len(parts) == 1 or parts[1] == "__main__":
         return len(FLOORS)
@@ -28,7 +28,7 @@ def floor(module: str) -> int:
 
 
 def imports(source: str, module: str, *, package: bool) -> Iterator[tuple[int, str]]:
-    """(line, module) of every import of st3sweep in ``source``: lazy ones and those under TYPE_CHECKING too."""
+    """Yield (line, module) of every import of st3sweep in ``source``, lazy ones and those under TYPE_CHECKING too."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names if name.name.split(".")[0] == "st3sweep")
@@ -46,7 +46,7 @@ def imports(source: str, module: str, *, package: bool) -> Iterator[tuple[int, s
 
 
 def upward(source: str, module: str, *, package: bool = False) -> list[str]:
-    """Imports of ``source`` that point to a higher floor than that of ``module``."""
+    """Return the imports of ``source`` that point to a higher floor than that of ``module``."""
     return [
         f"{module}:{line} imports {found}"
         for line, found in imports(source, module, package=package)
@@ -55,7 +55,7 @@ def upward(source: str, module: str, *, package: bool = False) -> list[str]:
 
 
 def modules() -> list[tuple[str, Path]]:
-    """Every module of the package with its file."""
+    """Return every module of the package with its file."""
     found = []
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts

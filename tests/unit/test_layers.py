@@ -1,4 +1,4 @@
-"""What each part of the package may load of the heavy packages, in a fresh interpreter."""
+"""Test which heavy packages each part of the package loads, in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import st3sweep
 
 HEAVY = {"torch", "ray", "optuna"}
-# What each part may load of these. ``package.*`` stands for all modules that a package has, now and later.
+# Which of these each part may load. ``package.*`` stands for all modules of a package, present and future.
 PARTS: dict[str, tuple[list[str], set[str]]] = {
     "reading runs": (
         [
@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[list[str], set[str]]] = {
 
 
 def modules(name: str) -> list[str]:
-    """``name``, or for ``package.*`` the package with all modules below it."""
+    """Return ``name``, or for ``package.*`` the package with all modules below it."""
     if not name.endswith(".*"):
         return [name]
     prefix = name.removesuffix(".*")
@@ -44,7 +44,7 @@ def modules(name: str) -> list[str]:
 
 
 def loaded_by(imports: list[str]) -> set[str]:
-    """Which heavy packages a fresh interpreter has after ``imports``."""
+    """Return the heavy packages that a fresh interpreter has loaded after ``imports``."""
     code = f"import sys, {', '.join(imports)}; print(*sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,7 @@ def test_new_modules_are_found() -> None:
 
 
 @pytest.mark.parametrize(("heavy", "folder"), [("ray", "execution"), ("optuna", "search")])
-def test_one_folder_imports_it(heavy: str, folder: str) -> None:
+def test_only_one_folder_imports_it(heavy: str, folder: str) -> None:
     root = Path(st3sweep.__file__).parent
     importers = {
         path.relative_to(root).parts[0]
@@ -80,8 +80,8 @@ def test_one_folder_imports_it(heavy: str, folder: str) -> None:
     assert importers == {folder}
 
 
-def test_ray_is_told_what_to_do_before_it_is_imported() -> None:
-    """Ray reads its environment when it is imported: importing the package sets it, and a user's own setting wins."""
+def test_rays_environment_is_set_before_it_is_imported() -> None:
+    """Ray reads its environment on import: importing the package sets it, and a user's own setting takes precedence."""
     names = ("RAY_USAGE_STATS_ENABLED", "RAY_AIR_NEW_OUTPUT")
     code = f"import os, st3sweep.execution; print(*(os.environ[name] for name in {names}))"
     done = subprocess.run(

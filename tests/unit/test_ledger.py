@@ -1,4 +1,4 @@
-"""The ledger: what it replays, what it drops, what it refuses, and the tables that are written from it."""
+"""Test the ledger: what it replays, drops and refuses, and the tables that are written from it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def record(epoch: int) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_trial: TinyTrial) -> Path:
-    """The folder of a run: trial 0 finished, 1 failed, 2 running."""
+    """Make a run: trial 0 finished, 1 failed, 2 running."""
     ledger = Ledger(tmp_path)
     for number in range(3):
         spec = tiny_trial(seed=number)
@@ -91,7 +91,7 @@ def test_knows_what_is_unfinished(run: Path) -> None:
 
 
 def test_epochs_share_the_names_of_their_fields(run: Path) -> None:
-    """A sweep keeps all of its epochs, and the names would be half of their memory."""
+    """A sweep keeps all of its epochs, and the names would take half of their memory."""
     first, *others = (r for trial in Ledger(run, read_only=True).trials.values() for r in trial.epochs.values())
     assert len(others) == 5
     assert all(mine is its for other in others for mine, its in zip(first, other, strict=True))
@@ -118,7 +118,7 @@ def test_half_a_line_at_the_end_is_dropped(run: Path, torn: str) -> None:
     assert Ledger(run).trials[2].epochs[3] == record(3)
 
 
-def test_every_cut_of_the_file_can_be_gone_on_from(run: Path) -> None:
+def test_a_ledger_cut_anywhere_can_be_resumed(run: Path) -> None:
     content = (run / LEDGER).read_bytes()
     for size in range(0, len(content), 97):
         (run / LEDGER).write_bytes(content[:size])
@@ -161,7 +161,7 @@ def test_an_altered_last_line_is_refused_if_it_is_whole(run: Path) -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets the time that events are written with."""
+    """Set the time of the events that are written."""
     now = [0.0]
     monkeypatch.setattr("st3sweep.runs.ledger.time.time", lambda: now[0])
 
@@ -171,7 +171,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_to
 
 
-def test_what_is_spent_is_what_slots_had_trials_for(
+def test_cost_counts_the_time_that_trials_were_in_slots(
     tmp_path: Path, tiny_trial: TinyTrial, clock: Callable[[float], None]
 ) -> None:
     spec = tiny_trial().model_dump(mode="json")
@@ -192,7 +192,7 @@ def test_what_is_spent_is_what_slots_had_trials_for(
     assert ledger.money == pytest.approx(3.0 * 720 / 3600)
     ledger.close()
 
-    clock(90_000)  # killed meanwhile, and taken up a day later: that day costs nothing
+    clock(90_000)  # killed meanwhile and resumed a day later: that day costs nothing
     resumed = Ledger(tmp_path)
     resumed.add_session({"seed": 1})
     clock(90_360)
@@ -221,7 +221,7 @@ def test_a_promoted_trial_is_unfinished_again(run: Path) -> None:
         assert sorted(trial.epochs) == [1, 2]
 
 
-def test_one_that_looks_on_changes_nothing(run: Path) -> None:
+def test_a_reader_changes_nothing(run: Path) -> None:
     with open(run / LEDGER, "a") as file:
         file.write('{"time": 1.0, "event": "ep')  # being written
     content = (run / LEDGER).read_bytes()
@@ -230,7 +230,7 @@ def test_one_that_looks_on_changes_nothing(run: Path) -> None:
 
 
 def test_a_line_that_cannot_be_written_whole_leaves_nothing(run: Path) -> None:
-    """The file system is full, for real: the process may write no further than its limit."""
+    """A really full file system: the process may write no further than its limit."""
     ledger = Ledger(run)
     size = (run / LEDGER).stat().st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -285,8 +285,8 @@ def test_a_failed_trial_is_a_row_of_nulls_and_its_error(run: Path) -> None:
     assert row["sparsity_target"] == 0.8
 
 
-def test_a_trial_whose_point_is_not_a_trial_is_a_row_too(run: Path) -> None:
-    """A point that passes the checks of a space and is refused when it is resolved: the run goes on, and says so."""
+def test_an_invalid_trial_is_a_row_too(run: Path) -> None:
+    """A point that passes the checks of a space but fails when resolved: the run continues and reports it."""
     ledger = Ledger(run)
     ledger.add_trial(3, {"optim.lr": -1.0}, {"optim": {"lr": -1.0}}, "", 0)
     ledger.add_done(3, "failed", {}, "Input should be greater than 0")
@@ -313,7 +313,7 @@ def test_objectives_count_only_when_finished_and_finite(run: Path) -> None:
 
 
 def test_tables_that_cannot_be_written_are_written_later(run: Path) -> None:
-    """The ledger has it all: a full disk there ends nothing. At the end it is said."""
+    """A full disk ends nothing, since the ledger has all of it; at the end it raises."""
     ledger, tables = Ledger(run), RunTables(run / "gone")
     tables.write(ledger)
     with pytest.raises(OSError, match="No such file"):

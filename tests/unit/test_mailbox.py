@@ -1,4 +1,4 @@
-"""A slot's mailbox: jobs in order, an open job for new workers, and an end for a job that kills them."""
+"""Test a slot's mailbox: jobs in order, an open job for new workers, and failure of a job that kills them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_takers_wait_for_a_job_and_readers_for_a_message() -> None:
         assert not reader.done()
         await box.report(1, {"epoch": 1})
         assert await reader == [{"epoch": 1}]
-        assert await still_waits(box.take(0, 1)), "it has taken this one"
+        assert await still_waits(box.take(0, 1)), "it has already taken this job"
 
     run(story)
 
@@ -88,7 +88,7 @@ def test_a_job_that_takes_its_workers_down_fails_and_the_next_is_taken() -> None
     run(story, max_attempts=2)
 
 
-def test_closing_releases_everybody() -> None:
+def test_closing_releases_all_waiting_calls() -> None:
     async def story(box: Mailbox) -> None:
         takers = [asyncio.create_task(box.take(rank, 0)) for rank in (0, 1)]
         await asyncio.sleep(NOTHING)
@@ -110,12 +110,12 @@ def test_a_report_of_an_old_job_is_ignored(late: dict[str, Any]) -> None:
         await box.put(SECOND)
         await box.report(1, late)
         assert await box.next_messages(NOTHING) == []
-        assert await box.take(0, 1) == (2, SECOND), "it is open still"
+        assert await box.take(0, 1) == (2, SECOND), "it is still open"
 
     run(story)
 
 
-def test_messages_of_a_job_go_with_it() -> None:
+def test_a_new_job_discards_messages_of_the_last() -> None:
     async def story(box: Mailbox) -> None:
         await box.put(FIRST)
         await box.report(1, {"epoch": 1})
@@ -139,7 +139,7 @@ def test_stop_is_the_answer_to_a_report_until_the_next_job() -> None:
     run(story)
 
 
-def test_a_worker_goes_after_its_number_of_jobs_and_the_next_one_goes_on() -> None:
+def test_a_worker_ends_after_its_number_of_jobs_and_the_next_takes_over() -> None:
     async def story(box: Mailbox) -> None:
         await box.enter(0, "first worker")
         for number, job in enumerate([FIRST, SECOND], start=1):
@@ -159,10 +159,10 @@ def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> 
     async def story(box: Mailbox) -> None:
         for rank, worker in enumerate(["a", "b"]):
             await box.enter(rank, worker)
-        assert await box.silent(0.0) == [], "no job, no hurry"
+        assert await box.silent(0.0) == [], "no job is open"
         await box.put(FIRST)
         await asyncio.sleep(NOTHING)
-        assert await box.silent(0.0) == [], "workers are still on their way"
+        assert await box.silent(0.0) == [], "the workers have not started"
         await box.take(0, 0)
         assert await box.silent(60.0) == []
         await asyncio.sleep(5 * NOTHING)

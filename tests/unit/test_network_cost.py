@@ -116,14 +116,14 @@ def test_errors_in_a_budget_name_the_line(content: str, said: str, budget: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnet5"], "resnet5: is no network; there are cifar_resnet, mobilenet_v1, resnet50, vgg11, vgg_small, "
+        (["resnet5"], "resnet5: unknown model; available are cifar_resnet, mobilenet_v1, resnet50, vgg11, vgg_small, "
          "wide_resnet, and torchvision's by name, e.g. resnet18; did you mean resnet50?"),
-        (["torchvision"], "torchvision: is no network; there are cifar_resnet, mobilenet_v1, resnet50, vgg11, "
+        (["torchvision"], "torchvision: unknown model; available are cifar_resnet, mobilenet_v1, resnet50, vgg11, "
          "vgg_small, wide_resnet, and torchvision's by name, e.g. resnet18\n"),
-        (["vit_b_16"], "vit_b_16: is no network; "),
+        (["vit_b_16"], "vit_b_16: unknown model; "),
         (["cifar_resnet", "--set", "depth=9"], "--set depth=9: must be 6n+2: 8 or 14"),
-        (["cifar_resnet", "--set", "dept=8"], "--set dept=8: is no setting of cifar_resnet, which has: depth 20, "),
-        (["resnet50", "--set", "width=8"], "--set width=8: is no setting of resnet50, which has: none"),
+        (["cifar_resnet", "--set", "dept=8"], "--set dept=8: cifar_resnet has no such setting; it has: depth 20, "),
+        (["resnet50", "--set", "width=8"], "--set width=8: resnet50 has no such setting; it has: none"),
         (["vgg11", "--image-size", "16"], "--image-size 16: vgg11 needs images of at least 32 pixels"),
         (["vgg_small", "--budget", "none.csv"], "none.csv: No such file or directory"),
     ],

@@ -1,4 +1,4 @@
-"""``constraints-oldest.txt`` pins the lower bounds of ``pyproject.toml``, so that CI tests what is promised."""
+"""Test that ``constraints-oldest.txt``, which CI tests, pins the lower bounds of ``pyproject.toml``."""
 
 from __future__ import annotations
 

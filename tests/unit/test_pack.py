@@ -479,7 +479,7 @@ def test_the_command_packs_what_a_trial_or_a_space_names(tmp_path: Path) -> None
     digits.write_text("model: {arch: cifar_resnet}\ndata: {dataset: digits}\nsparsity: {method: dense}\n")
     done = st3sweep("data", "pack", digits, "--out", tmp_path / "third")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "digits need no pack" in done.stderr
+    assert "digits needs no pack" in done.stderr
 
 
 def test_a_photograph_of_another_colour_mode_is_packed_as_rgb(tmp_path: Path) -> None:

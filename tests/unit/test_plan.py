@@ -1,4 +1,4 @@
-"""The plan that --dry-run prints: the facts that a person wants before a sweep, for the three shipped spaces."""
+"""Test the plan that --dry-run prints, for the three shipped spaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DryRun = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> DryRun:
-    """``dry_run("quickstart.yaml", "--set", ...)`` -> stdout and stderr; far from any data, it must exit with 0."""
+    """Return ``dry_run("quickstart.yaml", "--set", ...)`` -> stdout and stderr, run without data; must exit with 0."""
     monkeypatch.chdir(tmp_path)
 
     def call(name: str, *arguments: str) -> tuple[str, str]:
@@ -36,21 +36,21 @@ def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 def facts(plan: str) -> dict[str, str]:
-    """The lines before ``searched``, by their first word; wrapped lines joined."""
+    """Return the lines before ``searched`` by their first word, wrapped lines joined."""
     head = re.sub(r"\n +", " ", plan.partition("\n\nsearched\n")[0])
     return dict(line.split(maxsplit=1) for line in head.splitlines())
 
 
 def test_quickstart(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.cpu_count", lambda: 6)
-    # What may be tuned is set here, so that the numbers below can be written by hand.
+    # Sets the fields that the shipped file may change, so that the numbers below can be written by hand.
     tuned = ["model.depth=8", "model.width=8", "data.image_size=16", "train.epochs=20"]
     tuned.append("search.sparsity.target={choice: [0.5, 0.7, 0.98]}")
     plan, stderr = dry_run("quickstart.yaml", *(word for one in tuned for word in ("--set", one)))
     assert stderr == ""
     assert facts(plan) == {
         "sweep": "quickstart",
-        "network": "resnet8_w8: 19,464 prunable weights; dense, at 16 pixels: 772,416 multiply-accumulates "
+        "model": "resnet8_w8: 19,464 prunable weights; dense, at 16 pixels: 772,416 multiply-accumulates "
         "(0.0007724 gflops)",
         "data": "digits: 10 classes; images: 1,200 to train on, 300 to validate, 297 to test",
         "recipe": "paper",
@@ -66,18 +66,18 @@ def test_early_stopping(dry_run: DryRun):
     assert "stopping" not in facts(dry_run("quickstart.yaml")[0])
     plan, _ = dry_run("quickstart.yaml", "--set", "early_stopping={name: residual, min_trials: 5, rungs: [0.5, 1]}")
     rungs = "0.5, 1 of the ramp, then every 0.1 of training"
-    said = f"residual: the best 1/2 go on at {rungs}; where 5 trials or more have been"
+    said = f"residual: keeps the best 1/2 at {rungs}, once 5 trials have reached a rung"
     assert facts(plan)["stopping"] == said
     plan, _ = dry_run(
         "quickstart.yaml", "--set", "early_stopping.name=asha", "--set", "early_stopping.reduction_factor=3"
     )
-    said = "asha: the best 1/3 go on at 0.25, 0.6 of training; where 8 trials or more have been"
+    said = "asha: keeps the best 1/3 at 0.25, 0.6 of training, once 8 trials have reached a rung"
     assert facts(plan)["stopping"] == said
 
 
 def test_cifar10_resnet20_without_its_data(dry_run: DryRun, tmp_path: Path):
     plan, stderr = dry_run("cifar10_resnet20.yaml")
-    assert facts(plan)["network"].startswith("resnet20: 270,896 prunable weights; dense, at 32 pixels: 40,813,184 ")
+    assert facts(plan)["model"].startswith("resnet20: 270,896 prunable weights; dense, at 32 pixels: 40,813,184 ")
     assert facts(plan)["trials"] == "32; 160 epochs each"
     assert facts(plan)["sampler"] == "tpe, 8 random trials first; seed 0"
     assert "  sparsity.target     0.5 to 0.99, scale log1m\n" in plan
@@ -89,9 +89,9 @@ def test_mobilenet_without_its_data(dry_run: DryRun, tmp_path: Path, monkeypatch
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     plan, stderr = dry_run("mobilenet.yaml")
     network = "mobilenet_v1: 4,209,088 prunable weights; dense, at 224 pixels: 568,740,352 multiply-accumulates"
-    assert facts(plan)["network"].startswith(network)
+    assert facts(plan)["model"].startswith(network)
     assert facts(plan)["trials"] == "96; 100 epochs each"
-    many = "as many at a time as a cluster holds; not one fits on this machine's 6 CPUs and 0 GPUs"
+    many = "as many at a time as a cluster holds; none fits on this machine's 6 CPUs and 0 GPUs"
     assert facts(plan)["resources"] == f"12 CPUs and 1 GPU a trial; {many}"
     lines = re.sub(r"\n {8,}", " ", plan.partition("\n\nsearched\n")[2].partition("\n\n")[0]).splitlines()
     searched = dict(line.split(maxsplit=1) for line in lines)
@@ -145,24 +145,24 @@ def test_numbers_of_trials(tmp_path: Path):
     assert count(searcher="{sampler: random}", **{"budget.trials": "50"}) == 50
 
 
-def test_searched_networks_and_lengths_are_all_said(tmp_path: Path):
+def test_all_searched_models_and_lengths_are_listed(tmp_path: Path):
     text = RIGHT.replace("depth: 8, ", "").replace("    epochs: 20\n", "")
     text = text.replace("search:\n", "search:\n  model.depth: {choice: [8, 14]}\n  train.epochs: {int: [10, 30]}\n")
     (tmp_path / "space.yaml").write_text(text.replace("workers: 1", "workers: 2"))
     plan = plan_text(load_space(tmp_path / "space.yaml"), None)
-    assert "network     resnet8_w8\n" in plan
-    assert "network     resnet14_w8\n" in plan
+    assert "model       resnet8_w8\n" in plan
+    assert "model       resnet14_w8\n" in plan
     assert "trials      8; 10 to 30 epochs each\n" in plan
     assert "resources   2 workers a trial, 1 CPU each; " in plan
 
 
-def test_a_budget_and_replicates_are_said(tmp_path: Path):
+def test_budget_and_replicates_are_listed(tmp_path: Path):
     text = RIGHT.replace("budget: {trials: 8}", "budget: {wall: 72h, money: 50, price_per_device_hour: 0.5}")
     (tmp_path / "space.yaml").write_text(f"{text}replicates: {{seeds: 4, near: 0.5}}\n")
     plan = facts(plan_text(load_space(tmp_path / "space.yaml"), None))
     assert plan["trials"] == "as many as the budget allows; 20 epochs each"
     assert (
         plan["budget"]
-        == "at most 72h of wall time, 50 in money at 0.5 an hour of a CPU; 25% of it is kept for replicates"
+        == "at most 72h of wall time, 50 in money at 0.5 an hour of a CPU; 25% of it reserved for replicates"
     )
     assert plan["replicates"] == ("4 seeds, the first included, for trials on the front or at most 0.5 points below it")

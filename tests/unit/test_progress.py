@@ -1,4 +1,4 @@
-"""What a person sees: plain lines when piped, a table on a terminal."""
+"""Test the live table: plain lines when piped, a table on a terminal."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_table_shows_running_trials_with_their_sparsity_now_and_at_the_end(
 def test_the_table_is_drawn_while_trials_come_and_go(
     tiny_trial: Callable[..., TrialSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a thread of its own: what happens between two rows of a table must not end that thread."""
+    """A separate thread draws it: changes between two rows of a table must not end that thread."""
     progress = LiveTable(9, Console(file=io.StringIO()))
     result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001}
     trials = [a_trial(tiny_trial(), number, epochs={1: RECORD}) for number in range(4)]
@@ -121,7 +121,7 @@ def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSettings], mo
     assert [line.split()[:2] for line in front if line.strip()] == [["1", "80.00"], ["0", "90.00"]]
 
 
-def test_a_program_that_goes_on_says_that_workers_start(tiny_trial: Callable[..., TrialSettings]) -> None:
+def test_a_resumed_program_shows_that_workers_start(tiny_trial: Callable[..., TrialSettings]) -> None:
     result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001, "wall_seconds": 9.06}
     done = a_trial(tiny_trial(), 0, epochs={1: RECORD}, status="finished", result=result)
     progress = LiveTable(2, Console(file=io.StringIO()))

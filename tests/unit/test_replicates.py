@@ -1,4 +1,4 @@
-"""Means and intervals over seeds, by hand."""
+"""Test means and intervals over seeds against values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Parquet tables: what is written comes back with its types, and what does not belong is refused."""
+"""Test the Parquet tables: values and types survive, and what does not belong is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VALUES: dict[pa.DataType, list[Any]] = {
 
 
 def full_rows(name: str) -> list[dict[str, Any]]:
-    """Two rows of table ``name`` with a value in every column."""
+    """Return two rows of table ``name`` with a value in every column."""
     return [{field.name: VALUES[field.type][row] for field in SCHEMAS[name]} for row in range(2)]
 
 
@@ -43,13 +43,13 @@ def test_values_and_types_come_back(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(SCHEMAS))
-def test_what_is_not_given_is_null(name: str, tmp_path: Path) -> None:
+def test_missing_values_are_null(name: str, tmp_path: Path) -> None:
     table = written(tmp_path, name, [{"trial": 3}])
     assert table["trial"].tolist() == [3]
     assert table.drop(columns="trial").isna().all(axis=None)
 
 
-def test_whole_numbers_among_others_are_numbers_like_them(tmp_path: Path) -> None:
+def test_integers_in_a_float_column_become_floats(tmp_path: Path) -> None:
     table = written(tmp_path, "trials", [{"trial": 0, "val_top1": 80}, {"trial": 1, "val_top1": 80.5}, {"trial": 2}])
     assert table["val_top1"].dtype == np.float64
     assert table["val_top1"].tolist()[:2] == [80.0, 80.5]
@@ -75,7 +75,7 @@ def test_a_value_of_another_type_is_refused_and_the_old_table_stays(tmp_path: Pa
     assert read_table(tmp_path, "trials")["trial"].tolist() == [1]
 
 
-def test_dying_while_writing_leaves_the_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_while_writing_leaves_the_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_table(table_path(tmp_path, "trials"), "trials", [{"trial": 1}])
 
     def dies(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep decides before it starts: how many trials run at a time, and that it is alone in its folder."""
+"""Test what a sweep decides before it starts: how many slots fit, and that no other program runs it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_slots(available: dict[str, float], resources: dict[str, Any], grows: bo
     assert count_slots(available, Resources(**resources), grows=grows) == slots
 
 
-def test_what_cannot_fit_is_said() -> None:
+def test_slots_that_cannot_fit_are_an_error() -> None:
     with pytest.raises(UserError, match="a trial needs 2 CPUs and 2 GPUs at once, but there are 8 CPUs and 1 GPUs"):
         count_slots({"CPU": 8.0, "GPU": 1.0}, Resources(workers=2, gpus_per_worker=1))
 

@@ -1,4 +1,4 @@
-"""Trials in other trackers: what TensorBoard's files hold, and that a tracker cannot harm a sweep."""
+"""Test logging to other tools: what TensorBoard's files hold, and that a failing logger cannot harm a sweep."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tracked(run: Run, names: list[str], said: list[str] | None = None) -> Sweep:
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
-    """(step, value) of ``tag`` in the folder's event files, whose records are length, checksum, event, checksum."""
+    """Return (step, value) of ``tag`` in the folder's event files. A record is length, checksum, event, checksum."""
     found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content, at = path.read_bytes(), 0
@@ -63,7 +63,7 @@ def test_tensorboard_has_every_epoch_of_every_trial(run_of: RunOf, monkeypatch: 
         assert len(scalars(folder, "ray/tune/sparsity")) == 4
 
 
-def test_a_tracker_that_breaks_is_given_up_and_the_sweep_goes_on(
+def test_a_logger_that_fails_is_disabled_and_the_sweep_continues(
     run_of: RunOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*_: Any) -> None:
@@ -75,10 +75,10 @@ def test_a_tracker_that_breaks_is_given_up_and_the_sweep_goes_on(
     finish(sweep)
     sweep.close()
     assert statuses(sweep) == ["finished"] * 3
-    assert said == ["--track tensorboard: gave up, the sweep goes on (ConnectionError: no route to host)"]
+    assert said == ["--track tensorboard: disabled, the sweep continues (ConnectionError: no route to host)"]
 
 
-def test_a_tracker_that_cannot_start_is_given_up(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_logger_that_cannot_start_is_disabled(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: Any) -> None:
         raise ValueError("no key")
 
@@ -88,12 +88,12 @@ def test_a_tracker_that_cannot_start_is_given_up(run_of: RunOf, monkeypatch: pyt
     sweep = tracked(run, ["tensorboard"], said)
     finish(sweep)
     sweep.close()
-    assert said == ["--track tensorboard: gave up, the sweep goes on (ValueError: no key)"]
+    assert said == ["--track tensorboard: disabled, the sweep continues (ValueError: no key)"]
     assert not list(run.folder.glob("trials/*/events*"))
 
 
 class Told(LoggerCallback):
-    """Keeps what it is told."""
+    """A logger that keeps the calls it receives."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
@@ -112,12 +112,12 @@ class Told(LoggerCallback):
         self.events.append(("over",))
 
 
-def test_what_trackers_are_told(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_loggers_receive(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told()
     monkeypatch.setattr(tracking, "_logger", lambda *_: told)
     run = run_of("budget: {trials: 3}")
     tracked(run, ["mlflow"]).close()
-    assert told.events == [], "nobody was trained: there may be no Ray to end anything with"
+    assert told.events == [], "no trial ran: Ray may be absent"
     sweep = tracked(run, ["mlflow"])
     trials = [sweep.next_trial() for _ in range(3)]
     for trial in trials:
@@ -139,7 +139,7 @@ def test_what_trackers_are_told(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_trackers_end_while_ray_is_there(run_of: RunOf, monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
+def test_loggers_end_while_ray_is_running(run_of: RunOf, monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
     told, run = Told(), run_of("budget: {trials: 2}")
 
     @contextmanager
@@ -177,7 +177,7 @@ def test_trials_of_two_runs_do_not_share_an_id(run_of: RunOf, tmp_path: Path) ->
         ("mlflow", "--track mlflow: needs the package mlflow; pip install 'st3sweep[mlflow]'"),
     ],
 )
-def test_what_cannot_track_is_refused_before_anything_is_made(
+def test_unknown_or_uninstalled_loggers_are_refused_first(
     name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

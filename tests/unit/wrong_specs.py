@@ -222,7 +222,7 @@ FIELDS = [
             "constraints:\n  - sparsity.target < 0.95\n": "",
             "  sparsity:\n": "  gflops: {^target: 1}\n  sparsity:\n",
         },
-        "gflops.target: 1 is more than the dense network's 0.000772416",
+        "gflops.target: 1 is more than the dense model's 0.000772416",
     ),
     Wrong(
         "a power that the criterion does not have",
