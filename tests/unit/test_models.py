@@ -219,7 +219,7 @@ def test_the_names_are_those_of_torchvision() -> None:
     assert len(attention) >= 12
     assert set(NETWORKS) == set(models.list_models(module=models)) - attention
     for name in attention:
-        with pytest.raises(ValueError, match="not of attention"):
+        with pytest.raises(ValueError, match="without attention"):
             known_network(name)
 
 
