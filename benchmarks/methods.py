@@ -3,8 +3,8 @@
     python benchmarks/methods.py [--arch cifar_resnet] [--batch 128] [--threads 2] [--repeats 10] [--json]
 
 All at 90 % sparsity and the end of training. Mask updates are measured as separate steps and spread over the steps
-between two updates in 160 epochs of 351 steps. ProbMask counts per mask, of which a step has two. Prints the median over
-rounds and the quartiles.
+between two updates in 160 epochs of 351 steps. ProbMask counts per mask, of which a step has two. Prints the median
+over rounds and the quartiles.
 """
 
 from __future__ import annotations
