@@ -1,8 +1,8 @@
-# make quickstart   install, then a sweep of a few minutes: twenty-four sparse networks and their Pareto front
-# make test         install, then lint, types and the tests
-# make fast         install, then the unit tests on all cores, but those that take seconds each
-# make docs         install, then the documentation site, into site/
-# make reference    write the command reference in docs/ anew, after a change of the commands
+# make quickstart   install, then run a sweep of a few minutes: 24 sparse models and their Pareto front
+# make test         install, then run lint, types and all tests except the slow ones
+# make fast         install, then run the unit tests on all cores, except those that take seconds each
+# make docs         install, then build the documentation site into site/
+# make reference    regenerate the command reference in docs/ after changing a command
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -38,7 +38,7 @@ docs: $(DOCS_READY)
 reference: $(READY)
 	$(BIN)/python docs/command_reference.py
 
-# Byte code is compiled while installing: otherwise the first run does it, in every one of its processes.
+# Compile byte code on installation: otherwise the first run does it, in each of its processes.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "st3sweep needs Python 3.11 or newer; this is " \
 	    + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'

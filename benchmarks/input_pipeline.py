@@ -1,9 +1,9 @@
-"""Images per second that would reach training, augmented and normalised: st3sweep's batches against torchvision's.
+"""Measure augmented and normalised images per second: st3sweep's batches against torchvision's.
 
     python benchmarks/input_pipeline.py [--cifar ROOT] [--workers 2] [--repeats 5] [--json]
 
 Small: 20,000 images of 32 pixels in memory. Photographs: 512 JPEG files of 500x375, seen at 224 pixels. The competitors
-take turns, so that what else the machine does meets all of them, with as many threads as loader processes.
+take turns, so that other load affects all of them, with as many threads as loader processes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def small(root: str | None, workers: int) -> dict[str, Competitor]:
         pixels, labels = ours.pixels.numpy(), ours.labels.numpy()
     ours = ArrayImages(pixels, labels, np.arange(SMALL))
     splits = data.Splits(ours, ours, None, 10, *KNOWN["cifar10"])
-    theirs = CIFAR10.__new__(CIFAR10)  # its own __init__ wants the files that it downloads
+    theirs = CIFAR10.__new__(CIFAR10)  # its __init__ needs the downloaded files
     theirs.data, theirs.targets = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels.tolist()
     theirs.transform = transform(transforms.RandomCrop(32, padding=4), *KNOWN["cifar10"])
     theirs.target_transform = None
@@ -69,7 +69,7 @@ def photographs(folder: Path, workers: int) -> dict[str, Competitor]:
 
 
 def write_photographs(folder: Path) -> None:
-    """Smooth images with a little texture, JPEGs of 45 kB on average: as costly to decode as photographs."""
+    """Write smooth images with a little texture, JPEGs of 45 kB on average: as costly to decode as photographs."""
     generator = np.random.default_rng(0)
     for number in range(PHOTOGRAPHS):
         width, height = (500, 375) if number % 4 else (375, 500)
@@ -100,11 +100,11 @@ def batches(splits: data.Splits, asked: DataConfig, batch_size: int) -> Competit
 
 
 def measure(competitors: dict[str, Competitor], repeats: int) -> dict[str, list[float]]:
-    """Images per second of each, once a repetition; the first epoch of all starts processes and warms caches."""
+    """Return images per second of each competitor and repetition; a first epoch starts processes and warms caches."""
     seen: dict[str, int] = {}
 
     def one_epoch(name: str, epochs: Iterator[int]) -> None:
-        seen[name] = sum(len(y) for _, y in competitors[name](next(epochs)))  # as many in every epoch
+        seen[name] = sum(len(y) for _, y in competitors[name](next(epochs)))  # the same in every epoch
 
     found = seconds_of({name: partial(one_epoch, name, count()) for name in competitors}, repeats)
     return {name: [seen[name] / seconds for seconds in times] for name, times in found.items()}

@@ -1,8 +1,8 @@
-"""Peak memory of a training step of ResNet-50: dense against ST-3, each in a process of its own.
+"""Measure the peak memory of a training step of ResNet-50: dense against ST-3, each in a separate process.
 
     python benchmarks/memory.py [--batch 4] [--size 64] [--device cpu] [--json]
 
-On a CPU the peak of the resident set, on a GPU that of the allocator. The goal: one copy of the prunable weights more.
+On a CPU the peak of the resident set, on a GPU that of the allocator. Goal: one extra copy of the prunable weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPARSITY = {"dense": {"method": "dense"}, "ST-3": {"method": "st3", "target": 0.
 
 
 def peak(name: str, batch: int, size: int, device: str) -> dict[str, float]:
-    """MB at the peak of four steps, and MB of the prunable weights."""
+    """Return the peak of four steps and the size of the prunable weights, in MB."""
     torch.manual_seed(0)
     spec = trial("resnet50", SPARSITY[name])
     model = build_model(spec.model, 1000, 3).to(device)

@@ -1,10 +1,10 @@
-"""One optimisation step of every method against the dense step, in one run.
+"""Measure one optimisation step of every method against the dense step, in one run.
 
     python benchmarks/methods.py [--arch cifar_resnet] [--batch 128] [--threads 2] [--repeats 10] [--json]
 
-All at 90 % sparsity and the end of training, but for the updates of a mask: those are steps of their own, each of which
-is an update, and count once in as many steps as lie between two updates in 160 epochs of 351 steps. ProbMask counts per
-mask, of which a step has two. Told is the median over rounds, and between which quartiles the rounds lie.
+All at 90 % sparsity and the end of training. Mask updates are measured as separate steps and spread over the steps
+between two updates in 160 epochs of 351 steps. ProbMask counts per mask, of which a step has two. Prints the median
+over rounds and the quartiles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEPS = 160 * 351  # of the paper's CIFAR recipe
 
 
 class Measured(NamedTuple):
-    """A method, the part of training between two updates of its mask (0: none apart), and its passes in a step."""
+    """A method, the fraction of training between mask updates (0: not measured separately), and passes per step."""
 
     sparsity: dict[str, Any]
     interval: float = 0.0
@@ -46,7 +46,7 @@ METHODS = {
 
 
 def per_step(measured: Measured, plain: Sequence[float], update: Sequence[float] | None) -> list[float]:
-    """Seconds of a step, round by round, updates shared out among the steps between them."""
+    """Return the seconds of a step in each round, with mask updates spread over the steps between them."""
     if update is None:
         return [seconds / measured.passes for seconds in plain]
     steps = measured.interval * STEPS
@@ -62,7 +62,7 @@ def main() -> None:
         spec = trial(chosen.arch, measured.sparsity | target)
         steps[name] = ours(spec, network(chosen), x, y)
         if measured.interval:
-            # From where the masks of all of them have begun to move.
+            # By 5 % of training the masks of all of them have begun to change.
             times = (0.05 + number * measured.interval for number in count())
             steps[f"{name}, update"] = ours(spec, network(chosen), x, y, lambda times=times: next(times))  # type: ignore[misc]
     found = seconds_of(steps, chosen.repeats, warm_up=3)

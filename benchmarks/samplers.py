@@ -1,7 +1,7 @@
-"""What a trial costs the searcher: ``ask`` and ``tell`` of two objectives, the first trials against the last.
+"""Measure the sampler's overhead per trial: ``ask`` and ``tell`` of two objectives, first trials against last.
 
     python benchmarks/samplers.py                     # every sampler, 1,000 trials (gp: 200)
-    python benchmarks/samplers.py --parts             # where the time of random search goes
+    python benchmarks/samplers.py --parts             # the parts of random search's time
 
 Nothing is trained: the objectives are a formula. Wall time of one process, medians of 50 trials. For gp, whose trials
 take seconds, medians of 5 after 10, 100 and 195 trials of a random search.
@@ -72,7 +72,7 @@ def objectives(point: Point) -> list[float]:
 
 
 def seconds_of_trials(sampler: str, trials: int) -> list[float]:
-    """Wall seconds of ask and tell together, for each trial."""
+    """Return the wall seconds of ask plus tell for each trial."""
     with tempfile.TemporaryDirectory() as name:
         return run(Searcher(space(sampler, Path(name)), Path(name)), trials)
 
@@ -99,14 +99,14 @@ def growth(sampler: str, trials: int) -> dict[str, Any]:
 
 
 def seconds_after(sampler: str, trials: int) -> list[float]:
-    """Wall seconds of ask and tell for five trials after so many of a random search."""
+    """Return the wall seconds of ask plus tell for five trials after ``trials`` trials of a random search."""
     with tempfile.TemporaryDirectory() as name:
         run(Searcher(space("random", Path(name)), Path(name)), trials)
         return run(Searcher(space(sampler, Path(name)), Path(name)), 5)
 
 
 def parts() -> dict[str, float]:
-    """Milliseconds of what a trial of random search is made of, medians of 500."""
+    """Return the milliseconds of each part of a trial of random search, medians of 500."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         random = space("random", folder)
@@ -146,8 +146,8 @@ def _median(call: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samplers", nargs="+", choices=TRIALS, default=list(TRIALS))
-    parser.add_argument("--trials", type=int, help="of each sampler, where fewer than its own number")
-    parser.add_argument("--parts", action="store_true", help="where the time of random search goes")
+    parser.add_argument("--trials", type=int, help="at most this many trials of each sampler")
+    parser.add_argument("--parts", action="store_true", help="measure the parts of random search's time")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     versions = {one.__name__: one.__version__ for one in (optuna, numpy, scipy)} | {"python": platform.python_version()}

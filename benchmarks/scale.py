@@ -1,8 +1,8 @@
-"""What the engine itself costs: trials of a stub that reports ten epochs at once, in torch-free slots.
+"""Measure the engine's overhead: trials of a stub that reports ten epochs at once, in slots without torch.
 
     python benchmarks/scale.py [--trials 1000] [--slots 16] [--sampler random] [--scheduler none]
 
-Prints the overhead per trial (wall time; the stub takes none), early against late, by part, and the driver's memory.
+Prints the overhead per trial (wall time; the stub needs none), early against late, by part, and the driver's memory.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _record(epoch: int, top1: float) -> dict[str, Any]:
 
 
 class Clock:
-    """Seconds spent in named functions, so far and at every hundredth trial."""
+    """Seconds spent in named functions so far, and their values at each mark."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
@@ -100,7 +100,7 @@ class Clock:
 
 
 def main() -> None:
-    """Run it and print the table."""
+    """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=16)
@@ -121,7 +121,7 @@ def main() -> None:
         clock.timed("tables", run_tables, "write_tables")
         clock.timed("all of ours", driver.Driver, "_receive")
         clock.timed("all of ours", driver.Driver, "on_step_begin")
-        # The slots hold no CPU themselves: their actors and mailboxes are all that Ray has to place.
+        # The slots reserve no CPU: Ray places only their actors and mailboxes.
         with cluster(None, Resources(slots=1)):
             clock.mark()
             driver.run_slots(run, options.slots, trainable=StubSlot)
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 class _Marking(JsonEvents):
-    """Progress that shows nothing and marks the clock at every trial that ends."""
+    """Progress that shows nothing and marks the clock at the end of every trial."""
 
     def __init__(self, total: int, clock: Clock):
         super().__init__(total)
@@ -144,7 +144,7 @@ class _Marking(JsonEvents):
 
 def _print(clock: Clock, trials: int, ledger_bytes: int) -> None:
     window = min(100, trials // 3)
-    # The first trials fall into the start of the slots: the window begins when all have had one.
+    # The first trials overlap the start of the slots: the window begins after them.
     early, late = clock.marks[window : 2 * window + 1], clock.marks[-window - 1 :]
     rows = [("ms per trial", f"trials {window}-{2 * window}", f"the last {window}")]
     rows.append(("wall", *(f"{1000 * (w[-1][0] - w[0][0]) / window:.1f}" for w in (early, late))))

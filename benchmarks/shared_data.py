@@ -1,10 +1,10 @@
-"""Memory and load time of CIFAR-10 in several processes of one machine: each with its own copy against shared files.
+"""Measure memory and load time of CIFAR-10 in several processes of one machine: separate copies against shared files.
 
     python benchmarks/shared_data.py ROOT [--processes 4] [--repeats 3] [--json]
 
-ROOT holds CIFAR-10 as ``data.root`` does. Memory is the rise of the proportional set size (PSS), in which a page that
-n processes map counts 1/n for each, from before loading until every pixel was read. Linux only. Each process imports
-what it needs before its clock starts. ``shared`` starts from an empty cache and loads twice: the processes at once,
+ROOT is a folder like ``data.root``. Memory is the increase of the proportional set size (PSS), in which a page that n
+processes map counts 1/n for each, from before loading until every pixel was read. Linux only. Each process finishes its
+imports before its clock starts. ``shared`` starts from an empty cache and loads twice: the processes at once,
 then one more.
 """
 
@@ -34,7 +34,7 @@ from st3sweep.trial.data import DataConfig
 
 
 def one(root: str, own: bool) -> None:
-    """One process: says ready, loads when told to, keeps the data until told to end."""
+    """Run one process: report ready, load on request, and keep the data until asked to end."""
     asked = cifar10(root)
     torch.set_num_threads(1)
     say({})
@@ -46,9 +46,9 @@ def one(root: str, own: bool) -> None:
         assert isinstance(images, ArrayImages)
         images.pixels.view(-1)[::4096].max()  # touches every page
     say({"seconds": seconds})
-    hear()  # all have read all
+    hear()  # until all have read all
     say({"megabytes": (pss() - before) / 1e6})
-    hear()  # none ends before all have measured
+    hear()  # until all have measured
 
 
 def say(message: dict[str, float]) -> None:
@@ -65,7 +65,7 @@ def pss() -> int:
 
 
 def together(root: str, own: bool, processes: int) -> dict[str, list[float]]:
-    """What each of ``processes``, started together, measured."""
+    """Start ``processes`` together and return the measurements of each."""
     command = [sys.executable, __file__, root, "--only", "own" if own else "shared"]
     started = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(processes)]
     answers: list[dict[str, float]] = []
@@ -92,7 +92,7 @@ def tell(process: subprocess.Popen[str]) -> None:
 
 
 def measure(root: str, processes: int) -> dict[str, float]:
-    """One round, in an empty cache."""
+    """Measure one round, from an empty cache."""
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ST3SWEEP_CACHE"] = cache
         own, shared = together(root, True, processes), together(root, False, processes)
@@ -110,7 +110,7 @@ def measure(root: str, processes: int) -> dict[str, float]:
 
 
 def epoch_seconds(root: str) -> dict[str, float]:
-    """Median of five epochs of each in turn, nothing trained."""
+    """Return the median seconds of five epochs of batches, competitors in turn, without training."""
     asked = cifar10(root)
     fixed = {"seed": 0, "epoch": 1, "batch_size": 128, "rank": 0, "size": 1, "device": "cpu"}
 

@@ -1,10 +1,10 @@
-"""One optimisation step: ours, dense and sparse, against a plain eager PyTorch loop in the contiguous layout.
+"""Measure one optimisation step, dense and sparse, against a plain eager PyTorch loop in the contiguous layout.
 
     python benchmarks/step.py [--arch cifar_resnet] [--batch 128] [--threads 2] [--device cpu] [--repeats 10] [--json]
 
-The plain loop is what a tutorial has: zero_grad, forward, cross-entropy, backward, clip, SGD; float32. Our dense step
-is the same in the layout that ``training/layout.py`` chooses; the sparse ones add a method at 90 % sparsity. Speeds
-are told as times as fast as the plain loop.
+The plain loop is that of a tutorial: zero_grad, forward, cross-entropy, backward, clip, SGD; float32. Our dense step is
+the same in the layout that ``training/layout.py`` chooses; the sparse ones add a method at 90 % sparsity. Speeds are
+relative to the plain loop.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def plain(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
 def ours(
     spec: TrialSettings, model: nn.Module, x: Tensor, y: Tensor, progress: Callable[[], float] = lambda: 1.0
 ) -> Callable[[], None]:
-    """Its step at ``progress``; by default at full sparsity, as in the larger part of training."""
+    """Return the trial's step at ``progress``; by default at full sparsity, as in most of training."""
     costs = layer_costs(model, (x.shape[1], x.shape[2], x.shape[3]))
     model.to(memory_format=fastest_layout(model, x.device))  # type: ignore[call-overload]
     weights = list(prunable(model).values())
@@ -69,7 +69,7 @@ def trial(arch: str, sparsity: dict[str, object]) -> TrialSettings:
 
 
 def arguments(description: str) -> argparse.Namespace:
-    """What a benchmark of steps is told; sets the number of threads."""
+    """Parse the arguments of a step benchmark and set the number of threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--arch", default="cifar_resnet")
     parser.add_argument("--size", type=int, default=32)
@@ -85,13 +85,13 @@ def arguments(description: str) -> argparse.Namespace:
 
 
 def network(chosen: argparse.Namespace) -> nn.Module:
-    """The same at every call."""
+    """Return the model, identical at every call."""
     torch.manual_seed(0)
     return build_model(trial(chosen.arch, {"method": "dense"}).model, chosen.classes, 3).to(chosen.device)
 
 
 def batch(chosen: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Random images and labels, the same at every call."""
+    """Return random images and labels, identical at every call."""
     torch.manual_seed(1)
     x = torch.randn(chosen.batch, 3, chosen.size, chosen.size, device=chosen.device)
     return x, torch.randint(chosen.classes, (chosen.batch,), device=chosen.device)
@@ -106,7 +106,7 @@ def main() -> None:
     title = f"step of {chosen.arch}, batch {chosen.batch} of {chosen.size} pixels"
     show(title, found, "plain eager loop", chosen.json, chosen.device)
     if not chosen.json:
-        for name in list(METHODS)[1:]:  # round by round: what the machine does in between counts for both
+        for name in list(METHODS)[1:]:  # per round: other load affects both steps
             pairs = zip(found[name], found["st3sweep, dense"], strict=True)
             extra = statistics.median(sparse / dense - 1 for sparse, dense in pairs)
             print(f"  {name} takes {100 * extra:+.1f} % of the dense step")

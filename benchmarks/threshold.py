@@ -1,8 +1,8 @@
-"""The exact global threshold of ResNet-50's 25.5 million weights: ours against sorting, selecting, and one plain read.
+"""Measure the exact global threshold of ResNet-50's 25.5 million weights against sorting, selecting and one plain read.
 
     python benchmarks/threshold.py [--threads 2] [--device cpu] [--ratio 0.9] [--repeats 5] [--json]
 
-Every way gives the same value, which is checked. Speeds are told as times as fast as sorting.
+Checks that all methods give the same value. Speeds are relative to sorting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from st3sweep.sparse.threshold import global_threshold
 
 
 def ways(weights: list[Tensor], ratio: float) -> dict[str, Callable[[], Tensor]]:
-    """Each as a network would use it: from the layers' weights to the threshold."""
+    """Return the competitors: functions from the layers' weights to the threshold."""
 
     def joined() -> Tensor:
         return torch.cat([weight.abs().reshape(-1) for weight in weights])
@@ -63,7 +63,7 @@ def main() -> None:
     competitors = ways(weights, chosen.ratio)
     values = {name: float(way()) for name, way in competitors.items()}
     assert len(set(values.values())) == 1, values
-    memory = torch.cat([weight.reshape(-1) for weight in weights])  # in one piece, to be read once
+    memory = torch.cat([weight.reshape(-1) for weight in weights])  # contiguous, to be read once
     found = seconds_of({**competitors, "one read of the memory": memory.amax}, chosen.repeats)
     title = f"threshold at ratio {chosen.ratio:g} of {len(memory):,} weights"
     show(title, found, "sort and index", chosen.json, chosen.device)

@@ -1,9 +1,9 @@
-"""What lies between two trials: warm slots beside a Train run for each Tune trial, which is Ray's documented pattern.
+"""Measure the time between two trials: warm slots against a Train run per Tune trial, Ray's documented pattern.
 
     python benchmarks/turnaround.py [--trials 8] [--pattern-trials 3] [--workers 1]
 
-The same trials, by the same ``fit``, one at a time, in one run on one machine. Prints for each way the wall time from
-the end of a trial to the start of the next one's first epoch, CPU-seconds per trial and the memory of all processes.
+The same trials, by the same ``fit``, one at a time, in one run on one machine. Prints for each the wall time from the
+end of a trial to the start of the next one's first epoch, CPU-seconds per trial and the memory of all processes.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ resources: {{slots: 1, workers: {workers}}}
 
 
 def main() -> None:
-    """Run both ways and print the table."""
+    """Run both competitors and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=8, help="in the warm slot")
-    parser.add_argument("--pattern-trials", type=int, default=3, help="of the pattern, which takes a minute each")
+    parser.add_argument("--trials", type=int, default=8, help="trials in the warm slot")
+    parser.add_argument("--pattern-trials", type=int, default=3, help="trials of Ray's pattern, a minute each")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--pattern-in", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -70,7 +70,10 @@ def main() -> None:
 
 
 def _row(times: list[tuple[float, float]], samples: list[dict[str, float]]) -> tuple[str, str, str, str]:
-    """``times``: (start, end) of each trial. The first trial pays for the start, so CPU counts from its end."""
+    """Return a table row from ``times``, (start, end) of each trial.
+
+    The first trial includes the startup, so CPU counts from its end.
+    """
     gaps = [start - end for (_, end), (start, _) in itertools.pairwise(times)]
     first, last = times[0][1], times[-1][1]
     cpu = [min(samples, key=lambda one: abs(one["time"] - when))["cpu"] for when in (first, last)]
@@ -80,7 +83,7 @@ def _row(times: list[tuple[float, float]], samples: list[dict[str, float]]) -> t
 
 
 def _times_of_sweep(events: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """From the ledger: the first epoch began its ``seconds`` before it was reported."""
+    """Return (start, end) of each trial: its first epoch began ``seconds`` before its ledger event."""
     starts = {e["trial"]: e["time"] - e["record"]["seconds"] for e in events if _is_first_epoch(e)}
     return [(starts[e["trial"]], e["time"]) for e in events if e["event"] == "done"]
 
@@ -94,7 +97,7 @@ def _times_of_pattern(folder: Path) -> list[tuple[float, float]]:
 
 
 def _measured(command: list[str]) -> list[dict[str, float]]:
-    """Run it; once a second the CPU-seconds that it and its children have used so far, and their memory (PSS)."""
+    """Run ``command``; sample each second the CPU-seconds used so far and the memory (PSS), children included."""
     samples: list[dict[str, float]] = []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         used: dict[tuple[int, float], float] = {}
@@ -131,7 +134,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _pattern(folder: Path, workers: int) -> None:
-    """A Tune function that builds a TorchTrainer for each trial and calls ``fit``, one trial at a time."""
+    """Run Ray's pattern: a Tune function that builds a TorchTrainer per trial, one at a time, and calls ``fit``."""
     import os
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0"}

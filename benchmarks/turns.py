@@ -1,4 +1,4 @@
-"""What the benchmarks share: competitors that take turns, a table of ratios, and what it all ran on."""
+"""Shared by the benchmarks: competitors that take turns, a table of ratios, and facts on hardware and versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Times = dict[str, list[float]]  # seconds of each repetition
 
 
 def seconds_of(competitors: dict[str, Callable[[], Any]], repeats: int, warm_up: int = 1) -> Times:
-    """Every competitor once in each of ``repeats`` rounds, so that what else the machine does meets all of them."""
+    """Time every competitor once in each of ``repeats`` rounds, so that other load affects all of them."""
     found: Times = {name: [] for name in competitors}
     for number in range(warm_up + repeats):
         for name, run in competitors.items():
@@ -33,13 +33,13 @@ def seconds_of(competitors: dict[str, Callable[[], Any]], repeats: int, warm_up:
 
 
 def wait() -> None:
-    """For a GPU to be done with what it was given."""
+    """Wait until the GPU has finished its queued work (host-device synchronisation)."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Hardware and versions."""
+    """Return hardware and versions."""
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
     return {
         "cpu": processor(), "cpus": os.cpu_count(), "threads": torch.get_num_threads(), **gpu,
@@ -48,7 +48,7 @@ def facts(device: str) -> dict[str, Any]:
 
 
 def show(title: str, found: Times, base: str, as_json: bool, device: str) -> None:
-    """Median, spread, and how many times as fast as ``base`` by the medians."""
+    """Print median, spread, and speed relative to ``base`` by the medians."""
     if as_json:
         print(json.dumps({**facts(device), "benchmark": title, "base": base, "seconds": found}))
         return

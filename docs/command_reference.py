@@ -52,7 +52,7 @@ def _commands(app: typer.Typer, prefix: str) -> Iterator[tuple[str, Callable[...
 
 
 def _section(name: str, command: Callable[..., Any]) -> str:
-    """One command: what it does, its usage, a table of arguments and one of options."""
+    """Return a command's section: description, usage, a table of arguments and one of options."""
     hints = get_type_hints(command, include_extras=True)
     arguments, options = [], []
     for parameter in inspect.signature(command).parameters.values():
@@ -73,7 +73,7 @@ def _section(name: str, command: Callable[..., Any]) -> str:
 
 
 def _inner(kind: Any) -> tuple[Any, bool]:
-    """The type of one value, and whether several may be given: ``list[Path] | None`` is (Path, True)."""
+    """Return the type of one value, and whether several may be given: (Path, True) for ``list[Path] | None``."""
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(one for one in get_args(kind) if one is not type(None))
     several = get_origin(kind) is list
@@ -88,7 +88,7 @@ def _argument_name(parameter: inspect.Parameter, declared: ArgumentInfo, _kind: 
 
 def _option_name(parameter: inspect.Parameter, declared: OptionInfo, kind: Any, _several: bool) -> str:
     long = parameter.name.strip("_").replace("_", "-")
-    # In an annotation, the first name stands where the default would.
+    # In an annotation, Typer stores the first name as the default.
     first = [declared.default] if isinstance(declared.default, str) else []
     names = [*first, *(declared.param_decls or [])] or [f"--{long}", *([f"--no-{long}"] if kind is bool else [])]
     names.sort(key=len, reverse=True)
@@ -97,7 +97,7 @@ def _option_name(parameter: inspect.Parameter, declared: OptionInfo, kind: Any, 
 
 
 def _help(parameter: inspect.Parameter, declared: ArgumentInfo | OptionInfo, kind: Any, several: bool) -> str:
-    """The help text, then what it leaves out: the choices, the bounds, and that an option is required or repeatable."""
+    """Return the help text, followed by choices, bounds, and whether the option is required or repeatable."""
     parts = [(declared.help or "").replace("|", "\\|")]
     if isinstance(kind, type) and issubclass(kind, Enum):
         parts.append("One of " + ", ".join(f"`{choice.value}`" for choice in kind) + ".")

@@ -1,9 +1,9 @@
-"""Add to the documentation site what is not written under docs/ (hooks of mkdocs, named in mkdocs.yml).
+"""Add pages from outside docs/ to the documentation site (hooks of mkdocs, named in mkdocs.yml).
 
 - README.md, CONTRIBUTING.md, CHANGELOG.md and benchmarks/*.md become pages; README.md is the start page.
-- Each module of st3sweep becomes a page of the API reference, made from its docstrings.
-- Links are written for the repository. Those that lead out of docs/ are turned to the page of the site, or to plain
-  text with the path where the site has no such page.
+- Each module of st3sweep becomes a page of the API reference, generated from its docstrings.
+- Links are written for the repository. Those that lead out of docs/ are rewritten to the site's page, or to plain text
+  with the path if the site has no such page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "st3sweep"
 API = "reference/api"
-# Not for calling from Python: the commands' arguments, the processes of Ray, and helpers.
+# Not called from Python by users: the commands' arguments, Ray's processes, helpers.
 NOT_IN_THE_API = {"cli", "execution", "util", "__main__"}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -31,7 +31,7 @@ OUTSIDE = {"index.md": "README.md"} | {name: name for name in ("CONTRIBUTING.md"
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Put the lists of pages in place of the names ``benchmarks``, ``api`` and ``decisions`` in the navigation."""
+    """Replace the names ``benchmarks``, ``api`` and ``decisions`` in the navigation by their lists of pages."""
     lists = {
         "benchmarks": list(BENCHMARKS),
         "api": _api_entries(PACKAGE),
@@ -54,7 +54,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
-    """Turn the links of the repository to those of the site, code blocks apart."""
+    """Rewrite the repository's links to those of the site, except in code blocks."""
     here = page.file.src_uri
     if here.startswith(API):
         return markdown
@@ -76,11 +76,11 @@ def _link(link: re.Match[str], here: str, files: Files) -> str:
         return f"{image}[{text}]({posixpath.relpath(found, posixpath.dirname(here) or '.')}{hash_}{anchor})"
     if not image and (ROOT / repository_path).exists():
         return f"{text} (`{repository_path}`)"
-    return link[0]  # mkdocs warns of it
+    return link[0]  # mkdocs warns about it
 
 
 def _page_of(repository_path: str, files: Files) -> str | None:
-    """The site's file for a path of the repository; for a folder, its index."""
+    """Return the site's file for a path of the repository; for a folder, its index."""
     pages = {source: page for page, source in OUTSIDE.items()}
     candidates = [pages.get(repository_path), pages.get(f"{repository_path}/README.md")]
     if repository_path.startswith("docs/"):
@@ -90,7 +90,7 @@ def _page_of(repository_path: str, files: Files) -> str | None:
 
 
 def _modules(folder: Path) -> list[Path]:
-    """The documented modules of the package, in the order of the navigation: a package before what it holds."""
+    """Return the documented modules in the order of the navigation: a package before its modules."""
     found = [folder / "__init__.py"] if (folder / "__init__.py").exists() else []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("_") or (folder == PACKAGE and path.stem in NOT_IN_THE_API):
@@ -103,7 +103,7 @@ def _modules(folder: Path) -> list[Path]:
 
 
 def _api_entries(folder: Path) -> list[Any]:
-    """The navigation of one package: its own page, its modules and its packages by name."""
+    """Return the navigation of one package: its page, then its modules and packages by name."""
     entries: list[Any] = [_api_page(folder / "__init__.py")] if (folder / "__init__.py").exists() else []
     named = {}
     for path in _modules(folder):
@@ -127,4 +127,4 @@ def _api_page(module: Path) -> str:
 def _list_of_decisions() -> str:
     titles = [(ROOT / "docs" / one).read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for one in DECISIONS]
     rows = [f"- [{title}]({posixpath.basename(one)})" for title, one in zip(titles, DECISIONS, strict=True)]
-    return "\n".join(["# Decisions", "", "What was decided, why, and what was tried before.", "", *rows, ""])
+    return "\n".join(["# Decisions", "", "Decisions, their reasons, and rejected alternatives.", "", *rows, ""])
