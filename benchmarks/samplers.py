@@ -26,9 +26,9 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from st3sweep.commands.reading import read_space
 from st3sweep.search.journal import Journal
 from st3sweep.search.searcher import Searcher
-from st3sweep.space.loading import load_space
 from st3sweep.space.space import Point, Space
 
 SEARCH: dict[str, Any] = {
@@ -63,7 +63,7 @@ def space(sampler: str, folder: Path) -> Space:
         "budget": {"trials": TRIALS[sampler]},
     }
     (folder / "space.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
-    return load_space(folder / "space.yaml")
+    return read_space(folder / "space.yaml")
 
 
 def objectives(point: Point) -> list[float]:

@@ -1,6 +1,6 @@
 """Measure the engine's overhead: trials of a stub that reports ten epochs at once, in slots without torch.
 
-    python benchmarks/scale.py [--trials 1000] [--slots 16] [--sampler random] [--scheduler none]
+    python benchmarks/scale.py [--trials 1000] [--slots 16] [--sampler random] [--early-stopping none]
 
 Prints the overhead per trial (wall time; the stub needs none), early against late, by part, and the driver's memory.
 """
@@ -16,16 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import st3sweep.execution  # noqa: F401 (sets Ray's environment before it is imported)  # isort: skip
 import ray
 
-import st3sweep.sweep  # noqa: F401 (sets Ray's environment before it is imported)
+from st3sweep.commands.reading import read_space
 from st3sweep.execution import driver
 from st3sweep.execution.cluster import cluster
 from st3sweep.execution.slot import Slot
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.runs import table_rows as run_tables
 from st3sweep.runs.ledger import Ledger
-from st3sweep.space.loading import load_space
 from st3sweep.space.resources import Resources
 from st3sweep.sweep.state import Sweep
 from st3sweep.util.text import aligned
@@ -105,18 +105,20 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--sampler", default="random")
-    parser.add_argument("--scheduler", default="none")
+    parser.add_argument("--early-stopping", default="none")
     options = parser.parse_args()
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scale.yaml"
         text = SPACE.format(sampler=options.sampler, trials=options.trials)
-        file.write_text(text if options.scheduler == "none" else f"{text}scheduler: {{name: {options.scheduler}}}\n")
+        file.write_text(
+            text if options.early_stopping == "none" else f"{text}early_stopping: {{name: {options.early_stopping}}}\n"
+        )
         (Path(folder) / "run").mkdir()
-        run = Sweep(load_space(file), Path(folder) / "run", _Marking(options.trials, clock))
+        run = Sweep(read_space(file), Path(folder) / "run", _Marking(options.trials, clock))
         clock.timed("search", run.searcher, "ask")
         clock.timed("search", run.searcher, "tell")
-        clock.timed("scheduler", run.scheduler, "observe")
+        clock.timed("early stopping", run.early_stopping, "observe")
         clock.timed("ledger", Ledger, "_append")
         clock.timed("tables", run_tables, "write_tables")
         clock.timed("all of ours", driver.Driver, "_receive")

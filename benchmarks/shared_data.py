@@ -28,7 +28,6 @@ from turns import facts, seconds_of
 
 from st3sweep import data
 from st3sweep.data.batches import train_batches
-from st3sweep.data.formats import cifar
 from st3sweep.data.images import ArrayImages
 from st3sweep.trial.data import DataConfig
 
@@ -40,7 +39,7 @@ def one(root: str, own: bool) -> None:
     say({})
     hear()
     before, started = pss(), time.perf_counter()
-    splits = cifar.load(asked) if own else data.load(asked)
+    splits = asked.load() if own else data.load(asked)
     seconds = time.perf_counter() - started
     for images in (splits.train, splits.validation, splits.test):
         assert isinstance(images, ArrayImages)
@@ -118,7 +117,7 @@ def epoch_seconds(root: str) -> dict[str, float]:
         for _ in train_batches(splits, asked, **fixed):
             pass
 
-    splits = {"own": cifar.load(asked), "shared": data.load(asked)}
+    splits = {"own": asked.load(), "shared": data.load(asked)}
     found = seconds_of({name: partial(epoch, of) for name, of in splits.items()}, 5)
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 

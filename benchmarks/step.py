@@ -22,11 +22,13 @@ from st3sweep.networks import build_model
 from st3sweep.networks.flops import layer_costs, macs_per_weight
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods import build_method
+from st3sweep.training.components import register_components
 from st3sweep.training.layout import fastest_layout
 from st3sweep.training.optim import build_optimizer, classification_loss, optimisation_step
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
 
+register_components()
 METHODS = {
     "st3sweep, dense": {"method": "dense"},
     "st3sweep, ST-3": {"method": "st3", "target": 0.9},

@@ -167,11 +167,13 @@ def _train_loop(config: dict[str, Any]) -> None:
     import torch
     from ray import train
 
+    from st3sweep.training.components import register_components
     from st3sweep.training.loop import fit
     from st3sweep.training.world import World
     from st3sweep.trial.recipes import resolve
 
     torch.set_num_threads(1)
+    register_components()
     context = train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
     starts: list[float] = []

@@ -87,12 +87,13 @@ def doctor(
     space_file: Annotated[Path | None, typer.Argument(help="A search space whose data to check too.")] = None,
     storage: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Check whether this machine is ready: versions, devices, storage, ports, data."""
     from st3sweep.commands.doctor import checks
     from st3sweep.util.text import aligned
 
-    found = list(checks(storage, space_file))
+    found = list(checks(storage, space_file, plugin or []))
     if as_json:
         print(json.dumps([asdict(check) for check in found], ensure_ascii=False))
     else:

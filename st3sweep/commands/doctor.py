@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +30,7 @@ class Check:
     found: str
 
 
-def checks(storage: Path, space: Path | None = None) -> Iterator[Check]:
+def checks(storage: Path, space: Path | None = None, plugins: Sequence[str] = ()) -> Iterator[Check]:
     """Run every check; ``storage`` is the folder of runs, ``space`` a search space whose data to check too."""
     yield _python()
     yield from _packages()
@@ -40,7 +40,7 @@ def checks(storage: Path, space: Path | None = None) -> Iterator[Check]:
     yield _port()
     yield _optional("optuna_dashboard", "the study in a browser", "optuna-dashboard")
     if space is not None:
-        yield _data(space)
+        yield _data(space, plugins)
 
 
 def _python() -> Check:
@@ -130,12 +130,12 @@ def _optional(package: str, what: str, install: str) -> Check:
     return Check(install, "ok", f"installed: {what}" if there else f"not installed; it shows {what}")
 
 
-def _data(space: Path) -> Check:
+def _data(space: Path, plugins: Sequence[str]) -> Check:
     from st3sweep.commands.plan import check_data
     from st3sweep.commands.reading import read_space
 
     try:
-        info = check_data(read_space(space))
+        info = check_data(read_space(space, plugins=plugins))
     except SpecError as error:
         return Check("data", "fail", "; ".join(map(str, error.problems)))
     return Check("data", "ok", f"{space}: {info.train:,} training images")

@@ -20,7 +20,7 @@ from st3sweep.sparse.methods import restore_method
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import CheckpointError
 from st3sweep.training.evaluate import evaluate
-from st3sweep.training.loop import BEST
+from st3sweep.training.saver import BEST
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
 

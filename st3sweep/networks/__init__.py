@@ -5,10 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from st3sweep.networks import cifar_resnet, mobilenet_v1, resnet50, torchvision, vgg, wide_resnet
 from st3sweep.trial.model import ModelConfig
-
-__all__ = ["build_model", "cifar_resnet", "mobilenet_v1", "resnet50", "torchvision", "vgg", "wide_resnet"]
+from st3sweep.util.submodules import import_submodules
 
 
 def build_model(config: ModelConfig, num_classes: int, channels: int, bn_momentum: float = 0.1) -> nn.Module:
@@ -18,3 +16,6 @@ def build_model(config: ModelConfig, num_classes: int, channels: int, bn_momentu
         if isinstance(module, _BatchNorm):
             module.momentum = bn_momentum
     return model
+
+
+import_submodules(__name__, __path__)

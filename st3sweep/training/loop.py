@@ -5,36 +5,28 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from st3sweep import data
-from st3sweep.data.batches import eval_batches, train_batches
-from st3sweep.data.images import Images
 from st3sweep.networks import flops
 from st3sweep.sparse.layer_stats import LayerStats, layer_stats, total
 from st3sweep.sparse.method import harden
-from st3sweep.sparse.methods import restore_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.stochastic import StochasticMethod, passes_of
-from st3sweep.training import checkpoint
-from st3sweep.training.evaluate import evaluate
+from st3sweep.training.batches import evaluate_split, training_batches
+from st3sweep.training.final_test import final_result
 from st3sweep.training.optim import classification_loss, optimisation_step
 from st3sweep.training.pilots import Pilots
-from st3sweep.training.recalibrate import recalibrate
+from st3sweep.training.saver import Saver, load_last
 from st3sweep.training.state import EpochRecord, State, start
 from st3sweep.training.world import World
 from st3sweep.trial.rates import learning_rate, weight_decay
 from st3sweep.trial.settings import TrialSettings
-
-LAST, BEST = "last.ckpt", "best.ckpt"
-_ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
 
 
 class Diverged(Exception):
@@ -50,7 +42,7 @@ def fit(
     *,
     checkpoint_seconds: float = 60.0,
 ) -> dict[str, Any]:
-    """Train ``spec`` and return its result: ``val_loss``, ``layers`` and training's columns of ``results.TRIALS``.
+    """Train ``spec`` and return its result: ``val_loss``, ``layers`` and training's columns of ``runs.tables.TRIALS``.
 
     ``report`` gets each epoch's record, reduced over ranks, on every rank; if it returns true on rank 0, training stops
     after that epoch (``status`` is then ``stopped``). Checkpoints are written to ``folder``, which all ranks must
@@ -60,7 +52,7 @@ def fit(
     """
     splits = splits or data.load(spec.data)
     state = start(spec, world, splits)
-    saved, refused = _load_last(folder, world)
+    saved, refused = load_last(folder, world)
     for message in refused:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     if saved is not None:
@@ -74,7 +66,7 @@ def fit(
         layers, _ = layer_stats(state.weights, state.method, None)
         state.gflops = flops.gflops(state.costs, [layer.density for layer in layers])
     # Overwrite a damaged file: kept as the previous one, it would replace the intact one.
-    saver = _Saver(folder, world, checkpoint_seconds, splits.input_facts(), keep_previous=not refused)
+    saver = Saver(folder, world, checkpoint_seconds, splits.input_facts(), keep_previous=not refused)
     total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)
@@ -86,51 +78,11 @@ def fit(
         if world.broadcast(report(record)) and state.epoch < total_epochs:
             spent = {"training_gflops": state.training_gflops, "wall_seconds": state.seconds}
             return {"status": "stopped", "epochs": state.epoch, **spent}
-    return _result(state, spec, world, splits, saver)
-
-
-def _load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str]]:
-    """Call ``checkpoint.load_latest`` on all ranks. Raises RuntimeError where they do not share the folder."""
-    world.broadcast(None)  # rank 0 may still be writing for an earlier call
-    saved, refused = checkpoint.load_latest(folder / LAST, world.device)
-    place = None if saved is None else [saved["epoch"], saved["step"]]
-    if world.broadcast(place) != place:
-        raise RuntimeError(f"{folder / LAST}: rank {world.rank} sees another checkpoint than rank 0; is it shared?")
-    return saved, refused
-
-
-class _Saver:
-    """Writer of a trial's two checkpoints: rank 0 writes them, with the state of all ranks."""
-
-    def __init__(
-        self, folder: Path, world: World, interval_seconds: float, inputs: dict[str, Any], *, keep_previous: bool
-    ):
-        self.folder, self.world, self.interval_seconds = folder, world, interval_seconds
-        self.inputs, self.keep_previous = inputs, keep_previous
-        self.saved = time.perf_counter()
-
-    def save_if_due(self, state: State) -> None:
-        """Save within an epoch if the interval has passed by rank 0's clock."""
-        if self.world.size > 1 and state.step % _ASK_EVERY and self.interval_seconds:
-            return
-        if self.world.broadcast(time.perf_counter() - self.saved >= self.interval_seconds):
-            self.save(state)
-
-    def save(self, state: State) -> None:
-        content = state.to_checkpoint(self.world)
-        if self.world.is_main:
-            checkpoint.save(self.folder / LAST, content, state.method, keep_previous=self.keep_previous)
-        self.keep_previous, self.saved = True, time.perf_counter()
-
-    def save_best(self, state: State) -> None:
-        """Save the weights of the best epoch so far, on which the trial's result is based."""
-        if self.world.is_main:
-            content = {"model": state.model.state_dict(), "method": state.method.state_dict(), "input": self.inputs}
-            checkpoint.save(self.folder / BEST, content, state.method)
+    return final_result(state, spec, world, splits, saver)
 
 
 def _epoch(
-    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver
+    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: Saver
 ) -> tuple[EpochRecord, list[LayerStats]]:
     """Train the rest of an epoch and validate; record and layers are the same on all ranks."""
     state.ticked = time.perf_counter()
@@ -149,8 +101,8 @@ def _epoch(
     if not math.isfinite(train_loss):
         raise Diverged(f"the training loss is {train_loss} in epoch {state.epoch + 1}")
     if state.epoch + 1 == spec.train.epochs and isinstance(state.method, StochasticMethod):
-        state.method.choose_mask(lambda: _evaluate(state, spec, world, splits, splits.train)[0])
-    val_loss, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
+        state.method.choose_mask(lambda: evaluate_split(state, spec, world, splits, splits.train)[0])
+    val_loss, val_top1 = evaluate_split(state, spec, world, splits, splits.validation)
     layers, state.masks = layer_stats(state.weights, state.method, state.masks)
     network, densities = total(layers), [layer.density for layer in layers]
     state.epoch, state.step = state.epoch + 1, 0
@@ -182,13 +134,13 @@ def _epoch(
 
 
 def _train_epoch(
-    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver
+    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: Saver
 ) -> tuple[float, float]:
     """Train the remaining steps of the epoch; returns the last one's learning rate and weight decay."""
     total_steps = spec.train.epochs * state.steps_per_epoch
     lr = decay = 0.0
     state.model.train()
-    for x, y in _train_batches(spec, world, splits, state.epoch, state.step):
+    for x, y in training_batches(spec, world, splits, state.epoch, state.step):
         step = state.epoch * state.steps_per_epoch + state.step
         lr = learning_rate(spec, step, total_steps)
         decay = weight_decay(spec, step, total_steps, state.method.share_of_target)
@@ -215,29 +167,6 @@ def _train_epoch(
     return lr, decay
 
 
-def _train_batches(
-    spec: TrialSettings, world: World, splits: data.Splits, epoch: int, first_step: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return train_batches(
-        splits,
-        spec.data,
-        seed=spec.seed,
-        epoch=epoch,
-        batch_size=spec.train.batch_size,
-        rank=world.rank,
-        size=world.size,
-        device=world.device,
-        first_step=first_step,
-    )
-
-
-def _evaluate(
-    state: State, spec: TrialSettings, world: World, splits: data.Splits, images: Images
-) -> tuple[float, float]:
-    batches = eval_batches(images, splits, batch_size=512, rank=world.rank, size=world.size, device=world.device)
-    return evaluate(state.model, state.weights, state.method, batches, precision=spec.train.precision, world=world)
-
-
 def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, Any]]:
     """Return the rows of ``results.LAYERS``."""
     thresholds = state.method.thresholds() or [None] * len(layers)
@@ -257,41 +186,3 @@ def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, An
         }
         for position, (known, layer, threshold) in enumerate(zip(state.costs, layers, thresholds, strict=True))
     ]
-
-
-def _result(state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: _Saver) -> dict[str, Any]:
-    """Return the trial's result, with the test accuracy of the best epoch's weights."""
-    assert state.best is not None, "every trial ends at its target sparsity"
-    started = time.perf_counter()
-    record, test_top1 = state.best["record"], None
-    val_loss, val_top1 = record["val_loss"], record["val_top1"]
-    if splits.test is not None or spec.train.bn_recalibration:
-        world.broadcast(None)  # rank 0 has written the file by now
-        _load_best(state, spec, world, saver.folder)
-    if spec.train.bn_recalibration:
-        batches = islice(_train_batches(spec, world, splits, epoch=0), spec.train.bn_recalibration)
-        recalibrate(state.model, state.weights, state.method, batches, world, precision=spec.train.precision)
-        saver.save_best(state)
-        val_loss, val_top1 = _evaluate(state, spec, world, splits, splits.validation)
-    if splits.test is not None:
-        _, test_top1 = _evaluate(state, spec, world, splits, splits.test)
-    return {
-        "status": "finished",
-        "sparsity": record["sparsity"],
-        "val_loss": val_loss,
-        "val_top1": val_top1,
-        "test_top1": test_top1,
-        "gflops": record["gflops"],
-        "gflops_dense": flops.gflops(state.costs),
-        "best_epoch": record["epoch"],
-        "epochs": state.epoch,
-        "training_gflops": state.training_gflops,
-        "wall_seconds": state.seconds + time.perf_counter() - started,
-        "layers": state.best["layers"],
-    }
-
-
-def _load_best(state: State, spec: TrialSettings, world: World, folder: Path) -> None:
-    best = checkpoint.load(folder / BEST, world.device)
-    state.model.load_state_dict(best["model"])
-    state.method = restore_method(spec, state.weights, flops.macs_per_weight(state.costs), best["method"])

@@ -19,8 +19,9 @@ from st3sweep import data
 from st3sweep.sparse.methods.str import calibrate, first_guess, next_start, pilot_settings
 from st3sweep.sparse.threshold import global_threshold
 from st3sweep.training.checkpoint import previous
-from st3sweep.training.loop import LAST, fit
+from st3sweep.training.loop import fit
 from st3sweep.training.pilots import FILE
+from st3sweep.training.saver import LAST
 from st3sweep.training.world import World
 from st3sweep.trial.rates import learning_rate, weight_decay
 from st3sweep.trial.settings import TrialSettings

@@ -24,7 +24,8 @@ from st3sweep.sparse.method import harden, sparse_weights
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.stochastic import StochasticMethod
 from st3sweep.training import checkpoint
-from st3sweep.training.loop import BEST, LAST, fit
+from st3sweep.training.loop import fit
+from st3sweep.training.saver import BEST, LAST
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError

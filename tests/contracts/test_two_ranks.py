@@ -22,8 +22,8 @@ from st3sweep.networks import build_model
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods import build_method
 from st3sweep.training import checkpoint
-from st3sweep.training.loop import BEST, LAST
 from st3sweep.training.optim import build_optimizer, optimisation_step
+from st3sweep.training.saver import BEST, LAST
 from st3sweep.trial.rates import learning_rate
 from st3sweep.trial.settings import TrialSettings
 

@@ -17,7 +17,8 @@ from compare import flat, timeless
 
 from st3sweep import data
 from st3sweep.training import checkpoint
-from st3sweep.training.loop import BEST, LAST, fit
+from st3sweep.training.loop import fit
+from st3sweep.training.saver import BEST, LAST
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 

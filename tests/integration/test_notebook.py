@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import jupytext
@@ -12,7 +11,7 @@ import pytest
 
 from st3sweep.runs.tables import table_path, write_table
 
-NOTEBOOKS = Path(str(resources.files("analysis"))) / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "analysis" / "notebooks"
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import torch
 
 from st3sweep import data
 from st3sweep.training import checkpoint
-from st3sweep.training.loop import LAST, fit
+from st3sweep.training.loop import fit
+from st3sweep.training.saver import LAST
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError

@@ -24,7 +24,8 @@ from st3sweep.sparse.method import prunable
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import load, previous
 from st3sweep.training.evaluate import evaluate
-from st3sweep.training.loop import BEST, LAST, Diverged, fit
+from st3sweep.training.loop import Diverged, fit
+from st3sweep.training.saver import BEST, LAST
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 

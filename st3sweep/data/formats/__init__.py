@@ -1,5 +1,5 @@
 """Dataset formats, one module each; importing this package registers them."""
 
-from st3sweep.data.formats import cifar, digits, image_folder, image_parquet
+from st3sweep.util.submodules import import_submodules
 
-__all__ = ["cifar", "digits", "image_folder", "image_parquet"]
+import_submodules(__name__, __path__)

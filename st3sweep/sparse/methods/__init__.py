@@ -6,15 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from st3sweep.sparse.method import Method, Weights
-from st3sweep.sparse.methods import dense, dnw, gmp, granet, probmask, rigl, st3, static
-from st3sweep.sparse.methods import str as learned_thresholds
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.trial.settings import TrialSettings
-
-__all__ = [
-    "build_method", "dense", "dnw", "gmp", "granet", "learned_thresholds", "probmask", "restore_method", "rigl", "st3",
-    "static",
-]  # fmt: skip
+from st3sweep.util.submodules import import_submodules
 
 
 def build_method(trial: TrialSettings, weights: Weights, macs_per_weight: Sequence[float]) -> Method:
@@ -33,3 +27,6 @@ def restore_method(
     method = FixedMask(weights, 0.0) if "fixed_masks" in state else build_method(trial, weights, macs_per_weight)
     method.load_state_dict(state)
     return method
+
+
+import_submodules(__name__, __path__)

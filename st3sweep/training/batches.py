@@ -1,0 +1,40 @@
+"""The batches of this rank for one trial, and evaluation on one of its splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from st3sweep.data import Splits
+from st3sweep.data.batches import eval_batches, train_batches
+from st3sweep.data.images import Images
+from st3sweep.training.evaluate import evaluate
+from st3sweep.training.state import State
+from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
+
+
+def training_batches(
+    spec: TrialSettings, world: World, splits: Splits, epoch: int, first_step: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield this rank's augmented batches (x, y) of ``epoch`` from ``first_step`` on."""
+    return train_batches(
+        splits,
+        spec.data,
+        seed=spec.seed,
+        epoch=epoch,
+        batch_size=spec.train.batch_size,
+        rank=world.rank,
+        size=world.size,
+        device=world.device,
+        first_step=first_step,
+    )
+
+
+def evaluate_split(
+    state: State, spec: TrialSettings, world: World, splits: Splits, images: Images
+) -> tuple[float, float]:
+    """Return mean loss and top-1 accuracy (percent) of the sparse model on ``images``, one of ``splits``."""
+    batches = eval_batches(images, splits, batch_size=512, rank=world.rank, size=world.size, device=world.device)
+    return evaluate(state.model, state.weights, state.method, batches, precision=spec.train.precision, world=world)

@@ -1,0 +1,54 @@
+"""When and where a trial's two checkpoints are written: the last state, and the best epoch's weights."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from st3sweep.training import checkpoint
+from st3sweep.training.state import State
+from st3sweep.training.world import World
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+_ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
+
+
+class Saver:
+    """Writer of a trial's two checkpoints: rank 0 writes them, with the state of all ranks."""
+
+    def __init__(
+        self, folder: Path, world: World, interval_seconds: float, inputs: dict[str, Any], *, keep_previous: bool
+    ):
+        self.folder, self.world, self.interval_seconds = folder, world, interval_seconds
+        self.inputs, self.keep_previous = inputs, keep_previous
+        self.saved = time.perf_counter()
+
+    def save_if_due(self, state: State) -> None:
+        """Save within an epoch if the interval has passed by rank 0's clock."""
+        if self.world.size > 1 and state.step % _ASK_EVERY and self.interval_seconds:
+            return
+        if self.world.broadcast(time.perf_counter() - self.saved >= self.interval_seconds):
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        content = state.to_checkpoint(self.world)
+        if self.world.is_main:
+            checkpoint.save(self.folder / LAST, content, state.method, keep_previous=self.keep_previous)
+        self.keep_previous, self.saved = True, time.perf_counter()
+
+    def save_best(self, state: State) -> None:
+        """Save the weights of the best epoch so far, on which the trial's result is based."""
+        if self.world.is_main:
+            content = {"model": state.model.state_dict(), "method": state.method.state_dict(), "input": self.inputs}
+            checkpoint.save(self.folder / BEST, content, state.method)
+
+
+def load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str]]:
+    """Call ``checkpoint.load_latest`` on all ranks. Raises RuntimeError where they do not share the folder."""
+    world.broadcast(None)  # rank 0 may still be writing for an earlier call
+    saved, refused = checkpoint.load_latest(folder / LAST, world.device)
+    place = None if saved is None else [saved["epoch"], saved["step"]]
+    if world.broadcast(place) != place:
+        raise RuntimeError(f"{folder / LAST}: rank {world.rank} sees another checkpoint than rank 0; is it shared?")
+    return saved, refused
