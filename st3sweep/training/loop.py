@@ -11,22 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from st3sweep import data
-from st3sweep.networks import flops
+from st3sweep.data import Splits
+from st3sweep.data.batches import steps_per_epoch
+from st3sweep.networks import build_model, flops
 from st3sweep.sparse.layer_stats import LayerStats, layer_stats, total
-from st3sweep.sparse.method import harden
+from st3sweep.sparse.method import harden, prunable
+from st3sweep.sparse.methods import build_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.stochastic import StochasticMethod, passes_of
 from st3sweep.training.batches import evaluate_split, training_batches
 from st3sweep.training.final_test import final_result
-from st3sweep.training.optim import classification_loss, optimisation_step
+from st3sweep.training.layout import fastest_layout
+from st3sweep.training.optim import build_optimizer, classification_loss, optimisation_step
 from st3sweep.training.pilots import Pilots
 from st3sweep.training.saver import Saver, load_last
-from st3sweep.training.state import EpochRecord, State, start
+from st3sweep.training.state import EpochRecord, State
 from st3sweep.training.world import World
 from st3sweep.trial.rates import learning_rate, weight_decay
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
 
 
 class Diverged(Exception):
@@ -79,6 +85,41 @@ def fit(
             spent = {"training_gflops": state.training_gflops, "wall_seconds": state.seconds}
             return {"status": "stopped", "epochs": state.epoch, **spent}
     return final_result(state, spec, world, splits, saver)
+
+
+def start(spec: TrialSettings, world: World, splits: Splits) -> State:
+    """Return a trial's state before its first step. Raises UserError where ``spec`` and the model are incompatible."""
+    torch.manual_seed(spec.seed)
+    channels, size, _ = splits.image_shape()
+    model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
+    costs = flops.layer_costs(model, (channels, size, size))
+    model.to(world.device)
+    model.to(memory_format=fastest_layout(model, world.device))  # type: ignore[call-overload]
+    weights = list(prunable(model).values())
+    return State(
+        model=model,
+        forward=_forward(model, spec, world.device),
+        weights=weights,
+        method=build_method(spec, weights, flops.macs_per_weight(costs)),
+        optimizer=build_optimizer(model, weights, spec),
+        costs=costs,
+        steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
+        loss_sum=torch.zeros((), device=world.device),
+    )
+
+
+def _forward(model: nn.Module, spec: TrialSettings, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return ``model``, compiled if the spec says so, for training only: its batches all have one shape.
+
+    Compiled code uses channels last whatever the model does: raises UserError where ``fastest_layout`` finds it unsafe.
+    """
+    if not spec.train.compile:
+        return model
+    if device.type == "cpu" and fastest_layout(model, device) is not torch.channels_last:
+        raise UserError("train.compile: not on a CPU for this model: its 1x1 convolutions would overrun memory")
+    torch.compiler.reset()  # drops code compiled for earlier trials of this process
+    # "reduce-overhead" records CUDA graphs; exchanging θ and θ̂ in place keeps the addresses that they need.
+    return torch.compile(model, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 def _epoch(
