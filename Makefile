@@ -22,8 +22,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# Two at a time: a sweep mostly waits for its workers to start.
 tests: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile tests/unit tests/contracts
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/integration
 
 fast: $(READY)
 	$(BIN)/python -m pytest tests/unit -m "not slow and not long" --hypothesis-profile fast --numprocesses auto --dist loadfile

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front
@@ -111,6 +113,12 @@ def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> st
         columns = {"run": [f"{run}" for run in rows["run"]], **columns}
     left = [place for place, name in enumerate(columns) if name in ("run", "method")]
     return aligned([tuple(columns), *zip(*columns.values(), strict=True)], left)
+
+
+def json_rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Return the rows as JSON values: every digit of a number, null for missing and non-finite values."""
+    known = table.notna() & ~table.isin([np.inf, -np.inf])
+    return table.astype(object).where(known, None).to_dict("records")
 
 
 def _seed_columns(rows: pd.DataFrame, everyone: pd.DataFrame) -> dict[str, list[str]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from st3sweep.util.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 SpaceFile = Annotated[Path, typer.Argument(help="A search space in YAML.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
@@ -34,11 +33,3 @@ def overrides(texts: list[str] | None) -> dict[str, str]:
             raise UserError(f"--set {text}: must be PATH=VALUE, e.g. --set train.epochs=10")
         pairs[path] = value
     return pairs
-
-
-def json_rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """Return the rows as JSON values: every digit of a number, null for missing and non-finite values."""
-    import numpy as np
-
-    known = table.notna() & ~table.isin([np.inf, -np.inf])
-    return table.astype(object).where(known, None).to_dict("records")

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from st3sweep.cli.common import Overrides, Plugins, RunFolder, overrides
-from st3sweep.reporting.console import say, short
-from st3sweep.util.errors import UserError
-from st3sweep.util.text import aligned, format_flops
+from st3sweep.reporting.console import say
+from st3sweep.util.text import aligned
 
 app = typer.Typer()
 
@@ -83,33 +82,6 @@ def export(
     plugin: Plugins = None,
 ) -> None:
     """Export a finished trial's sparse model, zeros in place, to a file that plain torch loads."""
-    from st3sweep.export.from_run import export as export_trial
-    from st3sweep.export.from_run import validation_top1
-    from st3sweep.export.model_file import counted, save, totals
-    from st3sweep.runs.folder import trial_folder
-    from st3sweep.training.components import register_components
+    from st3sweep.commands.export import export_model
 
-    path = path or trial_folder(folder, trial) / f"model.{format_}"
-    if path.suffix != f".{format_}":
-        raise UserError(f"--out {path}: must end in .{format_}; see --format")
-    register_components(plugin or [])
-    state, metadata = export_trial(folder, trial)
-    model = save(path, state, metadata, format_)
-    costs, zeros = counted(model, metadata)
-    _print_layers(costs, zeros)
-    found = totals(costs, zeros)
-    print(
-        f"sparsity {found['sparsity']:.4f}, {format_flops(found['gflops'], of=metadata['gflops_dense'])}, as recorded"
-    )
-    if evaluate:
-        top1 = validation_top1(model, metadata, folder, trial)
-        print(f"validation {top1:.2f} %, recorded {metadata['val_top1']:.2f} %")
-    print(f"file: {short(path)}")
-
-
-def _print_layers(costs: Any, zeros: list[int]) -> None:
-    rows = [("layer", "weights", "zeros", "density", "MFLOPs")]
-    for layer, count in zip(costs, zeros, strict=True):
-        density = 1 - count / layer.numel
-        rows.append((layer.name, str(layer.numel), str(count), f"{density:.4f}", f"{layer.macs * density / 1e6:.4g}"))
-    print(aligned(rows, left=[0]))
+    export_model(folder, trial, path, format_.value, evaluate=evaluate, plugins=plugin or [])

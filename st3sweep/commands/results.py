@@ -1,0 +1,60 @@
+"""Print what runs have found: their tables, their front, the trial to take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from st3sweep.analysis import tables
+from st3sweep.analysis.fronts import front, pick
+from st3sweep.commands.pictures import check_picture, save_picture
+from st3sweep.reporting.console import short
+from st3sweep.runs.tables import SCHEMAS, read_table, table_path
+from st3sweep.util.errors import UserError
+
+_HIDDEN = ["params", "spec", "digest"]  # columns that are too wide for a terminal
+
+
+def print_table(folder: Path, table: str, format_: str) -> None:
+    """Print ``table`` of a run as table, csv or json; as parquet, the path of its file."""
+    if table not in SCHEMAS:
+        raise UserError(f"--table {table}: allowed: {', '.join(SCHEMAS)}")
+    rows = read_table(folder, table)
+    if format_ == "parquet":
+        print(table_path(folder, table))
+    elif format_ == "csv":
+        print(rows.to_csv(index=False), end="")
+    elif format_ == "json":
+        print(json.dumps(tables.json_rows(rows), ensure_ascii=False))
+    else:
+        shown = rows.drop(columns=[column for column in _HIDDEN if column in rows])
+        print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
+
+
+def print_pareto(folders: Sequence[Path], *, as_json: bool, plot: Path | None) -> None:
+    """Print the front of one or several runs, and plot it."""
+    check_picture(plot)
+    trials = tables.load_trials(*folders)
+    if as_json:
+        print(json.dumps(tables.json_rows(front(trials)), ensure_ascii=False))
+    else:
+        print(tables.front_table(trials))
+    if plot is not None:
+        from st3sweep.analysis import plots
+
+        save_picture(plots.plot_run(trials), plot)
+
+
+def print_pick(folder: Path, max_gflops: float | None, min_accuracy: float | None, *, as_json: bool) -> None:
+    """Print the trial of the front that meets the limits. Raises UserError where none does."""
+    trials = tables.load_trials(folder)
+    chosen = pick(trials, max_gflops, min_accuracy)
+    if chosen.empty:
+        shown = tables.front_table(front(trials))
+        raise UserError(f"{folder}: no trial of the front meets the limits; the front is\n{shown}")
+    if as_json:
+        print(json.dumps(tables.json_rows(chosen)[0], ensure_ascii=False))
+    else:
+        print(tables.front_table(chosen))
+        print(f"\nnext    st3sweep export {short(folder)} {chosen['trial'].iloc[0]}")
