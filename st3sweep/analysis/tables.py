@@ -19,6 +19,7 @@ import pandas as pd
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front
 from st3sweep.analysis.seeds import front_probability, over_seeds
 from st3sweep.runs.tables import ResultsError, read_table, table_path
+from st3sweep.util import text
 from st3sweep.util.text import aligned
 
 PUBLISHED_COLUMNS = ["model", "dataset", "method", "test_top1", "sparsity", "gflops", "source", "remark"]
@@ -80,8 +81,7 @@ def flops_unit(trials: pd.DataFrame) -> tuple[str, float]:
 
     The unit is the same for all trials and their dense model: MFLOPs if all costs are below 0.1 GFLOPs, else GFLOPs.
     """
-    largest = trials[["gflops", "gflops_dense"]].max().max()
-    return ("MFLOPs", 1000.0) if largest < 0.1 else ("GFLOPs", 1.0)
+    return text.flops_unit(float(trials[["gflops", "gflops_dense"]].max().max()))
 
 
 def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> str:

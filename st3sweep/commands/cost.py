@@ -17,7 +17,7 @@ from st3sweep.networks.torchvision_names import NETWORKS
 from st3sweep.space.field_errors import explain
 from st3sweep.trial.model import ModelConfig
 from st3sweep.util.errors import UserError, near_match
-from st3sweep.util.text import aligned
+from st3sweep.util.text import aligned, format_flops
 from st3sweep.util.yaml_lines import parse_value
 
 
@@ -135,7 +135,7 @@ def cost_text(cost: NetworkCost) -> str:
     total = (
         f"{cost.network} at {cost.image_size} pixels, {cost.classes:,} classes: sparsity {cost.sparsity:.4f} of "
         f"{cost.weights:,} weights; {_millions(cost.macs)} M of {_millions(cost.macs_dense)} M multiply-accumulates "
-        f"({cost.gflops:.4g} of {cost.gflops_dense:.4g} gflops)"
+        f"({format_flops(cost.gflops, of=cost.gflops_dense)})"
     )
     return f"{aligned([heads, *rows], left=range(2))}\n\n{total}"
 

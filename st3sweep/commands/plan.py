@@ -25,6 +25,7 @@ from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import with_recipe
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import Problem, SpecError, UserError
+from st3sweep.util.text import format_flops
 
 _WIDTH = 116
 
@@ -136,7 +137,7 @@ def _network(trial: TrialSettings, info: Any | None) -> str:
         return trial.model.name
     return (
         f"{trial.model.name}: {weights:,} prunable weights; dense, at {size} pixels:"
-        f" {macs:,} multiply-accumulates ({macs / 1e9:.4g} gflops)"
+        f" {macs:,} multiply-accumulates ({format_flops(macs / 1e9)})"
     )
 
 

@@ -18,9 +18,14 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
     )
 
 
+def flops_unit(gflops: float) -> tuple[str, float]:
+    """Return the unit in which a cost of this size reads best, and how many of it make one GFLOP."""
+    return ("MFLOPs", 1000.0) if gflops < 0.1 else ("GFLOPs", 1.0)
+
+
 def format_flops(gflops: float, of: float | None = None) -> str:
     """Format a cost in GFLOPs or MFLOPs by its size, or by the size of its total ``of``: 4.1 of 40.8 MFLOPs."""
-    unit, scale = ("GFLOPs", 1.0) if (gflops if of is None else of) >= 0.1 else ("MFLOPs", 1000.0)
+    unit, scale = flops_unit(gflops if of is None else of)
     digits = 3 if of is None else 4
     whole = "" if of is None else f" of {scale * of:.{digits}g}"
     return f"{scale * gflops:.{digits}g}{whole} {unit}"

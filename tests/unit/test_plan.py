@@ -51,7 +51,7 @@ def test_quickstart(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
     assert facts(plan) == {
         "sweep": "quickstart",
         "model": "resnet8_w8: 19,464 prunable weights; dense, at 16 pixels: 772,416 multiply-accumulates "
-        "(0.0007724 gflops)",
+        "(0.772 MFLOPs)",
         "data": "digits: 10 classes; images: 1,200 to train on, 300 to validate, 297 to test",
         "recipe": "paper",
         "objectives": "val_top1 max, gflops min",
