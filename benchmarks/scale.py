@@ -24,7 +24,7 @@ from st3sweep.execution import driver
 from st3sweep.execution.cluster import cluster
 from st3sweep.execution.slot import Slot
 from st3sweep.reporting.json_events import JsonEvents
-from st3sweep.runs import table_rows as run_tables
+from st3sweep.runs import table_rows
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.resources import Resources
 from st3sweep.sweep.state import Sweep
@@ -120,7 +120,7 @@ def main() -> None:
         clock.timed("search", run.searcher, "tell")
         clock.timed("early stopping", run.early_stopping, "observe")
         clock.timed("ledger", Ledger, "_append")
-        clock.timed("tables", run_tables, "write_tables")
+        clock.timed("tables", table_rows, "write_tables")
         clock.timed("all of ours", driver.Driver, "_receive")
         clock.timed("all of ours", driver.Driver, "on_step_begin")
         # The slots reserve no CPU: Ray places only their actors and mailboxes.

@@ -1,6 +1,6 @@
 """Measure the exact global threshold of ResNet-50's 25.5 million weights against sorting, selecting and one plain read.
 
-    python benchmarks/threshold.py [--threads 2] [--device cpu] [--ratio 0.9] [--repeats 5] [--json]
+    python benchmarks/threshold.py [--threads 2] [--device cpu] [--sparsity 0.9] [--repeats 5] [--json]
 
 Checks that all methods give the same value. Speeds are relative to sorting.
 """
@@ -21,13 +21,13 @@ from st3sweep.sparse.method import prunable
 from st3sweep.sparse.threshold import global_threshold
 
 
-def ways(weights: list[Tensor], ratio: float) -> dict[str, Callable[[], Tensor]]:
+def ways(weights: list[Tensor], sparsity: float) -> dict[str, Callable[[], Tensor]]:
     """Return the competitors: functions from the layers' weights to the threshold."""
 
     def joined() -> Tensor:
         return torch.cat([weight.abs().reshape(-1) for weight in weights])
 
-    position = (sum(weight.numel() for weight in weights) - 1) * ratio
+    position = (sum(weight.numel() for weight in weights) - 1) * sparsity
     below = math.floor(position)
 
     def between(lower: Tensor, upper: Tensor) -> Tensor:
@@ -46,26 +46,26 @@ def ways(weights: list[Tensor], ratio: float) -> dict[str, Callable[[], Tensor]]
         return between(torch.tensor(found[below]), torch.tensor(found[below + 1]))
 
     on_cpu = {"torch.kthvalue": by_kthvalue, "numpy.partition": by_partition} if not weights[0].is_cuda else {}
-    return {"sort and index": by_sorting, **on_cpu, "st3sweep": lambda: global_threshold(weights, ratio)}
+    return {"sort and index": by_sorting, **on_cpu, "st3sweep": lambda: global_threshold(weights, sparsity)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--ratio", type=float, default=0.9)
+    parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
     weights = [weight.detach().to(chosen.device) for weight in prunable(ResNet50(1000)).values()]
-    competitors = ways(weights, chosen.ratio)
+    competitors = ways(weights, chosen.sparsity)
     values = {name: float(way()) for name, way in competitors.items()}
     assert len(set(values.values())) == 1, values
     memory = torch.cat([weight.reshape(-1) for weight in weights])  # contiguous, to be read once
     found = seconds_of({**competitors, "one read of the memory": memory.amax}, chosen.repeats)
-    title = f"threshold at ratio {chosen.ratio:g} of {len(memory):,} weights"
+    title = f"threshold at sparsity {chosen.sparsity:g} of {len(memory):,} weights"
     show(title, found, "sort and index", chosen.json, chosen.device)
 
 

@@ -39,7 +39,7 @@ def _draw(axes: Axes, replays: Sequence[Mapping[str, Any]]) -> None:
     curve = replays[0]["curve"]
     axes.plot(curve["compute"], curve["random"], color="0.55", linewidth=2.5, label="no early stopping")
     for replay in replays:
-        name, curve = replay["early_stopping"]["name"], replay["curve"]
+        name, curve = (replay.get("early_stopping") or replay["scheduler"])["name"], replay["curve"]
         color, line = _STYLES.get(name, ("0.2", "-."))
         spent = 1 - replay["compute_saved"]["mean"]
         shown = [(x, y) for x, y in zip(curve["compute"], curve["stopping"], strict=True) if x <= spent + 0.025]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from st3sweep.util.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 SpaceFile = Annotated[Path, typer.Argument(help="A search space in YAML.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]

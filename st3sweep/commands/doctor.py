@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from st3sweep.util.errors import SpecError
+from st3sweep.util.errors import SpecError, UserError
 
 LEAST_DISK_GB, LEAST_SHARED_GB = 10.0, 1.0
 DASHBOARD_PORT = 8265  # Ray's
@@ -138,4 +138,6 @@ def _data(space: Path, plugins: Sequence[str]) -> Check:
         info = check_data(read_space(space, plugins=plugins))
     except SpecError as error:
         return Check("data", "fail", "; ".join(map(str, error.problems)))
+    except UserError as error:
+        return Check("data", "fail", str(error))
     return Check("data", "ok", f"{space}: {info.train:,} training images")

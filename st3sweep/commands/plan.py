@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import torch
 import yaml
 
+from st3sweep.data import DataError, inspect
 from st3sweep.networks import build_model
 from st3sweep.networks.flops import layer_costs, over_budget
 from st3sweep.space.distributions import Choice, FloatRange
@@ -43,10 +45,8 @@ def sample_points(space: Space, points: int = 50) -> list[Point]:
 def check_data(space: Space) -> Any:
     """Check the data that the space names and return its DataInfo. Raises SpecError naming line and field.
 
-    Reads folders and headers only: no image is decoded and torch is not imported.
+    Reads folders and headers only: no image is decoded.
     """
-    from st3sweep.data import DataError, inspect
-
     inspected: dict[str, Any] = {}
     info = None
     for point in sample_points(space):
@@ -222,8 +222,6 @@ def _slots(resources: Resources) -> str:
 
 
 def _gpus() -> int:
-    import torch
-
     return torch.cuda.device_count()
 
 

@@ -10,7 +10,6 @@ from st3sweep.space.space import Space
 from st3sweep.sweep.warm_start import check_earlier_runs
 from st3sweep.training.components import register_components
 from st3sweep.trial.settings import TrialSettings
-from st3sweep.util.errors import SpecError
 
 
 def read_space(file: Path, overrides: Mapping[str, str] | None = None, plugins: Sequence[str] = ()) -> Space:
@@ -19,10 +18,7 @@ def read_space(file: Path, overrides: Mapping[str, str] | None = None, plugins: 
     Raises SpecError with every problem found, those in the runs of ``warm_start.from`` included.
     """
     register_components(plugins)
-    space = load_space(file, overrides)
-    if problems := list(check_earlier_runs(space)):
-        raise SpecError(problems)
-    return space
+    return load_space(file, overrides, check_earlier_runs)
 
 
 def read_trial(file: Path, overrides: Mapping[str, str] | None = None, plugins: Sequence[str] = ()) -> TrialSettings:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from st3sweep.data import decoded_cache, formats
+import st3sweep.data.formats  # noqa: F401 (registers them)
+from st3sweep.data import decoded_cache
 from st3sweep.data.decode import short_side as evaluated_short_side
 from st3sweep.data.pack import splits as packed
 from st3sweep.data.pack.reading import open_pack
@@ -17,7 +18,7 @@ from st3sweep.data.pack.writing import write_pack
 from st3sweep.data.records import DataError, DataInfo, Splits
 from st3sweep.trial.data import DataConfig, OnDiskConfig
 
-__all__ = ["DataError", "DataInfo", "Splits", "formats", "inspect", "load", "make_pack"]
+__all__ = ["DataError", "DataInfo", "Splits", "inspect", "load", "make_pack"]
 
 
 def inspect(data: DataConfig) -> DataInfo:

@@ -95,7 +95,7 @@ def _is_dead(worker: Any) -> bool:
 
 def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
     """Return a TorchTrainer whose workers take trials from ``mailbox``."""
-    # Imported here: the driver, which imports this module, need not spend seconds on torch.
+    # Imported here: it takes seconds, which the driver, which imports this module too, need not spend.
     from ray.train.torch import TorchTrainer
 
     from st3sweep.execution.worker import worker_loop

@@ -1,7 +1,8 @@
-"""Run in every worker of a slot: take a trial, train it with ``training.fit``, take the next."""
+"""Run in every worker of a slot: take a trial, train it with ``training.loop.fit``, take the next."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,10 @@ def worker_loop(config: dict[str, Any]) -> None:
     ``plugins``.
     """
     context = train.get_context()
-    register_components(config["plugins"])
     torch.set_num_threads(config["threads"])
     device = train.torch.get_device() if config["gpu"] else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
-    mailbox = config["mailbox"]
+    mailbox, unusable = config["mailbox"], _register(config["plugins"], world)
     group, actor = ray.util.get_current_placement_group(), ray.get_runtime_context().current_actor
     ray.get(mailbox.enter.remote(world.rank, actor, group.id.hex() if group else None))
     clean = ProcessState.capture()
@@ -42,16 +42,32 @@ def worker_loop(config: dict[str, Any]) -> None:
     while taken := world.broadcast(ray.get(mailbox.take.remote(world.rank, finished))):
         finished, job = taken
         clean.restore()
-        _run(job, finished, world, mailbox)
+        _run(job, finished, world, mailbox, unusable)
 
 
-def _run(job: dict[str, Any], number: int, world: World, mailbox: Any) -> None:
+def _register(plugins: Sequence[str], world: World) -> UserError | None:
+    """Register all components; return the error of a plugin that this worker, or another rank's, cannot import.
+
+    Raised here, it would end the worker, and Train would start it again and again.
+    """
+    error: UserError | None = None
+    try:
+        register_components(plugins)
+    except UserError as found:
+        error = found
+    failed = world.sum(torch.tensor(float(error is not None), device=world.device))
+    return error or (UserError("--plugin: cannot be imported by the worker of another rank") if failed else None)
+
+
+def _run(job: dict[str, Any], number: int, world: World, mailbox: Any, unusable: UserError | None) -> None:
     """Train one job. Reports a failure as data, since an exception raised here would end the slot."""
 
     def report(message: dict[str, Any]) -> bool:
         return world.is_main and ray.get(mailbox.report.remote(number, message))
 
     try:
+        if unusable is not None:
+            raise unusable
         spec = resolve(job["spec"])
         report(fit(spec, world, report, Path(job["folder"]), _load(spec.data)))
     except (Diverged, DataError, UserError) as error:  # every rank raises it at the same point

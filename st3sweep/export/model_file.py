@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
@@ -86,8 +87,13 @@ def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
         raise ModelFileError(f"{path}: format version {version}, but this st3sweep reads {VERSION}")
     if _hash(state, metadata) != claimed:
         raise ModelFileError(f"{path}: altered (its checksum does not match)")
-    spec: ModelConfig = ModelConfig.parse(metadata["model"])
-    model = build_model(spec, metadata["num_classes"], metadata["channels"])
+    try:
+        config: ModelConfig = ModelConfig.parse(metadata["model"])
+    except ValidationError:
+        raise ModelFileError(
+            f"{path}: its model {metadata['model'].get('arch')} is unknown; import its plugin"
+        ) from None
+    model = build_model(config, metadata["num_classes"], metadata["channels"])
     model.load_state_dict(state)
     return model.eval(), metadata
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from st3sweep.runs.ledger import LEDGER, Ledger, Trial
+from st3sweep.trial.data import DataConfig
+from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import MethodConfig
@@ -21,7 +23,8 @@ def finished_trial(run: Path, number: int) -> tuple[Trial, TrialSettings]:
     """
     if not (run / LEDGER).is_file():
         raise UserError(f"{run}: not the folder of a run (it has no {LEDGER})")
-    trials = Ledger(run, read_only=True).trials
+    ledger = Ledger(run, read_only=True)
+    trials = ledger.trials
     trial = trials.get(number)
     if trial is None:
         last = f"its last is {max(trials)}" if trials else "it has none"
@@ -31,8 +34,11 @@ def finished_trial(run: Path, number: int) -> tuple[Trial, TrialSettings]:
     try:
         return trial, resolve(trial.spec)
     except ValidationError as error:
-        method = trial.spec.get("sparsity", {}).get("method")
-        if isinstance(method, str) and method not in MethodConfig.registered:
-            raise UserError(f"{run}: trial {number} has the method {method}; name its plugin with --plugin") from None
+        for kind, part in ((MethodConfig, "sparsity"), (ModelConfig, "model"), (DataConfig, "data")):
+            name = trial.spec.get(part, {}).get(kind.key)
+            if isinstance(name, str) and name not in kind.registered:
+                hint = " ".join(f"--plugin {plugin}" for plugin in ledger.plugins) or "--plugin"
+                message = f"{run}: trial {number} has the {kind.key} {name}; name its plugin with {hint}"
+                raise UserError(message) from None
         reason = error.errors()[0]["msg"]
         raise UserError(f"{run}: trial {number} is of another version of st3sweep ({reason})") from None

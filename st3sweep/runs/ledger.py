@@ -56,7 +56,9 @@ class Trial:
     @cached_property
     def summary(self) -> TrialSummary | None:
         """Return its settings as tables and live views show them; None if they are not a valid trial."""
-        if self.stored_summary is not None:
+        if not self.digest:
+            return None
+        if self.stored_summary is not None and set(self.stored_summary) == set(TrialSummary.__dataclass_fields__):
             return TrialSummary(**self.stored_summary)
         return TrialSummary.from_stored(self.spec)
 

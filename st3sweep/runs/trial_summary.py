@@ -7,7 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from st3sweep.trial.data import DataConfig
+from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import resolve
+from st3sweep.trial.registry import Registered
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import MethodConfig
 
@@ -40,10 +43,11 @@ class TrialSummary:
     def from_stored(cls, settings: dict[str, Any]) -> TrialSummary | None:
         """Summarise settings stored without a summary, as runs before 0.2 did; None if they are not a valid trial.
 
-        If the method is not registered, its name and the model's replace their labels.
+        Where the method, model or data are not registered, their names replace the labels.
         """
+        kinds: dict[str, type[Registered]] = {"sparsity": MethodConfig, "model": ModelConfig, "data": DataConfig}
         try:
-            if settings["sparsity"]["method"] in MethodConfig.registered:
+            if all(settings[part][kind.key] in kind.registered for part, kind in kinds.items()):
                 return cls.of(resolve(settings))
             method, target = settings["sparsity"]["method"], settings["sparsity"].get("target")
             return cls(
@@ -55,5 +59,5 @@ class TrialSummary:
                 gflops_target=(settings.get("gflops") or {}).get("target"),
                 epochs=settings["train"]["epochs"] + settings["train"]["finetune_epochs"],
             )
-        except (ValidationError, KeyError, TypeError):
+        except (ValidationError, KeyError, TypeError, AttributeError):
             return None

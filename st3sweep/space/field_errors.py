@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from st3sweep.space.space import SpaceConfig
+from st3sweep.space.space import OLD_KEYS, SpaceConfig
 from st3sweep.trial.paths import all_paths
 from st3sweep.trial.registry import members_of
 from st3sweep.trial.settings import TrialSettings
@@ -159,7 +159,7 @@ def _unknown(path: Path_, tag: str | None, root: Any) -> str:
     top = [_written(field, info) for field, info in SpaceConfig.model_fields.items()]
     if root is SpaceConfig and len(path) == 1 and name in TrialSettings.model_fields:
         return "unknown field here; it belongs under trial"
-    if root is TrialSettings and len(path) == 1 and name in top:
+    if root is TrialSettings and len(path) == 1 and name in (*top, *OLD_KEYS):
         return "unknown field in a trial; it belongs at the top level of a search space"
     parent = ".".join(map(str, path[:-1]))
     near = near_match(name, here).replace("mean ", f"mean {parent}." if parent else "mean ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ from st3sweep.util.errors import Problem, SpecError, near_path
 from st3sweep.util.yaml_lines import Document, Path_, parse_value, read_yaml
 
 
-def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> Space:
+def load_space(
+    path: Path | str,
+    overrides: Mapping[str, str] | None = None,
+    more_checks: Callable[[Space], Iterable[Problem]] = lambda _: (),
+) -> Space:
     """Read, override (``--set``) and check a search space. Raises SpecError with every problem found.
 
     Models, datasets and methods must be registered (``training.components``). Of ``warm_start.from`` only the form is
-    checked here; ``sweep.warm_start`` checks the earlier runs.
+    checked here; ``more_checks``, from an upper floor, checks the earlier runs.
     """
     document = read_yaml(path)
     if "model" in document.data and not {"trial", "search"} & set(document.data):
@@ -43,7 +47,7 @@ def load_space(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
     if problems:
         raise SpecError(problems)
     check_points(space)
-    if problems := list(check_first_points(space)):
+    if problems := [*check_first_points(space), *more_checks(space)]:
         raise SpecError(problems)
     return space
 

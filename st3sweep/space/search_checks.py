@@ -11,14 +11,14 @@ from pydantic.fields import FieldInfo
 
 from st3sweep.space.distributions import Choice, Distribution, FloatRange
 from st3sweep.space.field_errors import explain
-from st3sweep.space.space import ABSENT, Space, look_up
+from st3sweep.space.space import ABSENT, OLD_KEYS, Space, look_up
 from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.registry import members_of
 from st3sweep.util.errors import Problem, near_match, near_path, shown
 
 _NOT_OF_A_TRIAL = (
     *("resources", "budget", "replicates", "early_stopping", "warm_start"),
-    *("searcher", "objectives", "constraints", "name", "schema"),
+    *("searcher", "objectives", "constraints", "name", "schema", *OLD_KEYS),
 )
 SAME_FOR_EVERY_TRIAL = ("recipe", "data.root", "data.pack", "data.download")
 

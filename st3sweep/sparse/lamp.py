@@ -35,16 +35,16 @@ def lamp_scores(weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def lamp_thresholds(weights: Sequence[Tensor], ratio: float) -> list[Tensor]:
-    """Return each layer's threshold, 0-d, for pruning the ``floor((n-1) ratio) + 1`` lowest of all scores.
+def lamp_thresholds(weights: Sequence[Tensor], sparsity: float) -> list[Tensor]:
+    """Return each layer's threshold, 0-d, for pruning the ``floor((n-1) sparsity) + 1`` lowest of all scores.
 
-    It is the largest |θ| pruned, 0 where none is. ``ratio`` is in [0, 1). No host-device synchronisation on a GPU.
+    It is the largest |θ| pruned, 0 where none is. ``sparsity`` is in [0, 1). No host-device synchronisation on a GPU.
     """
-    if not 0.0 <= ratio < 1.0:
-        raise ValueError(f"ratio must be in [0, 1), got {ratio}")
+    if not 0.0 <= sparsity < 1.0:
+        raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
     total = sum(weight.numel() for weight in weights)
     layers = [_in_order(weight.detach().reshape(-1).abs()) for weight in weights]
-    kept = largest([_scores(layer) for layer in layers], total - math.floor((total - 1) * ratio) - 1)
+    kept = largest([_scores(layer) for layer in layers], total - math.floor((total - 1) * sparsity) - 1)
     return [layer.masked_fill(mask, 0.0).amax() for layer, mask in zip(layers, kept, strict=True)]
 
 

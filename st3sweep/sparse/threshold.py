@@ -26,17 +26,17 @@ _FOR_THREADS = 1 << 21  # with fewer weights, threads cost more than they save
 
 
 @torch.no_grad()
-def global_threshold(weights: Sequence[Tensor], ratio: float, scales: Sequence[float] | None = None) -> Tensor:
-    """Return the ``ratio``-quantile of all ``|w| c_l`` together, interpolated linearly at ``(n-1) * ratio``.
+def global_threshold(weights: Sequence[Tensor], sparsity: float, scales: Sequence[float] | None = None) -> Tensor:
+    """Return the ``sparsity``-quantile of all ``|w| c_l`` together, interpolated linearly at ``(n-1) * sparsity``.
 
-    ``weights`` are of any shapes, on one device; ``scales`` holds c_l > 0, one a weight, default 1; ``ratio`` is in
-    [0, 1). Returns a 0-d tensor. ``floor((n-1) * ratio) + 1`` scores are not above it when none tie. No host-device
+    ``weights`` are of any shapes, on one device; ``scales`` holds c_l > 0, one a weight, default 1; ``sparsity`` is in
+    [0, 1). Returns a 0-d tensor. ``floor((n-1) * sparsity) + 1`` scores are not above it when none tie. No host-device
     synchronisation on a GPU.
     """
-    if not 0.0 <= ratio < 1.0:
-        raise ValueError(f"ratio must be in [0, 1), got {ratio}")
+    if not 0.0 <= sparsity < 1.0:
+        raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
     scales = scales or [1.0] * len(weights)
-    position = (sum(weight.numel() for weight in weights) - 1) * ratio
+    position = (sum(weight.numel() for weight in weights) - 1) * sparsity
     below = math.floor(position)
     select = _select_numpy if _fits_numpy(weights) else _select_torch
     lower, upper = select(weights, scales, below)

@@ -16,6 +16,7 @@ from st3sweep.runs.ledger import Ledger
 from st3sweep.space.loading import load_stored_space
 from st3sweep.space.space import Space
 from st3sweep.sweep.budget import blocking_limit, is_complete
+from st3sweep.training.components import register_components
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ class Status:
             return self.space.expected_trials()
         if self.ledger.knows_expected_trials:
             return self.ledger.expected_trials
-        from st3sweep.training.components import register_components
-
         register_components()  # a run from before 0.2, whose grid may need the default of any field
         return self.space.expected_trials()
 

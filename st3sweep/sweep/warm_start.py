@@ -94,12 +94,18 @@ def check_earlier_runs(space: Space) -> Iterator[Problem]:
     """Yield a problem for each folder of ``warm_start.from`` that is not a run with finished trials."""
     for index, folder in enumerate(space.config.warm_start.from_ if space.config.warm_start else []):
         try:
-            message = None if _finished(folder) else f"{folder}: no trial has finished there"
+            message = None if _finished(folder) else _why_none(folder)
         except ResultsError as error:
             message = str(error)
         if message:
             problem = space.document.problem(("warm_start", "from", index), message)
             yield problem.named(f"warm_start.from[{index}]")
+
+
+def _why_none(folder: str) -> str:
+    if any(row["status"] == "finished" for row in _rows(folder, "trials")):
+        return f"{folder}: no finished trial there can be read by this version and the plugins that are named"
+    return f"{folder}: no trial has finished there"
 
 
 def _finished(folder: str) -> list[Row]:

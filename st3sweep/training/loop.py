@@ -209,7 +209,7 @@ def _train_epoch(
 
 
 def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, Any]]:
-    """Return the rows of ``results.LAYERS``."""
+    """Return the rows of ``runs.tables.LAYERS``."""
     thresholds = state.method.thresholds() or [None] * len(layers)
     return [
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ FILE, _FOLDER = "calibration.json", "pilots"
 
 @dataclass(frozen=True)
 class Pilot:
-    """Record of one short training of ``epochs`` epochs, with its final ``sparsity``."""
+    """Record of one short training, with its final ``sparsity``."""
 
-    epochs: int
     sparsity: float
     seconds: float
     training_gflops: float
+    digest: str = ""  # of the pilot's settings; before 0.2 none was recorded
+    settings: dict[str, Any] = field(default_factory=dict)  # of its method
 
 
 class Pilots:
@@ -45,13 +46,15 @@ class Pilots:
         number = len(self._asked)
         if self._recorded is None:
             self._recorded = self._world.broadcast(self._read() if self._world.is_main else None)
-        if number < len(self._recorded):
+        if number < len(self._recorded) and self._recorded[number].digest in ("", settings.digest()):
             self._asked.append(self._recorded[number])
         else:
+            del self._recorded[number:]  # they answer other questions than those that follow now
             place = self._folder / _FOLDER / str(number)
             result = self._fit(settings, self._world, lambda _: False, place, self._splits)
             spent = (result["wall_seconds"], result["training_gflops"])
-            self._asked.append(Pilot(settings.train.epochs, result["sparsity"], *spent))
+            method = settings.sparsity.model_dump(mode="json", exclude_none=True)
+            self._asked.append(Pilot(result["sparsity"], *spent, settings.digest(), method))
             self._write({})
         return self._asked[-1].sparsity
 
@@ -76,9 +79,11 @@ class Pilots:
         path = self._folder / FILE
         if not path.is_file():
             return []
-        names = Pilot.__dataclass_fields__
-        rows = json.loads(path.read_text())["pilots"]
-        return [Pilot(**{name: row.get(name, 0) for name in names}) for row in rows]
+        pilots = []
+        for row in json.loads(path.read_text())["pilots"]:
+            method = row.get("settings") or {name: row[name] for name in ("s_init",) if name in row}  # before 0.2
+            pilots.append(Pilot(row["sparsity"], row["seconds"], row["training_gflops"], row.get("digest", ""), method))
+        return pilots
 
     def _write(self, found: dict[str, Any]) -> None:
         if self._world.is_main:

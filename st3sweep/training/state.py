@@ -17,7 +17,7 @@ from st3sweep.sparse.methods import restore_method
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 
-EpochRecord = dict[str, Any]  # the columns of results.EPOCHS, except the trial's number
+EpochRecord = dict[str, Any]  # the columns of runs.tables.EPOCHS, except the trial's number
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from st3sweep.trial.registry import Registered, register
 
-if TYPE_CHECKING:  # a space is read without torch
+if TYPE_CHECKING:  # a stored run is read without torch
     from torch import nn
 
 __all__ = ["ModelConfig", "register_model"]

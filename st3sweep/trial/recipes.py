@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from st3sweep.trial.data import DataConfig
 from st3sweep.trial.settings import TrialSettings
 
@@ -96,6 +94,3 @@ def with_recipe(trial: Tree) -> Tree:
 def resolve(trial: Tree) -> TrialSettings:
     """Return the complete trial, with its recipe's defaults. Raises pydantic's ValidationError."""
     return TrialSettings.model_validate(with_recipe(trial))
-
-
-__all__ = ["NAMES", "RECIPES", "ValidationError", "overlay", "resolve", "with_recipe"]

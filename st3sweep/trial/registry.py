@@ -30,7 +30,9 @@ class Registered(Frozen):
         if "registered" not in cls.__dict__ or not cls.__pydantic_complete__:  # a registered class, or still being made
             return handler(source)
         if not cls.registered:
-            raise RuntimeError(f"no {cls.key} is registered yet: import st3sweep.training.components first")
+            raise RuntimeError(
+                f"no {cls.key} is registered yet: call st3sweep.training.components.register_components() first"
+            )
         members = tuple(dict.fromkeys(cls.registered.values()))
         union: Any = Union[members]  # noqa: UP007 (built at run time)
         return handler.generate_schema(Annotated[union, Field(discriminator=cls.key)] if members[1:] else union)

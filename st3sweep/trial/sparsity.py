@@ -14,7 +14,7 @@ from st3sweep.trial.fields import Epochs, Frozen, Time, fail, fraction
 from st3sweep.trial.registry import Registered, register
 from st3sweep.trial.schedules import ramp
 
-if TYPE_CHECKING:  # a space is read without torch
+if TYPE_CHECKING:  # a stored run is read without torch
     from torch import Tensor
 
     from st3sweep.trial.settings import TrialSettings

@@ -20,7 +20,7 @@ from st3sweep.sparse.methods.str import calibrate, first_guess, next_start, pilo
 from st3sweep.sparse.threshold import global_threshold
 from st3sweep.training.checkpoint import previous
 from st3sweep.training.loop import fit
-from st3sweep.training.pilots import FILE
+from st3sweep.training.pilots import FILE, Pilots
 from st3sweep.training.saver import LAST
 from st3sweep.training.world import World
 from st3sweep.trial.rates import learning_rate, weight_decay
@@ -157,6 +157,26 @@ def test_the_outcome_is_within_the_tolerance(
     assert again["training_gflops"] == pytest.approx(result["training_gflops"] - spent), "pilots are charged for"
     again["training_gflops"] = result["training_gflops"]
     assert timeless(again) == timeless(result), "no pilot trains twice"
+
+
+def test_a_recorded_pilot_answers_for_its_own_settings_only(
+    tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path
+) -> None:
+    asked: list[float] = []
+
+    def train(settings: TrialSettings, *_: Any) -> dict[str, Any]:
+        asked.append(settings.sparsity.s_init)
+        return {"sparsity": 0.5, "wall_seconds": 1.0, "training_gflops": 2.0}
+
+    spec = wanted(tiny_trial)
+    for starts, trained in (([-5.0, -4.0], [-5.0, -4.0]), ([-5.0, -4.0], []), ([-5.0, -3.0], [-3.0])):
+        pilots = Pilots(train, World(), tmp_path, digits)
+        assert [pilots(pilot_settings(spec, 4, start)) for start in starts] == [0.5] * 2
+        assert (pilots.seconds, pilots.training_gflops) == (2.0, 4.0)
+        assert asked == trained
+        asked.clear()
+    rows = json.loads((tmp_path / FILE).read_text())["pilots"]
+    assert [row["settings"]["s_init"] for row in rows] == [-5.0, -3.0]
 
 
 def test_an_interrupted_calibration_resumes(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from st3sweep import __version__
+
 PROJECT = Path(__file__).parents[2]
 RUN = PROJECT / "tests" / "data" / "run_0_1"
 PROGRAM = Path(sys.executable).with_name("st3sweep")
@@ -65,7 +67,7 @@ def test_provenance_without_an_installation(uninstalled: dict[str, str], tmp_pat
     done = run_uninstalled(uninstalled, tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["st3sweep"] == "0.1.0"
+    assert facts["st3sweep"] == __version__
     assert facts["packages"]["torch"]
 
 

@@ -103,5 +103,5 @@ def test_with_st3_the_rest_of_the_method_is_unchanged() -> None:
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0])
 def test_a_ratio_out_of_range(ratio: float) -> None:
-    with pytest.raises(ValueError, match=r"ratio must be in \[0, 1\), got"):
+    with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), got"):
         lamp_thresholds([torch.ones(3)], ratio)

@@ -29,7 +29,7 @@ class _Ids(NamedTuple):
 def inspect(spec: OnDiskConfig, pack: Pack) -> DataInfo:
     """Count the images that ``load`` returns, without torch."""
     ids = _ids(spec, pack, silent=True)
-    return DataInfo(pack.classes, 3, spec.image_size, *map(len, ids))
+    return DataInfo(pack.classes, spec.channels, spec.image_size, *map(len, ids))
 
 
 def load(spec: OnDiskConfig, pack: Pack) -> Splits:

@@ -1,4 +1,4 @@
-"""Register the sparse methods, one file each, on import."""
+"""The sparse methods, one file each, registered on import; and how a trial's method is built and restored."""
 
 from __future__ import annotations
 

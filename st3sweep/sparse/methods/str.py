@@ -240,7 +240,7 @@ def pilot_settings(trial: TrialSettings, epochs: int, s_init: float) -> TrialSet
         update={
             "train": trial.train.model_copy(update=train),
             "optim": trial.optim.model_copy(update=optim),
-            "sparsity": STRConfig(s_init=s_init, **ratios),
+            "sparsity": config.model_copy(update={"s_init": s_init, "target": None, "calibrate": None, **ratios}),
         }
     )
 
