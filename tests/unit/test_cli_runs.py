@@ -420,7 +420,7 @@ def test_reproduce_shows_differences(trained: Path, tmp_path: Path, capsys: Capt
     [
         ("done", "status", "stopped", "trial 0 is stopped; this needs a finished one"),
         ("trial", "workers", 2, "trial 0 was trained by 2 workers; reproduce trains it with one"),
-        ("trial", "spec", {"model": {"arch": "none"}}, "trial 0 is of another version of st3sweep"),
+        ("trial", "spec", {"model": {"arch": "none"}}, "trial 0 has the arch none; name its plugin with --plugin"),
     ],
 )
 def test_reproduce_refuses_unsuitable_trials(
