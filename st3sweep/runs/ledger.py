@@ -92,7 +92,6 @@ class Ledger:
         self.trials: dict[int, Trial] = {}
         self.space: dict[str, Any] | None = None  # of the last session
         self.expected_trials: int | None = None  # of the search, as the last session had it
-        self.knows_expected_trials = False
         self.plugins: list[str] = []  # modules that the last session imported
         self.exhausted = False  # whether the space is
         self.wall_seconds = 0.0  # of all sessions, up to the last event; so are the next two
@@ -185,7 +184,6 @@ class Ledger:
         kind, now = event["event"], event["time"]
         if kind == "session":
             self.space = event["space"]
-            self.knows_expected_trials = "expected_trials" in event  # sessions before 0.2 did not say
             self.expected_trials = event.get("expected_trials")
             self.plugins = event.get("plugins", [])
             for trial in self.trials.values():

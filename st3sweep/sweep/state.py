@@ -57,7 +57,8 @@ class Sweep:
     ):
         self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
         self.ledger = Ledger(folder)
-        self.ledger.add_session(space.document.data, space.expected_trials(), plugins)
+        expected = space.expected_trials()  # counts a grid point by point
+        self.ledger.add_session(space.document.data, expected, plugins)
         self.earlier = EarlierRuns(space)
         self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints])
         self.searcher.reconcile(self.ledger)
@@ -69,7 +70,7 @@ class Sweep:
         self.draining = self.pausing = False
         self.why = ""  # reason to end early
         self.losses: dict[int, int] = {}
-        self.total = space.expected_trials() or math.inf  # of the search; replicates come on top
+        self.total = expected or math.inf  # of the search; replicates come on top
         self.searched = sum(not trial.is_replicate for trial in self.ledger.trials.values())
         self._replay_early_stopping()
 

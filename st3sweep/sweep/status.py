@@ -38,7 +38,7 @@ class Status:
         """Return how many trials the search will have; None if only its budget ends it."""
         if self.space.config.searcher.sampler != "grid":
             return self.space.expected_trials()
-        if self.ledger.knows_expected_trials:
+        if self.ledger.expected_trials is not None:
             return self.ledger.expected_trials
         register_components()  # a run from before 0.2, whose grid may need the default of any field
         return self.space.expected_trials()
