@@ -12,7 +12,7 @@ from pydantic import Field
 
 from st3sweep.trial.fields import Epochs, Frozen, Time, fail, fraction
 from st3sweep.trial.registry import Registered, register
-from st3sweep.trial.schedules import ramp
+from st3sweep.trial.schedules import last_update, ramp
 
 if TYPE_CHECKING:  # a stored run is read without torch
     from torch import Tensor
@@ -46,6 +46,11 @@ class Ramp(Frozen):
     def at(self, progress: float, epochs: int) -> float:
         """Return the fraction of the way to the target, 0 to 1, at ``progress``, a fraction of training."""
         return ramp(progress, *self.fractions(epochs))
+
+    def at_last_update(self, progress: float, interval: float | Epochs, epochs: int) -> float:
+        """Return ``at`` the last of the updates that come every ``interval``, and at the ramp's end."""
+        start, end, _ = self.fractions(epochs)
+        return self.at(last_update(progress, start, end, fraction(interval, epochs)), epochs)
 
     def check(self, epochs: int) -> None:
         """Raise ``fail(...)`` for a ramp that does not start before it ends."""

@@ -28,8 +28,7 @@ from st3sweep.sparse.lamp import lamp_scores
 from st3sweep.sparse.masked_method import MaskedMethod, masked_densities
 from st3sweep.sparse.masks import among, largest, largest_together
 from st3sweep.sparse.method import Weights
-from st3sweep.trial.fields import Time, fail, fraction
-from st3sweep.trial.schedules import last_update
+from st3sweep.trial.fields import Time, fail
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import KeepDense, MethodConfig, Ramp, check_interval, dense_layers_label, register_method
 
@@ -68,8 +67,7 @@ class GMPConfig(MethodConfig):
         self.ramp.check(trial.train.epochs)
 
     def ramp_progress(self, progress: float, epochs: int) -> float:
-        start, end, _ = self.ramp.fractions(epochs)
-        return self.ramp.at(last_update(progress, start, end, fraction(self.interval, epochs)), epochs)
+        return self.ramp.at_last_update(progress, self.interval, epochs)
 
     def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> GMP:  # noqa: ARG002
         return GMP(weights, self, epochs=trial.train.epochs)

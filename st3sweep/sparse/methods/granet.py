@@ -72,8 +72,7 @@ class GraNetConfig(MethodConfig):
     def ramp_progress(self, progress: float, epochs: int) -> float | None:
         if self.target <= 1 - self.initial_density:
             return None
-        start, end, _ = self.ramp.fractions(epochs)
-        return self.ramp.at(last_update(progress, start, end, fraction(self.interval, epochs)), epochs)
+        return self.ramp.at_last_update(progress, self.interval, epochs)
 
     def build(self, weights: Weights, trial: TrialSettings, macs_per_weight: Sequence[float]) -> GraNet:  # noqa: ARG002
         return GraNet(weights, self, epochs=trial.train.epochs, seed=trial.seed)
