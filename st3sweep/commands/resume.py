@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from st3sweep.commands.plan import check_data
 from st3sweep.commands.reading import read_space
-from st3sweep.commands.run import check_loggers, run_to_the_end
+from st3sweep.commands.run import check_before_start, run_to_the_end
 from st3sweep.runs.folder import RESOLVED, existing_run
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.changes import check_unchanged
@@ -38,9 +37,7 @@ def resume(
     space = read_space(folder / RESOLVED, overrides, plugins)
     if ledger.space is not None:
         check_unchanged(ledger.space, space.document.data, extend=extend)
-    if address is None:
-        check_data(space)
-    check_loggers(track)
+    check_before_start(space, address, track)
     return run_to_the_end(
         space, folder, address, promote=promote, track=track, plugins=plugins, as_json=as_json, verbose=verbose
     )

@@ -37,19 +37,19 @@ def run(
     Raises SpecError and UserError before anything is started.
     """
     space = read_space(space_file, overrides, plugins)
-    if address is None:  # a cluster's machines may have data that this one lacks
-        check_data(space)
-    check_loggers(track)
+    check_before_start(space, address, track)
     folder = new_run(space.config.name, space.document.data, space_file, storage, name)
     return run_to_the_end(space, folder, address, track=track, plugins=plugins, as_json=as_json, verbose=verbose)
 
 
-def check_loggers(names: Sequence[str]) -> None:
-    """Raise UserError for an unknown name in ``--track``, or one whose package is not installed."""
-    if names:
+def check_before_start(space: Space, address: str | None, track: Sequence[str]) -> None:
+    """Raise SpecError for data that cannot be read, UserError for a logger of ``--track`` that cannot be used."""
+    if address is None:  # a cluster's machines may have data that this one lacks
+        check_data(space)
+    if track:
         from st3sweep.execution.loggers import check
 
-        check(names)
+        check(track)
 
 
 def run_to_the_end(
