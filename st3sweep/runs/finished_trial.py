@@ -7,11 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from st3sweep.runs.ledger import LEDGER, Ledger, Trial
-from st3sweep.trial.data import DataConfig
-from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import resolve
-from st3sweep.trial.settings import TrialSettings
-from st3sweep.trial.sparsity import MethodConfig
+from st3sweep.trial.settings import TrialSettings, unregistered
 from st3sweep.util.errors import UserError
 
 
@@ -19,7 +16,7 @@ def finished_trial(run: Path, number: int) -> tuple[Trial, TrialSettings]:
     """Return trial ``number`` of the run in folder ``run``, with its settings, which need the registry.
 
     Raises UserError if ``run`` is not a run, the trial does not exist or has not finished, or its settings cannot be
-    read: they are of another version, or name a method of a plugin that was not imported.
+    read: they are of another version, or name a component of a plugin that was not imported.
     """
     if not (run / LEDGER).is_file():
         raise UserError(f"{run}: not the folder of a run (it has no {LEDGER})")
@@ -34,11 +31,8 @@ def finished_trial(run: Path, number: int) -> tuple[Trial, TrialSettings]:
     try:
         return trial, resolve(trial.spec)
     except ValidationError as error:
-        for kind, part in ((MethodConfig, "sparsity"), (ModelConfig, "model"), (DataConfig, "data")):
-            name = trial.spec.get(part, {}).get(kind.key)
-            if isinstance(name, str) and name not in kind.registered:
-                hint = " ".join(f"--plugin {plugin}" for plugin in ledger.plugins) or "--plugin"
-                message = f"{run}: trial {number} has the {kind.key} {name}; name its plugin with {hint}"
-                raise UserError(message) from None
+        for key, name in unregistered(trial.spec):
+            hint = " ".join(f"--plugin {plugin}" for plugin in ledger.plugins) or "--plugin"
+            raise UserError(f"{run}: trial {number} has the {key} {name}; name its plugin with {hint}") from None
         reason = error.errors()[0]["msg"]
         raise UserError(f"{run}: trial {number} is of another version of st3sweep ({reason})") from None

@@ -7,12 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from st3sweep.trial.data import DataConfig
-from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import resolve
-from st3sweep.trial.registry import Registered
-from st3sweep.trial.settings import TrialSettings
-from st3sweep.trial.sparsity import MethodConfig
+from st3sweep.trial.settings import TrialSettings, unregistered
 
 
 @dataclass(frozen=True)
@@ -45,9 +41,8 @@ class TrialSummary:
 
         Where the method, model or data are not registered, their names replace the labels.
         """
-        kinds: dict[str, type[Registered]] = {"sparsity": MethodConfig, "model": ModelConfig, "data": DataConfig}
         try:
-            if all(settings[part][kind.key] in kind.registered for part, kind in kinds.items()):
+            if not unregistered(settings):
                 return cls.of(resolve(settings))
             method, target = settings["sparsity"]["method"], settings["sparsity"].get("target")
             return cls(

@@ -33,7 +33,7 @@ class Registered(Frozen):
             raise RuntimeError(
                 f"no {cls.key} is registered yet: call st3sweep.training.components.register_components() first"
             )
-        members = tuple(dict.fromkeys(cls.registered.values()))
+        members = tuple(members_of(cls))
         union: Any = Union[members]  # noqa: UP007 (built at run time)
         return handler.generate_schema(Annotated[union, Field(discriminator=cls.key)] if members[1:] else union)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,7 +13,7 @@ from st3sweep.trial.data import DataConfig, OnDiskConfig
 from st3sweep.trial.fields import Epochs, Frozen, fail, fraction
 from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.optim import Optim, StepSchedule, Train
-from st3sweep.trial.registry import depends_on_registry
+from st3sweep.trial.registry import Registered, depends_on_registry
 from st3sweep.trial.schedules import WEIGHT_DECAY_BY_TARGET
 from st3sweep.trial.sparsity import GflopsBudget, MethodConfig
 
@@ -109,6 +109,13 @@ class TrialSettings(Frozen):
 
 
 depends_on_registry(TrialSettings)
+
+
+def unregistered(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (key, name) of each model, dataset and method in stored ``settings`` that is not registered."""
+    kinds: dict[str, type[Registered]] = {"sparsity": MethodConfig, "model": ModelConfig, "data": DataConfig}
+    names = [(kind, settings.get(part, {}).get(kind.key)) for part, kind in kinds.items()]
+    return [(kind.key, name) for kind, name in names if isinstance(name, str) and name not in kind.registered]
 
 
 def _times_in_epochs(node: Any, path: str) -> Iterator[tuple[str, Epochs]]:
