@@ -20,28 +20,25 @@ Weights = Sequence[Tensor]
 EPOCHS = 100  # of the training; times given as fractions do not depend on it
 
 
-def _ramped(start: float, end: float, power: float, settings: dict[str, Any]) -> dict[str, Any]:
-    return {"ramp": {"start": start, "end": end, "power": power}, **settings}
+def _ramped(settings: dict[str, Any], start: float = 0.0, end: float = 0.5) -> dict[str, Any]:
+    """``settings`` with ``ramp_start``, ``ramp_end`` and ``ramp_power`` gathered into the field ``ramp``."""
+    given = {name: settings.pop(f"ramp_{name}") for name in ("start", "end", "power") if f"ramp_{name}" in settings}
+    return {"ramp": {"start": start, "end": end, "power": 3.0, **given}, **settings}
 
 
 def st3(
     weights: Weights,
     *,
-    ramp_start: float = 0.0,
-    ramp_end: float = 0.5,
-    ramp_power: float = 3.0,
     macs_per_weight: Sequence[float] | None = None,
     gflops_budget: float | None = None,
     **settings: Any,
 ) -> ST3:
-    config = ST3Config(**_ramped(ramp_start, ramp_end, ramp_power, settings))
+    config = ST3Config(**_ramped(settings))
     return ST3(weights, config, epochs=EPOCHS, macs_per_weight=macs_per_weight, gflops_budget=gflops_budget)
 
 
-def gmp(
-    weights: Weights, *, ramp_start: float = 0.0, ramp_end: float = 0.5, ramp_power: float = 3.0, **settings: Any
-) -> GMP:
-    return GMP(weights, GMPConfig(**_ramped(ramp_start, ramp_end, ramp_power, settings)), epochs=EPOCHS)
+def gmp(weights: Weights, **settings: Any) -> GMP:
+    return GMP(weights, GMPConfig(**_ramped(settings)), epochs=EPOCHS)
 
 
 def static(weights: Weights, *, seed: int = 0, **settings: Any) -> Static:
@@ -52,17 +49,8 @@ def rigl(weights: Weights, *, seed: int = 0, **settings: Any) -> RigL:
     return RigL(weights, RigLConfig(**settings), epochs=EPOCHS, seed=seed)
 
 
-def granet(
-    weights: Weights,
-    *,
-    ramp_start: float = 0.0,
-    ramp_end: float = 0.5,
-    ramp_power: float = 3.0,
-    seed: int = 0,
-    **settings: Any,
-) -> GraNet:
-    config = GraNetConfig(**_ramped(ramp_start, ramp_end, ramp_power, settings))
-    return GraNet(weights, config, epochs=EPOCHS, seed=seed)
+def granet(weights: Weights, *, seed: int = 0, **settings: Any) -> GraNet:
+    return GraNet(weights, GraNetConfig(**_ramped(settings)), epochs=EPOCHS, seed=seed)
 
 
 def dnw(weights: Weights, **settings: Any) -> DNW:
@@ -73,14 +61,5 @@ def str_(weights: Weights, *, momentum: float, **settings: Any) -> STR:
     return STR(weights, STRConfig(**settings), momentum=momentum)
 
 
-def probmask(
-    weights: Weights,
-    *,
-    ramp_start: float = 0.16,
-    ramp_end: float = 0.6,
-    ramp_power: float = 3.0,
-    seed: int = 0,
-    **settings: Any,
-) -> ProbMask:
-    config = ProbMaskConfig(**_ramped(ramp_start, ramp_end, ramp_power, settings))
-    return ProbMask(weights, config, epochs=EPOCHS, seed=seed)
+def probmask(weights: Weights, *, seed: int = 0, **settings: Any) -> ProbMask:
+    return ProbMask(weights, ProbMaskConfig(**_ramped(settings, 0.16, 0.6)), epochs=EPOCHS, seed=seed)
