@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from st3sweep.cli.common import AsJson, Overrides, Plugins, overrides
-from st3sweep.reporting.console import err, out, progress_bar
+from st3sweep.reporting.console import progress_bar, say, warn
 
 app = typer.Typer()
 data_app = typer.Typer(help="Prepare the data of a study.", no_args_is_help=True)
@@ -68,8 +68,8 @@ def pack(
     with progress_bar("packing") as advance:
         made = pack_data(file, overrides(set_), folder, short_side, advance, plugin or [])
     if made.left_out:
-        err.print(f"left out: {made.left_out} images that cannot be read; see {made.folder / 'manifest.json'}")
-    out.print(f"{made.folder}: {made.images:,} images. Trials read it with: data.pack: {made.folder}", soft_wrap=True)
+        warn(f"left out: {made.left_out} images that cannot be read; see {made.folder / 'manifest.json'}")
+    say(f"{made.folder}: {made.images:,} images. Trials read it with: data.pack: {made.folder}")
 
 
 @app.command()
