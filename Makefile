@@ -22,11 +22,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Two at a time, but for the faults: a worker that hangs is told from a slow one by the clock.
+# Two at a time, the long ones first; a process that has ended takes tests from the other.
 tests: $(READY)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile tests/unit tests/contracts
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/integration --ignore tests/integration/test_faults.py
-	$(BIN)/python -m pytest -m "not slow" tests/integration/test_faults.py
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/integration tests/contracts tests/unit
 
 fast: $(READY)
 	$(BIN)/python -m pytest tests/unit -m "not slow and not long" --hypothesis-profile fast --numprocesses auto --dist loadfile

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from st3sweep.commands.plan import check_data
 from st3sweep.commands.reading import read_space
@@ -16,6 +19,10 @@ from st3sweep.runs.folder import new_run, trial_folder
 from st3sweep.space.space import Space
 from st3sweep.util.errors import ResultsError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+PICTURE = "front.png"
 EXIT_CODES = {"complete": 0, "budget": 3, "interrupted": 130}
 SOME_FAILED = 4
 
@@ -64,23 +71,31 @@ def run_to_the_end(
     verbose: bool,
 ) -> int:
     """Run what remains of the run in ``folder`` and print its front; return the program's exit code."""
+    from st3sweep.analysis import tables
     from st3sweep.execution import runner  # Ray takes seconds to import
 
     total = space.expected_trials()
     report = JsonEvents(total) if as_json else LiveTable(total, out)
     report.say(f"run: {short(folder)}")
+    running = runner.sweep(
+        space, folder, address, report, verbose=verbose, promote=promote, track=track, plugins=plugins
+    )
+    trials = None
     # With --json only events go to stdout; other output, such as Ray's with --verbose, goes to stderr.
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        outcome = runner.sweep(
-            space, folder, address, report, verbose=verbose, promote=promote, track=track, plugins=plugins
-        )
-    try:
-        failed = print_front(folder, quiet=as_json)
-    except ResultsError as error:
-        if outcome.end == "complete":
-            raise
-        failed = 0  # the table is missing too
-        warn(str(error))
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), running as outcome:
+        try:
+            trials = tables.load_trials(folder)
+        except ResultsError as error:
+            if outcome.end == "complete":
+                raise
+            warn(str(error))  # the table is missing too
+        if trials is not None and not as_json:
+            print_front(folder, trials)
+        # Imported while Ray shuts down: both take seconds.
+        threading.Thread(target=importlib.import_module, args=("st3sweep.analysis.plots",), daemon=True).start()
+    if trials is not None:
+        draw_front(folder, trials)
+    failed = _failed(trials) if trials is not None else 0
     code = SOME_FAILED if outcome.end == "complete" and failed else EXIT_CODES[outcome.end]
     if isinstance(report, JsonEvents):
         report.write("end", outcome=outcome.end, why=outcome.why, exit_code=code)
@@ -90,28 +105,37 @@ def run_to_the_end(
     return code
 
 
-def print_front(folder: Path, *, quiet: bool) -> int:
-    """Plot the front and, unless ``quiet``, print it, the files and the next steps. Returns how many trials failed."""
-    from st3sweep.analysis import plots, tables  # pandas and matplotlib
+def print_front(folder: Path, trials: pd.DataFrame) -> None:
+    """Print the front, the run's files and the next steps."""
+    from st3sweep.analysis import tables  # pandas
 
-    trials = tables.load_trials(folder)
-    picture = folder / "front.png"
-    try:
-        plots.save(plots.plot_run(trials), picture)
-    except OSError as error:  # e.g. a full disk: still print the numbers
-        warn(f"{short(picture)}: not drawn ({error.strerror})")
-    failed = int((trials["status"] == "failed").sum())
-    if quiet:
-        return failed
     print(f"\nPareto front\n{tables.front_table(trials)}\n")
-    for label, path in (("trials", folder / "trials.parquet"), ("plot", picture), ("study", folder / "study.journal")):
+    files = (("trials", folder / "trials.parquet"), ("plot", folder / PICTURE), ("study", folder / "study.journal"))
+    for label, path in files:
         print(f"{label:<7} {short(path)}")
-    if failed:
+    if failed := _failed(trials):
         print(f"\n{failed} of {len(trials)} trials failed; see the column error of: st3sweep results {short(folder)}")
     if trials["val_top1"].notna().any():
         best = int(trials.sort_values("val_top1", na_position="first")["trial"].iloc[-1])
         _print_next(folder, trial_folder(folder, best) / "config.yaml")
-    return failed
+    sys.stdout.flush()
+
+
+def draw_front(folder: Path, trials: pd.DataFrame) -> None:
+    """Draw the front into the run's folder; where that fails, warn: a plot ends no command."""
+    from st3sweep.analysis import plots
+
+    picture = folder / PICTURE
+    try:
+        plots.save(plots.plot_run(trials), picture)
+    except OSError as error:  # e.g. a full disk
+        warn(f"{short(picture)}: not drawn ({error.strerror})")
+    except Exception as error:
+        warn(f"{short(picture)}: not drawn ({type(error).__name__}: {error})")
+
+
+def _failed(trials: pd.DataFrame) -> int:
+    return int((trials["status"] == "failed").sum())
 
 
 def _print_next(folder: Path, best: Path) -> None:

@@ -26,7 +26,7 @@ class Mailbox:
         self._attempts = 0
         self._stop = False
         self._messages: deque[dict[str, Any]] = deque()
-        self._workers: dict[int, Any] = {}  # by rank: handles that the slot can kill
+        self._workers: dict[int, bytes] = {}  # by rank: pickled handles, with which the slot can kill them
         self._taken: dict[int, int] = {}  # by rank: jobs that the worker has taken
         self._group: str | None = None
         self._heard: float | None = None  # time of the open job's last report; None until it is taken
@@ -51,7 +51,7 @@ class Mailbox:
     async def is_closed(self) -> bool:
         return self._closed
 
-    async def enter(self, rank: int, worker: Any, group: str | None = None) -> None:
+    async def enter(self, rank: int, worker: bytes, group: str | None = None) -> None:
         """Register a new worker, in placement group ``group``. Its start-up does not count as the job's silence."""
         self._workers[rank], self._taken[rank], self._heard = worker, 0, None
         self._group = group
@@ -98,7 +98,7 @@ class Mailbox:
         """Ask the open job to stop after its current epoch, if it is still that of ``trial``."""
         self._stop = self._stop or (self._job is not None and self._job["trial"] == trial)
 
-    async def silent(self, limit_seconds: float) -> list[Any]:
+    async def silent(self, limit_seconds: float) -> list[bytes]:
         """Return the workers if the open job was taken and has not reported for that long; otherwise an empty list."""
         late = self._open and self._heard is not None and time.monotonic() - self._heard > limit_seconds
         return list(self._workers.values()) if late else []

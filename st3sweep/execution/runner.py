@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from st3sweep.sweep.state import Outcome, Sweep
 from st3sweep.util.errors import NO_SPACE
 
 
+@contextmanager
 def sweep(
     space: Space,
     folder: Path,
@@ -31,39 +32,46 @@ def sweep(
     promote: Sequence[int] = (),
     track: Sequence[str] = (),
     plugins: Sequence[str] = (),
-) -> Outcome:
+) -> Iterator[Outcome]:
     """Run what remains of the run in ``folder``, until it is complete, out of budget, or interrupted and resumable.
 
+    Yields the outcome once the run's tables are written; shuts Ray down, which takes seconds, when the block ends.
     ``promote`` are early-stopped trials to train to the end, ``track`` names of loggers (see ``loggers.py``),
     ``plugins`` modules that the workers import. The first SIGINT or SIGTERM ends the run after the current epochs; the
     second ends it at once.
     """
-    with lock(folder), progress:
-        write_resolved(folder, space.document.data)
-        take_stop_request(folder)  # one left over from an earlier program
-        tracking = Tracking(track, folder, progress.say) if track else None
-        run = Sweep(space, folder, progress, tracking, plugins)
+    with ExitStack() as to_close:
+        to_close.enter_context(lock(folder))  # until no worker is left that could write to the folder
+        with progress:
+            write_resolved(folder, space.document.data)
+            take_stop_request(folder)  # one left over from an earlier program
+            tracking = Tracking(track, folder, progress.say) if track else None
+            run = Sweep(space, folder, progress, tracking, plugins)
+            try:
+                run.promote(promote)
+                progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
+                if not run.is_complete() and not run.blocking_limit():
+                    slots = to_close.enter_context(cluster(address, space.config.resources, verbose=verbose))
+                    _run_slots(run, slots, plugins)
+            except KeyboardInterrupt:
+                run.pause("interrupted at once")
+            except LedgerError as error:
+                run.pause(str(error))
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                run.pause(f"{error.strerror}: {error.filename or folder}")
+            finally:
+                run.close()
+        yield run.outcome()
+
+
+def _run_slots(run: Sweep, slots: int, plugins: Sequence[str]) -> None:
+    with _signals(run):
         try:
-            run.promote(promote)
-            progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
-            if run.is_complete() or run.blocking_limit():
-                return run.outcome()
-            with cluster(address, space.config.resources, verbose=verbose) as slots, _signals(run):
-                try:
-                    run_slots(run, int(min(slots, run.slots_needed())), plugins)
-                finally:
-                    run.end_tracking()
-        except KeyboardInterrupt:
-            run.pause("interrupted at once")
-        except LedgerError as error:
-            run.pause(str(error))
-        except OSError as error:
-            if error.errno not in NO_SPACE:
-                raise
-            run.pause(f"{error.strerror}: {error.filename or folder}")
+            run_slots(run, int(min(slots, run.slots_needed())), plugins)
         finally:
-            run.close()
-        return run.outcome()
+            run.end_tracking()
 
 
 @contextmanager

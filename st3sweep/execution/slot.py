@@ -7,6 +7,7 @@ Train run per trial, pays it for each trial; and Tune's own work per trial grows
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from typing import Any
@@ -34,13 +35,14 @@ class Slot(tune.Trainable):
         self._mailbox = mailbox.remote(lasting=config["trials_per_process"] or 0)
         self._error: BaseException | None = None
         self._workers = threading.Thread(target=self._hold_workers, args=(config,), daemon=True)
+        self._workers.start()  # while the mailbox starts
         self._introduced = False
+        self._group: str | None = None
 
     def step(self) -> dict[str, Any]:
         """Return the reports since the last step; at first an empty list, which asks for a trial."""
         if not self._introduced:
             ray.get(self._mailbox.stop.remote(-1))  # once it answers, the driver can get it by name
-            self._workers.start()
             self._introduced = True
             return self._result([])
         while not (messages := ray.get(self._mailbox.next_messages.remote(1.0))):
@@ -49,10 +51,13 @@ class Slot(tune.Trainable):
                     return self._result([]) | {"done": True}
                 raise RuntimeError(f"the slot's workers failed: {self._error}") from self._error
             self._end_if_hanging()
+            if self._group != ray.get(self._mailbox.group.remote()):
+                break  # the driver must know it, to release it if this machine is lost
         return self._result(messages)
 
     def _result(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"mailbox": self._name, "messages": messages, "group": ray.get(self._mailbox.group.remote())}
+        self._group = ray.get(self._mailbox.group.remote())
+        return {"mailbox": self._name, "messages": messages, "group": self._group}
 
     def _hold_workers(self, config: dict[str, Any]) -> None:
         """Run one group of workers after another until the mailbox is closed."""
@@ -65,7 +70,7 @@ class Slot(tune.Trainable):
     def _end_if_hanging(self) -> None:
         """Fail a trial that has not reported within the limit and kill its workers; Train then starts a new group."""
         limit = self._config["hang_seconds"]
-        workers = ray.get(self._mailbox.silent.remote(limit)) if limit else []
+        workers = [*map(ray.cloudpickle.loads, ray.get(self._mailbox.silent.remote(limit)))] if limit else []
         if workers and not any(map(_is_dead, workers)):  # a dead worker's trial is resumed by the next
             ray.get(self._mailbox.give_up.remote(limit))
             for worker in workers:
@@ -73,8 +78,7 @@ class Slot(tune.Trainable):
 
     def cleanup(self) -> None:
         ray.get(self._mailbox.close.remote())
-        if self._introduced:
-            self._workers.join(timeout=CLOSE_SECONDS)
+        self._workers.join(timeout=CLOSE_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: training keeps its own checkpoints in the trial's folder."""
@@ -100,9 +104,15 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
 
     from st3sweep.execution.worker import worker_loop
 
+    trainer = TorchTrainer
+    with contextlib.suppress(ImportError):  # another version of Ray Train
+        from st3sweep.execution.trainer import SlotTrainer
+
+        trainer = SlotTrainer
+
     gpus = config["gpus_per_worker"]
     resources: dict[str, float] = {"CPU": config["cpus_per_worker"], **({"GPU": gpus} if gpus else {})}
-    return TorchTrainer(
+    return trainer(
         worker_loop,
         train_loop_config={
             "mailbox": mailbox,

@@ -34,8 +34,9 @@ def worker_loop(config: dict[str, Any]) -> None:
     device = train.torch.get_device() if config["gpu"] else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
     mailbox, unusable = config["mailbox"], _register(config["plugins"], world)
-    group, actor = ray.util.get_current_placement_group(), ray.get_runtime_context().current_actor
-    ray.get(mailbox.enter.remote(world.rank, actor, group.id.hex() if group else None))
+    group = ray.util.get_current_placement_group()
+    handle = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # the mailbox need not import its class
+    ray.get(mailbox.enter.remote(world.rank, handle, group.id.hex() if group else None))
     clean = ProcessState.capture()
     finished = 0
     # Each rank waits at the mailbox, which has no timeout; all ranks train the job that rank 0 took.

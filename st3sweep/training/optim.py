@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +16,22 @@ from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 
 
-def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSettings) -> torch.optim.SGD:
+class SGD(torch.optim.SGD):
+    """torch's SGD, without the wrappers that keep torch.compile out of it: they import torch._dynamo, for seconds."""
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSettings) -> SGD:
     """Build SGD with two groups: the prunable ``weights`` with weight decay, everything else without."""
     decayed = {id(weight) for weight in weights}
     rest = [p for p in model.parameters() if id(p) not in decayed]
     groups: list[dict[str, Any]] = [{"params": list(weights)}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=spec.optim.lr, momentum=spec.optim.momentum)
+    return SGD(groups, lr=spec.optim.lr, momentum=spec.optim.momentum)
 
 
 def optimisation_step(

@@ -35,6 +35,7 @@ class ProcessState:
     @staticmethod
     def capture() -> ProcessState:
         cudnn = torch.backends.cudnn
+        deterministic, deterministic_warns = _determinism()
         return ProcessState(
             environment=dict(os.environ),
             folder=os.getcwd(),
@@ -43,8 +44,8 @@ class ProcessState:
             dtype=torch.get_default_dtype(),
             device=torch.get_default_device(),
             matmul_precision=torch.get_float32_matmul_precision(),
-            deterministic=torch.are_deterministic_algorithms_enabled(),
-            deterministic_warns=torch.is_deterministic_algorithms_warn_only_enabled(),
+            deterministic=deterministic,
+            deterministic_warns=deterministic_warns,
             anomaly=torch.is_anomaly_enabled(),
             flush_denormal=_denormals_are_flushed(),
             cudnn=(cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
@@ -63,7 +64,8 @@ class ProcessState:
         if torch.get_default_device() != self.device:  # None is the CPU without a cost per call
             torch.set_default_device(None if self.device.type == "cpu" else self.device)
         torch.set_float32_matmul_precision(self.matmul_precision)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.deterministic_warns)
+        if _determinism() != (self.deterministic, self.deterministic_warns):  # setting it imports torch._inductor
+            torch.use_deterministic_algorithms(self.deterministic, warn_only=self.deterministic_warns)
         torch.autograd.set_detect_anomaly(self.anomaly)
         torch.set_grad_enabled(True)
         torch.set_flush_denormal(self.flush_denormal)
@@ -77,6 +79,10 @@ class ProcessState:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _determinism() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def _denormals_are_flushed() -> bool:

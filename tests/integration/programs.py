@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from st3sweep.training.loop import Diverged, fit
+from st3sweep.training.world import World
+from st3sweep.trial.recipes import resolve
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 400.0  # a slot starts in half a minute on an idle machine, and in minutes on a loaded one
@@ -53,10 +57,11 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 def workers(pid: int) -> list[psutil.Process]:
     """Return the processes that train."""
-    return [process for process in descendants(pid) if "RayTrainWorker" in _name(process)]
+    return [process for process in descendants(pid) if "RayTrainWorker" in command_line(process)]
 
 
-def _name(process: psutil.Process) -> str:
+def command_line(process: psutil.Process) -> str:
+    """Return the process's title or command line; empty once it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -84,36 +89,19 @@ def epochs_of(run: Path, number: int) -> int:
     return sum(event["trial"] == number for event in events(run, "epoch"))
 
 
-UNDISTURBED = """\
-import json, sys
-from pathlib import Path
-import torch
-from st3sweep.training.components import register_components
-from st3sweep.trial.recipes import resolve
-from st3sweep.training.loop import Diverged, fit
-from st3sweep.training.world import World
-
-torch.set_num_threads(1)
-register_components()
-folder = Path(sys.argv[1])
-for number, raw in reversed(json.loads((folder / "trials.json").read_text()).items()):
-    records = []
-    try:
-        fit(resolve(raw), World(), lambda record: records.append(record), folder / number)
-    except Diverged:
-        pass
-    (folder / f"{number}.json").write_text(json.dumps(records))
-"""
-
-
 def undisturbed(run: Path, folder: Path) -> dict[int, list[dict[str, Any]]]:
-    """Train every trial without Ray and without a break, all in one process, last one first; return their records."""
-    folder.mkdir()
-    trials = {event["trial"]: event["spec"] for event in events(run, "trial")}
-    (folder / "trials.json").write_text(json.dumps(trials))
-    code = [sys.executable, "-c", UNDISTURBED, str(folder)]
-    subprocess.run(code, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    return {number: json.loads((folder / f"{number}.json").read_text()) for number in trials}
+    """Train every trial without Ray and without a break, all in this process, last one first; return their records."""
+    trained: dict[int, list[dict[str, Any]]] = {}
+    for event in reversed(events(run, "trial")):
+        records = trained.setdefault(event["trial"], [])
+
+        def report(record: dict[str, Any], records: list[dict[str, Any]] = records) -> bool:
+            records.append(json.loads(json.dumps(record)))  # as the ledger has it
+            return False
+
+        with suppress(Diverged):
+            fit(resolve(event["spec"]), World(), report, folder / str(event["trial"]))
+    return trained
 
 
 def check_nothing_lost(run: Path, folder: Path, statuses: dict[int, str], *, whole: set[int] | None = None) -> None:

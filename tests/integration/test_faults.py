@@ -30,7 +30,7 @@ from ray.cluster_utils import Cluster
 
 from st3sweep.runs.tables import read_table
 
-EPOCHS = 30
+EPOCHS = 20
 SPACE = """\
 schema: st3sweep/v1
 name: faults
@@ -57,9 +57,9 @@ def test_a_run_survives_every_kind_of_failure(tmp_path: Path) -> None:
     run = tmp_path / "faults"
     # The second diverges: a trial that fails without outside cause.
     with program(
-        "run", space(tmp_path, "0.1, 1e30, 0.05, 0.2, 0.3, 0.4", limit="15s"), "--storage", str(tmp_path)
+        "run", space(tmp_path, "0.1, 1e30, 0.05, 0.2, 0.3, 0.4", limit="30s"), "--storage", str(tmp_path)
     ) as p:
-        wait_until(lambda: 3 <= epochs_of(run, 2) < 25, p)
+        wait_until(lambda: 3 <= epochs_of(run, 2) < 15, p)
         trainers = workers(p.pid)
         p.send_signal(signal.SIGKILL)
         p.wait()
@@ -73,10 +73,10 @@ def test_a_run_survives_every_kind_of_failure(tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
 
     with program("resume", str(run)) as p:
-        wait_until(lambda: 3 <= epochs_of(run, 3) < 25, p)
+        wait_until(lambda: 3 <= epochs_of(run, 3) < 15, p)
         [worker] = workers(p.pid)
         worker.kill()
-        wait_until(lambda: 3 <= epochs_of(run, 4) < 25, p)
+        wait_until(lambda: 3 <= epochs_of(run, 4) < 15, p)
         [worker] = workers(p.pid)
         worker.suspend()  # it hangs: the trial fails, and the next one gets another worker
         with program("resume", str(run)) as second:
@@ -108,7 +108,7 @@ def test_a_run_survives_every_kind_of_failure(tmp_path: Path) -> None:
     check_nothing_lost(run, tmp_path / "alone", statuses)
     errors = {event["trial"]: event["error"] for event in events(run, "done")}
     assert "Diverged: the training loss is nan in epoch" in errors[1]
-    assert errors[4] == "hangs: nothing was reported for 15 seconds"
+    assert errors[4] == "hangs: nothing was reported for 30 seconds"
 
     # Tables and study agree with the ledger.
     table = read_table(run, "trials").set_index("trial")
@@ -126,7 +126,7 @@ def test_a_run_survives_every_kind_of_failure(tmp_path: Path) -> None:
 def test_a_run_survives_kills_at_random_moments(kills: int, tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     rng, run = random.Random(seed), tmp_path / "faults"
-    arguments = ["run", space(tmp_path, "0.1, 0.05, 0.2, 0.3", epochs=15 * kills), "--storage", str(tmp_path)]
+    arguments = ["run", space(tmp_path, "0.1, 0.05", epochs=15 * kills), "--storage", str(tmp_path)]
     for _ in range(kills):
         with program(*arguments) as p:
             seen = len(events(run, "epoch"))
@@ -140,7 +140,7 @@ def test_a_run_survives_kills_at_random_moments(kills: int, tmp_path: Path) -> N
     with program(*arguments) as p:
         code, output = ended(p)
     assert code == 0, f"seed {seed}: {output}"
-    check_nothing_lost(run, tmp_path / "alone", dict.fromkeys(range(4), "finished"))
+    check_nothing_lost(run, tmp_path / "alone", dict.fromkeys(range(2), "finished"))
 
 
 def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path) -> None:
@@ -153,10 +153,10 @@ def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path)
             "run", space(tmp_path, "0.1, 0.05, 0.2"), "--storage", str(tmp_path), *where,
             RAY_gcs_rpc_server_reconnect_timeout_s="5",
         ) as p:  # fmt: skip
-            wait_until(lambda: 3 <= epochs_of(run, 1) < 25, p)
+            wait_until(lambda: 3 <= epochs_of(run, 1) < 15, p)
             nodes.add_node(num_cpus=2)
             nodes.remove_node(lost, allow_graceful=False)
-            wait_until(lambda: 3 <= epochs_of(run, 2) < 25, p)
+            wait_until(lambda: 3 <= epochs_of(run, 2) < 15, p)
             nodes.shutdown()  # the head with all that it knew
             code, output = ended(p)
         assert code != 0, output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from programs import PATIENCE_SECONDS, check_nothing_lost, events, program, workers
+from programs import PATIENCE_SECONDS, check_nothing_lost, command_line, descendants, events, program, workers
 
 # With dropout, so that the generator's state matters; half of the trials use another precision, some diverge.
 SPACE = """\
@@ -28,16 +28,20 @@ resources: {slots: 1, trials_per_process: 10}
 def test_the_tenth_trial_of_a_process_trains_like_its_first(tmp_path: Path) -> None:
     """Each trial has the numbers of one trained without Ray, in a process that trains them in reverse order."""
     (tmp_path / "space.yaml").write_text(SPACE)
-    run, pids = tmp_path / "slots", set()
+    run, pids, titles = tmp_path / "slots", set(), set()
     with program("run", str(tmp_path / "space.yaml"), "--storage", str(tmp_path)) as p:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while p.poll() is None:
             assert time.monotonic() < deadline
             pids |= {worker.pid for worker in workers(p.pid)}
+            titles |= {title for title in map(command_line, descendants(p.pid)) if title.startswith("ray::")}
             time.sleep(0.2)
         assert p.stdout is not None
         assert p.returncode == 4, p.stdout.read()
     assert len(pids) == 2, "the eleventh trial has a new process"
+    actors = {title.removeprefix("ray::").split(".")[0].strip() for title in titles}
+    agents = {"DashboardAgent", "RuntimeEnvAgent", "IDLE"}
+    assert actors - agents == {"ResourceTrainable", "Mailbox", "RayTrainWorker", "SynchronizationActor"}, "none besides"
     statuses = {number: "failed" if number % 3 == 0 else "finished" for number in range(12)}
     check_nothing_lost(run, tmp_path / "alone", statuses)
     ends = {event["trial"]: event["time"] for event in events(run, "done")}

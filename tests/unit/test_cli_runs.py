@@ -295,7 +295,8 @@ def test_how_run_ends(
 ) -> None:  # fmt: skip
     """Check exit code and last words, and that --json prints JSON only; also of a run in which nothing finished."""
 
-    def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Outcome:
+    @contextmanager
+    def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Iterator[Outcome]:
         from st3sweep.sweep.state import Sweep
 
         if as_json:
@@ -304,7 +305,7 @@ def test_how_run_ends(
         while trial := sweep.next_trial():
             sweep.record(trial.number, {"status": "failed", "error": "nan"} if fails else result(trial))
         sweep.close()
-        return outcome
+        yield outcome
 
     monkeypatch.setattr("st3sweep.execution.runner.sweep", instead)
     a_run(tmp_path, "budget: {trials: 2}")

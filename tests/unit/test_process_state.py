@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,8 @@ from st3sweep.training.loop import fit
 from st3sweep.training.process_state import ProcessState
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
+
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +94,27 @@ def test_a_trial_after_a_mess_has_the_same_results(
     make_a_mess(tmp_path)
     state.restore()
     assert timeless(fit(spec, World(), lambda _: False, tmp_path / "second", digits)) == timeless(first)
+
+
+@pytest.mark.long
+def test_a_worker_does_not_import_the_compiler(tmp_path: Path) -> None:
+    """torch._dynamo and torch._inductor take a new process seconds to import; parts of torch import them unasked."""
+    code = """
+import sys
+from pathlib import Path
+from st3sweep.training.components import register_components
+from st3sweep.training.loop import fit
+from st3sweep.training.process_state import ProcessState
+from st3sweep.training.world import World
+from st3sweep.trial.recipes import resolve
+from tests.conftest import TINY
+
+register_components()
+clean = ProcessState.capture()
+clean.restore()
+fit(resolve(TINY), World(), lambda record: False, Path(sys.argv[1]))
+clean.restore()
+print({"torch._dynamo", "torch._inductor"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=PROJECT)
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr

@@ -157,7 +157,8 @@ def test_loggers_end_while_ray_is_running(run_of: RunOf, monkeypatch: pytest.Mon
     monkeypatch.setattr(tracking, "_logger", lambda *_: told)
     monkeypatch.setattr(runner, "cluster", cluster)
     monkeypatch.setattr(runner, "run_slots", run_slots)
-    runner.sweep(run.space, run.folder, None, JsonEvents(None, io.StringIO()), track=["wandb"])
+    with runner.sweep(run.space, run.folder, None, JsonEvents(None, io.StringIO()), track=["wandb"]):
+        pass
     assert told.events[1:] == [("end", False), ("over",), ("Ray ends",)]
 
 
