@@ -72,6 +72,9 @@ def plan(space_file: SpaceFile, set_: Overrides = None, plugin: Plugins = None) 
 def resume(
     folder: RunFolder,
     set_: Overrides = None,
+    trials: Annotated[
+        str | None, typer.Option(metavar="[+]N", help="Extend the search to N trials, or by +N more.")
+    ] = None,
     extend: Annotated[
         bool, typer.Option("--extend", help="Allow changes to budget, replicates and resources.")
     ] = False,
@@ -81,6 +84,9 @@ def resume(
     address: Address = None,
     track: Track = None,
     plugin: Plugins = None,
+    allow_changed_plugins: Annotated[
+        bool, typer.Option("--allow-changed-plugins", help="Allow plugins whose code has changed since the start.")
+    ] = False,
     as_json: Events = False,
     verbose: Verbose = False,
 ) -> None:
@@ -91,11 +97,13 @@ def resume(
         resume_run(
             folder,
             overrides(set_),
+            trials=trials,
             extend=extend,
             promote=promote or [],
             address=address,
             track=track or [],
             plugins=plugin or [],
+            allow_changed_plugins=allow_changed_plugins,
             as_json=as_json,
             verbose=verbose,
         )

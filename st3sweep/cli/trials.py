@@ -32,6 +32,7 @@ def train(
     settings = read_trial(trial_file, overrides(set_), plugin or [])
     folder = folder or Path("runs") / f"{trial_file.stem}-{settings.digest()}-{settings.seed}"
     status = train_one(settings, folder, device, say)
+    say(f"results: {folder / 'trials.parquet'}")
     raise typer.Exit(0 if status == "finished" else 4)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from st3sweep.export.from_run import export, validation_top1
-from st3sweep.export.model_file import counted, save, totals
+from st3sweep.export.model_file import FORMATS, counted, save, totals
 from st3sweep.networks.flops import LayerCost
 from st3sweep.reporting.console import short
 from st3sweep.runs.folder import trial_folder
@@ -18,16 +21,12 @@ from st3sweep.util.text import aligned, format_flops
 def export_model(
     run: Path, trial: int, path: Path | None, format_: str, *, evaluate: bool, plugins: Sequence[str]
 ) -> Path:
-    """Write trial ``trial`` of ``run`` to ``path``, by default in the trial's folder; returns where it is.
+    """Write trial ``trial`` of ``run`` to ``path``, by default in the trial's folder, and print its layers.
 
     With ``evaluate`` the file is also evaluated on the validation set. Raises UserError before anything is written.
     """
-    path = path or trial_folder(run, trial) / f"model.{format_}"
-    if path.suffix != f".{format_}":
-        raise UserError(f"--out {path}: must end in .{format_}; see --format")
     register_components(plugins)
-    state, metadata = export(run, trial)
-    model = save(path, state, metadata, format_)
+    path, model, metadata = write_model(run, trial, path, format_)
     costs, zeros = counted(model, metadata)
     _print_layers(costs, zeros)
     found = totals(costs, zeros)
@@ -38,6 +37,17 @@ def export_model(
         print(f"validation {top1:.2f} %, recorded {metadata['val_top1']:.2f} %")
     print(f"file: {short(path)}")
     return path
+
+
+def write_model(run: Path, trial: int, path: Path | None, format_: str) -> tuple[Path, nn.Module, dict[str, Any]]:
+    """Write the model of trial ``trial`` of ``run``; returns the file, the model read back from it, its metadata."""
+    path = path or trial_folder(run, trial) / f"model.{format_}"
+    if format_ not in FORMATS:
+        raise UserError(f"--format {format_}: allowed: {', '.join(FORMATS)}")
+    if path.suffix != f".{format_}":
+        raise UserError(f"--out {path}: must end in .{format_}; see --format")
+    state, metadata = export(run, trial)
+    return path, save(path, state, metadata, format_), metadata
 
 
 def _print_layers(costs: Sequence[LayerCost], zeros: Sequence[int]) -> None:

@@ -56,6 +56,8 @@ def check_data(space: Space) -> Any:
             info = inspected[key] = inspected.get(key) or inspect(trial.data)
         except DataError as error:
             raise SpecError([_problem(space, point, error.field, error.message)]) from None
+        if trial.model.weights and not trial.model.weights_by_name and not os.path.isfile(trial.model.weights):
+            raise SpecError([_problem(space, point, "model.weights", f"no such file: {trial.model.weights}")])
         if trial.train.batch_size > info.train:
             message = f"{trial.train.batch_size} is more than the {info.train} training images"
             raise SpecError([_problem(space, point, "train.batch_size", message)])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from st3sweep.commands.plan import check_data
-from st3sweep.commands.reading import read_space
+from st3sweep.commands.reading import Source, read_space
 from st3sweep.reporting.console import out, short, warn
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
@@ -28,7 +28,7 @@ SOME_FAILED = 4
 
 
 def run(
-    space_file: Path,
+    source: Source,
     overrides: Mapping[str, str],
     *,
     name: str | None,
@@ -39,14 +39,28 @@ def run(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Start the sweep of ``space_file`` in a new folder in ``storage``; return the program's exit code.
+    """Start the sweep of a space in a new folder in ``storage``; return the program's exit code.
 
     Raises SpecError and UserError before anything is started.
     """
-    space = read_space(space_file, overrides, plugins)
-    check_before_start(space, address, track)
-    folder = new_run(space.config.name, space.document.data, space_file, storage, name)
+    space, folder = start(source, overrides, name=name, storage=storage, address=address, track=track, plugins=plugins)
     return run_to_the_end(space, folder, address, track=track, plugins=plugins, as_json=as_json, verbose=verbose)
+
+
+def start(
+    source: Source,
+    overrides: Mapping[str, str],
+    *,
+    name: str | None,
+    storage: Path,
+    address: str | None,
+    track: Sequence[str],
+    plugins: Sequence[str],
+) -> tuple[Space, Path]:
+    """Check a space and its data, and make the folder of a run of it; returns the space and the folder."""
+    space = read_space(source, overrides, plugins)
+    check_before_start(space, address, track)
+    return space, new_run(space.config.name, space.document.data, space.document.text, storage, name)
 
 
 def check_before_start(space: Space, address: str | None, track: Sequence[str]) -> None:

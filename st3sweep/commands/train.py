@@ -67,7 +67,6 @@ def _train(settings: TrialSettings, folder: Path, world: World, say: Callable[[s
         )
     else:
         say(f"{trial.status}: {trial.error}")
-    say(f"results: {folder / 'trials.parquet'}")
     return trial.status
 
 

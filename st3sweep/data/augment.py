@@ -59,11 +59,12 @@ def _mirrored(ids: Tensor, seed: int, epoch: int) -> Tensor:
 
 
 def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
-    """Normalise uint8 (B, C, H, W) to float32 by the per-channel ``mean`` and ``std`` of pixels scaled to [0, 1].
+    """Normalise (B, C, H, W) to float32 by the per-channel ``mean`` and ``std``; uint8 is scaled to [0, 1] before.
 
     For many batches pass them as tensors on the images' device: plain numbers are copied there each time.
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     std = torch.as_tensor(std, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     # In place: three more copies of the batch take longer than the arithmetic itself.
-    return images.float().div_(255).sub_(mean).div_(std)
+    scaled = images.float().div_(255) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
+    return scaled.sub_(mean).div_(std)

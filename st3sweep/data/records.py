@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from st3sweep.util.errors import UserError
+
 if TYPE_CHECKING:  # images.py imports torch; counting images must not
     from st3sweep.data.images import Images
 
 
-class DataError(Exception):
+class DataError(UserError):
     """The data do not fit the trial's settings; ``field`` is the dotted path of the setting to change."""
 
     def __init__(self, field: str, message: str):
@@ -52,6 +54,12 @@ class Splits:
         """Return (C, H, W) of every image, as fetched."""
         channels, height, width = self.validation.fetch(self.validation.labels.new_zeros(1), 0, 0, False).shape[1:]
         return channels, height, width
+
+    def info(self) -> DataInfo:
+        """Return the counts and shape of the dataset."""
+        channels, size, _ = self.image_shape()
+        test = len(self.test) if self.test is not None else 0
+        return DataInfo(self.num_classes, channels, size, len(self.train), len(self.validation), test)
 
     def input_facts(self) -> dict[str, Any]:
         """Return a model's input shape, normalisation and number of classes, as plain values."""

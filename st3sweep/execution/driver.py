@@ -17,6 +17,7 @@ from st3sweep.execution.slot import Slot
 from st3sweep.runs.folder import take_stop_request, trial_folder
 from st3sweep.space.resources import TUNE_ACTOR_CPUS
 from st3sweep.sweep.state import Sweep
+from st3sweep.training.components import components_from_functions
 
 SLOT_RESTARTS = 5  # of one slot, after it was lost
 POLL_SECONDS = 1.0
@@ -128,6 +129,7 @@ def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: 
         "hang_seconds": resources.hang_seconds,
         "folder": str(sweep.folder / "ray" / "slots"),
         "plugins": list(plugins),
+        "functions": ray.cloudpickle.dumps(components_from_functions()),  # by value where no module can be imported
     }
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"CPU": TUNE_ACTOR_CPUS}),

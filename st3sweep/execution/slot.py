@@ -119,6 +119,7 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
             "threads": config["cpus_per_worker"],
             "gpu": bool(gpus),
             "plugins": config["plugins"],
+            "functions": config["functions"],
         },
         scaling_config=train.ScalingConfig(
             num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=resources

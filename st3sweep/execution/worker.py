@@ -12,7 +12,7 @@ from ray import train
 
 from st3sweep import data
 from st3sweep.data import DataError
-from st3sweep.training.components import register_components
+from st3sweep.training.components import register_components, register_from_functions
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.process_state import ProcessState
 from st3sweep.training.world import World
@@ -26,14 +26,14 @@ _splits: dict[str, data.Splits] = {}  # cache of the last data: the next trial m
 def worker_loop(config: dict[str, Any]) -> None:
     """Train trials from the slot's mailbox until it closes.
 
-    ``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, whether to use a ``gpu``, and
-    ``plugins``.
+    ``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, whether to use a ``gpu``, ``plugins``,
+    and ``functions``, pickled: the components that the driver's program has registered from functions.
     """
     context = train.get_context()
     torch.set_num_threads(config["threads"])
     device = train.torch.get_device() if config["gpu"] else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
-    mailbox, unusable = config["mailbox"], _register(config["plugins"], world)
+    mailbox, unusable = config["mailbox"], _register(config["plugins"], config["functions"], world)
     group = ray.util.get_current_placement_group()
     handle = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # the mailbox need not import its class
     ray.get(mailbox.enter.remote(world.rank, handle, group.id.hex() if group else None))
@@ -46,7 +46,7 @@ def worker_loop(config: dict[str, Any]) -> None:
         _run(job, finished, world, mailbox, unusable)
 
 
-def _register(plugins: Sequence[str], world: World) -> UserError | None:
+def _register(plugins: Sequence[str], functions: bytes, world: World) -> UserError | None:
     """Register all components; return the error of a plugin that this worker, or another rank's, cannot import.
 
     Raised here, it would end the worker, and Train would start it again and again.
@@ -54,8 +54,11 @@ def _register(plugins: Sequence[str], world: World) -> UserError | None:
     error: UserError | None = None
     try:
         register_components(plugins)
+        register_from_functions(ray.cloudpickle.loads(functions))
     except UserError as found:
         error = found
+    except Exception as found:  # unpickling imports modules, which may raise anything
+        error = UserError(f"a registered function cannot be imported by a worker ({_one_line(found)})")
     failed = world.sum(torch.tensor(float(error is not None), device=world.device))
     return error or (UserError("--plugin: cannot be imported by the worker of another rank") if failed else None)
 

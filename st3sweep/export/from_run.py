@@ -32,6 +32,19 @@ def export(run: Path, trial: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     The numbers in the metadata are those that the run recorded, not counted again; ``zeros`` is by layer. Raises
     UserError if there is no such trial, it has not finished, or its checkpoint is absent or damaged.
     """
+    model, metadata = _sparse_model(run, trial)
+    return model.state_dict(), metadata
+
+
+def load_model(run: Path, trial: int) -> nn.Module:
+    """Return the hardened model of trial ``trial`` of the run in folder ``run``, on the CPU in evaluation mode.
+
+    Raises UserError as ``export`` does.
+    """
+    return _sparse_model(run, trial)[0].eval()
+
+
+def _sparse_model(run: Path, trial: int) -> tuple[nn.Module, dict[str, Any]]:
     stored, spec = finished_trial(run, trial)
     path = trial_folder(run, trial) / BEST
     try:
@@ -51,7 +64,7 @@ def export(run: Path, trial: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights = list(prunable(model).values())
     costs = flops.layer_costs(model, (inputs["channels"], inputs["image_size"], inputs["image_size"]))
     harden(weights, restore_method(spec, weights, flops.macs_per_weight(costs), saved["method"]))
-    return model.state_dict(), {**_described(stored, spec), **inputs, "zeros": _recorded_zeros(stored)}
+    return model, {**_described(stored, spec), **inputs, "zeros": _recorded_zeros(stored)}
 
 
 def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial: int) -> float:

@@ -66,7 +66,7 @@ def settings() -> dict[str, str]:
         get_args(model.model_fields["arch"].annotation)[0]: ", ".join(
             name if info.is_required() else f"{name} {info.default}"
             for name, info in model.model_fields.items()
-            if name != "arch"
+            if name not in ModelConfig.model_fields
         )
         for model in members_of(ModelConfig)
     }

@@ -1,19 +1,24 @@
-"""torchvision's convolutional classifiers by name, untrained, with a classifier of ``num_classes``."""
+"""torchvision's convolutional classifiers by name, with a classifier of ``num_classes``."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
-from torch import nn
+from torch import Tensor, nn
 
 from st3sweep.networks.torchvision_names import NETWORKS, known_network, smallest_image
 from st3sweep.trial.model import ModelConfig, register_model
+from st3sweep.util.errors import UserError
 
 
 @register_model
 class TorchvisionConfig(ModelConfig):
-    """A convolutional classifier of torchvision by its name there, untrained; three channels."""
+    """A convolutional classifier of torchvision by its name there; three channels.
+
+    ``weights`` may be a file, or the name of torchvision's own, e.g. IMAGENET1K_V1, which are downloaded once.
+    """
 
     arch: Literal["torchvision"]
     network: Annotated[str, AfterValidator(known_network), Field(json_schema_extra={"enum": list(NETWORKS)})]
@@ -27,6 +32,21 @@ class TorchvisionConfig(ModelConfig):
     @property
     def smallest_image(self) -> int:
         return smallest_image(self.network)
+
+    @property
+    def weights_by_name(self) -> bool:
+        return self.weights is not None and re.fullmatch(r"[A-Z0-9_]+", self.weights) is not None
+
+    def named_weights(self, name: str) -> dict[str, Tensor]:
+        from torchvision.models import get_model_weights
+
+        known = get_model_weights(self.network)
+        if name not in known.__members__:
+            raise UserError(f"model.weights: {name}: torchvision has {', '.join(known.__members__)} of {self.network}")
+        try:
+            return dict(known[name].get_state_dict(progress=False, check_hash=True))
+        except OSError as error:
+            raise UserError(f"model.weights: {name}: cannot be downloaded ({error})") from None
 
     def build(self, num_classes: int, channels: int) -> nn.Module:
         return torchvision_network(self.network, num_classes, channels)

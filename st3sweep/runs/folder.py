@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import IO, Any
 import yaml
 
 from st3sweep.runs.provenance import provenance
+from st3sweep.trial.plugins import foreign_components
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.atomic import atomic_write
 
@@ -25,11 +25,11 @@ SPACE, RESOLVED, PROVENANCE = "space.yaml", "resolved.yaml", "provenance.json"
 LOCK, STOP_REQUEST = ".lock", "stop.request"
 
 
-def new_run(default_name: str, document: dict[str, Any], source: Path, storage: Path, name: str | None) -> Path:
+def new_run(default_name: str, document: dict[str, Any], text: str, storage: Path, name: str | None) -> Path:
     """Create the folder of a new run: the space as given, the space with ``--set`` applied, and the provenance.
 
-    ``document`` is the space as plain data. ``name`` must be free; without one, ``default_name`` is used, numbered from
-    2 if it is taken.
+    ``document`` is the space as plain data, ``text`` its YAML as it was read. ``name`` must be free; without one,
+    ``default_name`` is used, numbered from 2 if it is taken.
     """
     if ":/" in str(storage):  # Path has removed the second slash
         raise UserError(f"--storage {storage}: must be a folder that every machine of the cluster reaches")
@@ -48,10 +48,11 @@ def new_run(default_name: str, document: dict[str, Any], source: Path, storage: 
             number += 1
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
-    shutil.copyfile(source, folder / SPACE)
+    (folder / SPACE).write_text(text, encoding="utf-8")
     write_resolved(folder, document)
     data: dict[str, Any] = document["trial"].get("data", {})
-    facts = json.dumps(provenance(data.get("root")), indent=2, ensure_ascii=False)
+    record = {**provenance(data.get("root")), "plugins": foreign_components(document)}
+    facts = json.dumps(record, indent=2, ensure_ascii=False)
     (folder / PROVENANCE).write_text(facts + "\n")
     return folder
 

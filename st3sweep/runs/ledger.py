@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from io import RawIOBase
@@ -93,6 +93,7 @@ class Ledger:
         self.space: dict[str, Any] | None = None  # of the last session
         self.expected_trials: int | None = None  # of the search, as the last session had it
         self.plugins: list[str] = []  # modules that the last session imported
+        self.foreign: dict[str, dict[str, Any]] = {}  # components from outside the package (``trial.plugins``)
         self.exhausted = False  # whether the space is
         self.wall_seconds = 0.0  # of all sessions, up to the last event; so are the next two
         self.gpu_hours = self.money = 0.0
@@ -107,10 +108,19 @@ class Ledger:
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (open for the life of the run)
 
     def add_session(
-        self, space: dict[str, Any], expected_trials: int | None = None, plugins: Sequence[str] = ()
+        self,
+        space: dict[str, Any],
+        expected_trials: int | None = None,
+        plugins: Sequence[str] = (),
+        foreign: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record that a program started or resumed the run: its space as plain data, number of trials, and plugins."""
-        facts = {"space": space, "expected_trials": expected_trials, "plugins": list(plugins)}
+        """Record that a program started or resumed the run: its space as plain data, number of trials, and plugins.
+
+        ``foreign`` are the components that the space takes from outside the package.
+        """
+        facts: dict[str, Any] = {"space": space, "expected_trials": expected_trials, "plugins": list(plugins)}
+        if foreign:
+            facts["foreign"] = dict(foreign)
         self._append({"event": "session", **facts}, sync=True)
 
     def add_trial(
@@ -185,7 +195,7 @@ class Ledger:
         if kind == "session":
             self.space = event["space"]
             self.expected_trials = event.get("expected_trials")
-            self.plugins = event.get("plugins", [])
+            self.plugins, self.foreign = event.get("plugins", []), event.get("foreign", {})
             for trial in self.trials.values():
                 trial.began = None
         else:

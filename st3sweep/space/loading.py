@@ -20,20 +20,20 @@ from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import Problem, SpecError, near_path
-from st3sweep.util.yaml_lines import Document, Path_, parse_value, read_yaml
+from st3sweep.util.yaml_lines import Document, Path_, parse_value, read, read_yaml
 
 
 def load_space(
-    path: Path | str,
+    source: Path | str | Mapping[str, Any],
     overrides: Mapping[str, str] | None = None,
     more_checks: Callable[[Space], Iterable[Problem]] = lambda _: (),
 ) -> Space:
-    """Read, override (``--set``) and check a search space. Raises SpecError with every problem found.
+    """Read, override (``--set``) and check the search space in a file or mapping. Raises SpecError with every problem.
 
     Models, datasets and methods must be registered (``training.components``). Of ``warm_start.from`` only the form is
     checked here; ``more_checks``, from an upper floor, checks the earlier runs.
     """
-    document = read_yaml(path)
+    document = read(source)
     if "model" in document.data and not {"trial", "search"} & set(document.data):
         message = "this is a single trial, not a search space; run it with: st3sweep train"
         raise SpecError([document.problem(("model",), message).named("")])
@@ -76,9 +76,9 @@ def rename_old_keys(document: Document) -> None:
             document.rename(old, new)
 
 
-def load_trial(path: Path | str, overrides: Mapping[str, str] | None = None) -> TrialSettings:
-    """Read, override (``--set``) and check one trial: a file with the fields of a space's ``trial``."""
-    document = read_yaml(path)
+def load_trial(source: Path | str | Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> TrialSettings:
+    """Read, override (``--set``) and check one trial: a file or mapping with the fields of a space's ``trial``."""
+    document = read(source)
     if {"trial", "search"} <= set(document.data):
         message = "this is a search space, not a single trial; run it with: st3sweep run"
         raise SpecError([document.problem(("search",), message).named("")])
@@ -145,14 +145,15 @@ def _check_known(path: str, text: str, known: list[str], written: str = "") -> N
 
 
 def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:
-    """Expand ~ and environment variables in the data's folders and make them absolute, the same for all workers."""
-    data: Any = document.data
-    for key in (*prefix, "data"):
-        data = data.get(key) if isinstance(data, dict) else None
-    for name in ("root", "pack"):
-        if not isinstance(data, dict) or not isinstance(data.get(name), str):
-            continue
-        data[name] = _absolute(document, (*prefix, "data", name), data[name], f"data.{name}")
+    """Expand ~ and environment variables in the trial's paths and make them absolute, the same for all workers."""
+    trial: Any = document.data
+    for key in prefix:
+        trial = trial.get(key) if isinstance(trial, dict) else None
+    for part, name in (("data", "root"), ("data", "pack"), ("model", "weights")):
+        fields: Any = trial.get(part) if isinstance(trial, dict) else None
+        text = fields.get(name) if isinstance(fields, dict) else None
+        if isinstance(text, str) and (part == "data" or "." in text or "/" in text):  # else the name of weights
+            fields[name] = _absolute(document, (*prefix, part, name), text, f"{part}.{name}")
 
 
 def expand_runs(document: Document) -> None:

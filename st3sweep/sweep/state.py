@@ -24,6 +24,7 @@ from st3sweep.space.space import Space
 from st3sweep.sweep import budget
 from st3sweep.sweep.replicates import next_replicate
 from st3sweep.sweep.warm_start import EarlierRuns
+from st3sweep.trial.plugins import foreign_components
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
@@ -58,7 +59,7 @@ class Sweep:
         self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
         self.ledger = Ledger(folder)
         expected = space.expected_trials()  # counts a grid point by point
-        self.ledger.add_session(space.document.data, expected, plugins)
+        self.ledger.add_session(space.document.data, expected, plugins, foreign_components(space.document.data))
         self.earlier = EarlierRuns(space)
         self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints])
         self.searcher.reconcile(self.ledger)

@@ -17,6 +17,7 @@ from st3sweep import data
 from st3sweep.data import Splits
 from st3sweep.data.batches import steps_per_epoch
 from st3sweep.networks import build_model, flops
+from st3sweep.networks.pretrained import load_pretrained
 from st3sweep.sparse.layer_stats import LayerStats, layer_stats, total
 from st3sweep.sparse.method import harden, prunable
 from st3sweep.sparse.methods import build_method
@@ -92,6 +93,7 @@ def start(spec: TrialSettings, world: World, splits: Splits) -> State:
     torch.manual_seed(spec.seed)
     channels, size, _ = splits.image_shape()
     model = build_model(spec.model, splits.num_classes, channels, spec.train.bn_momentum)
+    load_pretrained(model, spec.model)
     costs = flops.layer_costs(model, (channels, size, size))
     model.to(world.device)
     model.to(memory_format=fastest_layout(model, world.device))  # type: ignore[call-overload]

@@ -118,6 +118,7 @@ def classification_loss(
     def loss() -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = forward(x)
-        return F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
+        at_least_float32 = torch.promote_types(logits.dtype, torch.float32)
+        return F.cross_entropy(logits.to(at_least_float32), y, label_smoothing=label_smoothing)
 
     return loss

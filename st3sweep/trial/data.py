@@ -12,6 +12,7 @@ from st3sweep.trial.registry import Registered, register
 
 __all__ = [
     "DataConfig",
+    "NoShift",
     "OnDiskConfig",
     "ResizedCropAndFlip",
     "ShiftAndFlip",
@@ -29,6 +30,13 @@ class ShiftAndFlip(Frozen):
     padding: int = Field(4, ge=0)
     fill: Literal["zero", "edge"] = "zero"
     flip: bool = True
+
+
+class NoShift(ShiftAndFlip):
+    """``ShiftAndFlip`` that does nothing unless it is told to: for datasets of users."""
+
+    padding: int = Field(0, ge=0)
+    flip: bool = False
 
 
 class ShiftDigits(ShiftAndFlip):

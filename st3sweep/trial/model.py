@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from st3sweep.trial.registry import Registered, register
+from pydantic import model_validator
+
+from st3sweep.trial.code_hash import file_hash
+from st3sweep.trial.fields import fail
+from st3sweep.trial.from_function import FunctionForm, registering
+from st3sweep.trial.registry import Registered
 
 if TYPE_CHECKING:  # a stored run is read without torch
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["ModelConfig", "register_model"]
 
@@ -20,6 +26,32 @@ class ModelConfig(Registered):
     three_channels_only: ClassVar[bool] = False
 
     arch: str
+    weights: str | None = None  # trained ones to start from: a file (see ``networks.pretrained``), or a name
+    classifier: Literal["trained", "new"] = "trained"  # whether the last linear layer is among them
+
+    @property
+    def weights_by_name(self) -> bool:
+        """Return whether ``weights`` is a name that the model knows, not a file."""
+        return False
+
+    def named_weights(self, name: str) -> dict[str, Tensor]:
+        """Return the state_dict that the model knows under ``name``."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _classifier_of_weights(self) -> Self:
+        if self.weights is None and self.classifier == "new":
+            raise fail("model.classifier", "has no effect without model.weights", "model.weights")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """Return the settings as plain values, with the hash of the file of weights in place of its path."""
+        fields = self.model_dump(mode="json", exclude_none=True)
+        if self.weights is None:
+            del fields["classifier"]
+        elif not self.weights_by_name:
+            fields["weights"] = file_hash(self.weights)
+        return fields
 
     @property
     def name(self) -> str:
@@ -36,4 +68,23 @@ class ModelConfig(Registered):
         raise NotImplementedError
 
 
-register_model = register
+def register_model(what: Any, build: Callable[..., nn.Module] | None = None) -> Any:
+    """Register a model under the name that a space gives as ``model.arch``.
+
+    ``register_model("mine", build)``: ``build(num_classes, channels, width=32)`` returns an ``nn.Module``,
+    (B, ``channels``, H, W) → (B, ``num_classes``); it need not take these two. Every other parameter is a field beside
+    ``arch``, checked against its annotation: ``model: {arch: mine, width: 64}``. ``@register_model("mine")`` decorates
+    such a function, ``@register_model`` a ``ModelConfig`` class. Raises ValueError for a name that another model has.
+    """
+
+    return registering(ModelConfig, MODEL_FORM, what, build)
+
+
+def _attributes(call: Callable[..., nn.Module]) -> dict[str, Any]:
+    def build(self: ModelConfig, num_classes: int, channels: int) -> nn.Module:
+        return call(self, num_classes=num_classes, channels=channels)
+
+    return {"build": build}
+
+
+MODEL_FORM = FunctionForm(("num_classes", "channels"), _attributes)

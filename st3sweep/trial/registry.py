@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
+from st3sweep.trial.code_hash import code_hash
 from st3sweep.trial.fields import Frozen
 
 _dependants: list[type[BaseModel]] = []  # pydantic models with a field of a kind: rebuilt on registration
@@ -24,6 +25,9 @@ class Registered(Frozen):
 
     key: ClassVar[str]
     registered: ClassVar[dict[str, type[Any]]]  # by name, one dict a kind
+    function: ClassVar[Any] = None  # that the class was made from, if it was (``from_function``)
+    hints: ClassVar[dict[str, Any]] = {}  # types of its parameters
+    code: ClassVar[str] = ""  # hash of code from outside the package (``code_hash``): part of a trial's digest
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -63,6 +67,8 @@ def register(config: Config) -> Config:
         other = config.registered.get(name, config)
         if (other.__module__, other.__qualname__) != (config.__module__, config.__qualname__):
             raise ValueError(f"the {config.key} {name} is registered already, by {other.__module__}")
+    if "code" not in config.__dict__:
+        config.code = code_hash(config.function or config)
     known = {**config.registered, **dict.fromkeys(names, config)}
     config.registered.clear()
     config.registered.update(sorted(known.items()))  # by name: the order of imports must not show in messages

@@ -43,6 +43,9 @@ class TrialSettings(Frozen):
         if self.optim.weight_decay.kind == "with_sparsity" and self.sparsity.constant_sparsity:
             message = f"with_sparsity has no effect with method {self.sparsity.method}, whose sparsity is constant"
             raise fail("optim.weight_decay.kind", message, "sparsity.method")
+        if self.model.weights is not None and self.sparsity.fresh_start:
+            message = f"has no effect with method {self.sparsity.method}, {self.sparsity.fresh_start}"
+            raise fail("model.weights", message, "sparsity.method")
         self.sparsity.check(self)
         self._check_optim()
         return self
@@ -105,6 +108,10 @@ class TrialSettings(Frozen):
             fields["data"]["packed"] = True  # crops from a pack are not those from the photographs
         for path in ("root", "download"):
             fields["data"].pop(path, None)
+        fields["model"] = self.model.content()
+        for part, config in (("model", self.model), ("data", self.data), ("sparsity", self.sparsity)):
+            if config.code:
+                fields[part]["code"] = config.code
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 

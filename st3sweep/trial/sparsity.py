@@ -5,13 +5,14 @@ This module has what they share: the ramp, layers that stay dense, and rules bet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from st3sweep.trial.fields import Epochs, Frozen, Time, fail, fraction
-from st3sweep.trial.registry import Registered, register
+from st3sweep.trial.from_function import FunctionForm, registering
+from st3sweep.trial.registry import Registered
 from st3sweep.trial.schedules import last_update, ramp
 
 if TYPE_CHECKING:  # a stored run is read without torch
@@ -77,6 +78,11 @@ class MethodConfig(Registered):
     method: str
 
     @property
+    def fresh_start(self) -> str:
+        """Return why trained weights cannot be the start, as the end of a sentence; empty where they can."""
+        return ""
+
+    @property
     def label(self) -> str:
         """Return the papers' name of the method, with every difference from them: the results' column ``method``."""
         return self.method
@@ -118,4 +124,23 @@ def dense_layers_label(keep: KeepDense) -> list[str]:
     return [] if keep == "none" else [f"dense-{keep.replace('_', '-')}"]
 
 
-register_method = register
+def register_method(what: Any, build: Callable[..., Any] | None = None) -> Any:
+    """Register a sparse method under the name that a space gives as ``sparsity.method``.
+
+    ``register_method("mine", build)``: ``build(weights, trial, macs_per_weight, target=0.9)`` returns a
+    ``sparse.method.Method``; it need not take the first three. Every other parameter is a field beside ``method``.
+    ``@register_method("mine")`` decorates such a function, ``@register_method`` a ``MethodConfig`` class, which can
+    check its settings too. Raises ValueError for a name that another method has.
+    """
+
+    return registering(MethodConfig, METHOD_FORM, what, build)
+
+
+def _attributes(call: Callable[..., Any]) -> dict[str, Any]:
+    def build(self: MethodConfig, weights: Any, trial: Any, macs_per_weight: Sequence[float]) -> Any:
+        return call(self, weights=weights, trial=trial, macs_per_weight=macs_per_weight)
+
+    return {"build": build}
+
+
+METHOD_FORM = FunctionForm(("weights", "trial", "macs_per_weight"), _attributes)

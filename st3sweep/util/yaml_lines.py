@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,11 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Document:
-    """Parsed YAML ``data``; ``marks`` maps a path of keys and indices to (where, line, column)."""
+    """Parsed YAML ``data`` of ``text``; ``marks`` maps a path of keys and indices to (where, line, column)."""
 
     file: str
     data: dict[str, Any]
+    text: str
     marks: dict[Path_, tuple[str, int | None, int | None]] = field(default_factory=dict)
 
     def problem(self, path: Path_, message: str) -> Problem:
@@ -73,6 +76,29 @@ def parse_value(text: str) -> Any:
         raise ValueError(_reason(error, text)[0]) from None
 
 
+def read(source: Path | str | Mapping[str, Any]) -> Document:
+    """Read the YAML file at the path ``source``, or plain data given in Python. Raises SpecError."""
+    return _from_python(source) if isinstance(source, Mapping) else read_yaml(source)
+
+
+def _from_python(data: Mapping[str, Any]) -> Document:
+    """Return a document of plain data, arrays' scalars and paths included; its problems have no line."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        if hasattr(value, "item"):  # a number of numpy or torch
+            return value.item()
+        raise TypeError(f"a {type(value).__name__} is no value of a setting: {value!r}")
+
+    try:
+        copied = json.loads(json.dumps(data, default=plain))
+    except (TypeError, ValueError) as error:
+        raise SpecError([Problem("settings", None, None, "", str(error))]) from None
+    text = yaml.safe_dump(copied, sort_keys=False, allow_unicode=True)
+    return Document("settings", copied, text, {(): ("settings", None, None)})
+
+
 def read_yaml(path: Path | str) -> Document:
     """Parse a YAML file whose top level is a mapping. Raises SpecError for anything else."""
     file = str(path)
@@ -80,7 +106,7 @@ def read_yaml(path: Path | str) -> Document:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        document = Document(file, {})
+        document = Document(file, {}, text)
         problems: list[Problem] = []
         if node is not None:
             _collect_marks(node, (), document, problems, ())

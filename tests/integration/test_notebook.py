@@ -46,8 +46,9 @@ def test_notebook_executes(run: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "fewer than dense" in printed
 
 
-def test_notebook_matches_its_script() -> None:
-    script, notebook = (jupytext.read(NOTEBOOKS / f"pareto_front.{suffix}") for suffix in ("py", "ipynb"))
+@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+def test_notebook_matches_its_script(name: str) -> None:
+    script, notebook = (jupytext.read(NOTEBOOKS / f"{name}.{suffix}") for suffix in ("py", "ipynb"))
     cells = [[(cell.cell_type, cell.source) for cell in paired.cells] for paired in (script, notebook)]
     assert cells[0] == cells[1]
     assert not [cell for cell in notebook.cells if cell.get("outputs")], "outputs do not belong in the repository"

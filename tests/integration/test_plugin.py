@@ -1,15 +1,23 @@
-"""A method from outside the package, named with --plugin, is swept, stopped, resumed and exported."""
+"""Plugins in a sweep: a method of a module named with --plugin, a model and a dataset of an installed package.
+
+Swept, stopped, looked at where neither is known, resumed and exported.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import pytest
 import safetensors.torch
 from programs import PROJECT, ended, epochs_of, program, wait_until
 
+import st3sweep
 from st3sweep.runs.tables import read_table
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -17,9 +25,9 @@ SPACE = """\
 schema: st3sweep/v1
 name: toy
 trial:
-  model: {arch: cifar_resnet, depth: 8, width: 4}
-  data: {dataset: digits, image_size: 8, train_limit: 128, validation: 100}
-  train: {epochs: 30, batch_size: 32}
+  model: {arch: shapes_net, width: 8}
+  data: {dataset: shapes, validation: 32}
+  train: {epochs: 30, batch_size: 16}
   sparsity: {method: toy}
 search:
   sparsity.target: {choice: [0.5, 0.9]}
@@ -28,46 +36,85 @@ resources: {workers: 1, cpus_per_worker: 1, slots: 1}
 """
 
 
-def command(*words: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command that needs no Ray, without the plugin's folder on the path."""
-    done = subprocess.run([sys.executable, "-m", "st3sweep", *words], cwd=PROJECT, capture_output=True, text=True)
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """Install the package into a folder as an installer does: its modules, with name and entry points beside them."""
+    folder = tmp_path / "installed"
+    project = tomllib.loads((PLUGINS / "package" / "pyproject.toml").read_text())["project"]
+    shutil.copytree(PLUGINS / "package" / "st3_shapes", folder / "st3_shapes")
+    facts = folder / "st3_shapes-1.2.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = project["entry-points"]["st3sweep.plugins"]
+    lines = [f"{name} = {module}" for name, module in points.items()]
+    (facts / "entry_points.txt").write_text("\n".join(["[st3sweep.plugins]", *lines]) + "\n")
+    return folder
+
+
+def command(*words: str, path: str = "") -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that needs no Ray, with the folders ``path`` on Python's path."""
+    environment = {**os.environ, "PYTHONPATH": path}
+    line = [sys.executable, "-m", "st3sweep", *words]
+    done = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_method_of_a_plugin(tmp_path: Path) -> None:
+def test_a_sweep_with_plugins(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
-    run, plugin = tmp_path / "runs" / "toy", ("--plugin", "toy_method")
+    (tmp_path / "wrong.yaml").write_text(SPACE.replace("width: 8", "wdth: 8"))
+    run, plugin, both = tmp_path / "runs" / "toy", ("--plugin", "toy_method"), f"{PLUGINS}:{installed}"
+    code, _, error = command("validate", str(tmp_path / "wrong.yaml"), *plugin, path=both)
+    assert code == 2
+    assert "wrong.yaml:4:29: model.wdth: unknown field; did you mean model.width?" in error
+
     start = ("run", str(tmp_path / "space.yaml"), "--storage", str(tmp_path / "runs"), *plugin)
-    with program(*start, PYTHONPATH=str(PLUGINS)) as running:
+    with program(*start, PYTHONPATH=both) as running:
         wait_until(lambda: epochs_of(run, 0) >= 3, running)
         running.terminate()
         code, output = ended(running)
     assert code == 130, output
+    recorded = json.loads((run / "provenance.json").read_text())["plugins"]
+    assert set(recorded) == {"arch shapes_net", "dataset shapes", "method toy"}
+    assert recorded["arch shapes_net"]["module"] == "st3_shapes.parts"
 
-    # A machine without the plugin reads the run, and says what a resumption needs.
+    # A machine without the plugins reads the run, and says what a resumption needs.
     code, shown, error = command("status", str(run), "--json")
     assert (code, json.loads(shown)["state"], error) == (0, "interrupted", "")
     assert command("results", str(run))[0] == 0
-    code, _, error = command("resume", str(run))
+    assert command("pareto", str(run))[0] == 0
+    opened = st3sweep.load_run(run)
+    assert opened.state == "interrupted"
+    assert opened.trials["model"].to_list() == ["shapes_net"]
+    code, _, error = command("resume", str(run), path=str(installed))
     assert (code, error) == (2, f"st3sweep: {run}: was run with --plugin toy_method; name it again\n")
-    code, _, error = command("resume", str(run), *plugin)
+    code, _, error = command("resume", str(run), *plugin, path=str(installed))
     assert code == 2
     assert error.startswith("st3sweep: --plugin toy_method: cannot be imported (ModuleNotFoundError")
+    code, _, error = command("resume", str(run), *plugin, path=str(PLUGINS))
+    missing = "uses the arch shapes_net, which is not registered here; install the plugin st3_shapes.parts"
+    assert (code, error) == (2, f"st3sweep: {run}: {missing}\n")
+    source = installed / "st3_shapes" / "parts.py"
+    before = source.read_text()
+    source.write_text(before + "\n# changed\n")
+    code, _, error = command("resume", str(run), *plugin, path=both)
+    assert code == 2
+    assert "the code of the arch shapes_net has changed since the run started (in st3_shapes.parts)" in error
+    source.write_text(before)
 
-    with program("resume", str(run), *plugin, PYTHONPATH=str(PLUGINS)) as running:
+    with program("resume", str(run), *plugin, PYTHONPATH=both) as running:
         code, output = ended(running)
     assert code == 0, output
     trials = read_table(run, "trials")
     assert trials["status"].to_list() == ["finished", "finished"]
     assert trials["method"].to_list() == ["toy from 0.5"] * 2
     assert read_table(run, "epochs").groupby("trial")["epoch"].apply(list).to_list() == [list(range(1, 31))] * 2
-    assert abs(trials["sparsity"] - trials["sparsity_target"]).max() < 2e-3
+    assert abs(trials["sparsity"] - trials["sparsity_target"]).max() < 0.01  # of 696 weights
 
     exported = ("export", str(run), "1", "--out", str(tmp_path / "model.safetensors"), "--evaluate", *plugin)
-    with program(*exported, PYTHONPATH=str(PLUGINS)) as running:
+    with program(*exported, PYTHONPATH=both) as running:
         code, output = ended(running)
     assert code == 0, output
-    recorded = trials["val_top1"].to_list()[1]
-    assert f"validation {recorded:.2f} %, recorded {recorded:.2f} %" in output
-    conv = safetensors.torch.load_file(tmp_path / "model.safetensors")["conv1.weight"]
+    top1 = trials["val_top1"].to_list()[1]
+    assert f"validation {top1:.2f} %, recorded {top1:.2f} %" in output
+    conv = safetensors.torch.load_file(tmp_path / "model.safetensors")["0.weight"]
     assert int((conv == 0).sum()) == int(0.9 * conv.numel())

@@ -39,9 +39,9 @@ def test_the_tenth_trial_of_a_process_trains_like_its_first(tmp_path: Path) -> N
         assert p.stdout is not None
         assert p.returncode == 4, p.stdout.read()
     assert len(pids) == 2, "the eleventh trial has a new process"
-    actors = {title.removeprefix("ray::").split(".")[0].strip() for title in titles}
-    agents = {"DashboardAgent", "RuntimeEnvAgent", "IDLE"}
-    assert actors - agents == {"ResourceTrainable", "Mailbox", "RayTrainWorker", "SynchronizationActor"}, "none besides"
+    unused = ("TrainController", "PlacementGroupCleaner", "DatasetManager", "AutoscalingCoordinator")
+    assert any("SynchronizationActor" in title for title in titles)
+    assert not [title for title in titles if any(name in title for name in unused)], "Ray Train's, which take seconds"
     statuses = {number: "failed" if number % 3 == 0 else "finished" for number in range(12)}
     check_nothing_lost(run, tmp_path / "alone", statuses)
     ends = {event["trial"]: event["time"] for event in events(run, "done")}

@@ -238,7 +238,7 @@ def test_export_refuses_the_checkpoint_of_another_trial(
 def test_runs_of_one_name_are_numbered_and_resolved_spaces_read_back(tmp_path: Path) -> None:
     source = SPACES / "quickstart.yaml"
     space = load_space(source, {"train.epochs": "7", "sparsity.criterion": "l1"})
-    folders = [new_run(space.config.name, space.document.data, source, tmp_path, None) for _ in range(2)]
+    folders = [new_run(space.config.name, space.document.data, space.document.text, tmp_path, None) for _ in range(2)]
     assert [folder.name for folder in folders] == ["quickstart", "quickstart-2"]
     assert (folders[1] / "space.yaml").read_text() == source.read_text()
     again = load_space(folders[1] / "resolved.yaml")

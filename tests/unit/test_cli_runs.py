@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -17,9 +18,10 @@ import yaml
 from driven_sweep import SPACE, Run, epoch, finish, result
 from test_cli import st3sweep
 
-from st3sweep.runs.folder import take_stop_request
+from st3sweep.reporting.json_events import JsonEvents
+from st3sweep.runs.folder import take_stop_request, write_resolved
 from st3sweep.runs.ledger import Ledger
-from st3sweep.sweep.state import Outcome
+from st3sweep.sweep.state import Outcome, Sweep
 from st3sweep.sweep.status import read_status
 from tests.conftest import TINY
 
@@ -297,8 +299,6 @@ def test_how_run_ends(
 
     @contextmanager
     def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Iterator[Outcome]:
-        from st3sweep.sweep.state import Sweep
-
         if as_json:
             print("(pid=7) what a library has to say")
         sweep = Sweep(space, folder, progress)
@@ -451,3 +451,45 @@ def test_completion(shell: str) -> None:
     if shell == "bash":
         words = {"_ST3SWEEP_COMPLETE": "complete_bash", "COMP_WORDS": "st3sweep re", "COMP_CWORD": "1"}
         assert asked(**words).split() == ["resume", "results", "replay", "reproduce"]
+
+
+@pytest.mark.parametrize(("trials", "more"), [("+2", 2), ("4", 2)])
+def test_resume_extends_a_search(
+    trials: str, more: int, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A complete run gets more trials; its budget is stored, so that the next sum counts from there."""
+
+    @contextmanager
+    def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Iterator[Outcome]:
+        write_resolved(folder, space.document.data)
+        sweep = Sweep(space, folder, progress)
+        finish(sweep)
+        sweep.close()
+        yield Outcome("complete")
+
+    monkeypatch.setattr("st3sweep.execution.runner.sweep", instead)
+    run = a_run(tmp_path, "budget: {trials: 2}")
+    with instead(run.space, run.folder, None, JsonEvents(2, io.StringIO())):
+        pass
+    assert len(Ledger(run.folder, read_only=True).trials) == 2
+    assert st3sweep(capsys, "resume", "run", "--trials", trials)[0] == 0
+    assert len(Ledger(run.folder, read_only=True).trials) == 2 + more
+    assert st3sweep(capsys, "resume", "run", "--trials", "+1")[0] == 0
+    assert len(Ledger(run.folder, read_only=True).trials) == 2 + more + 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "trials", "message"),
+    [
+        ("{trials: 2}", "many", "--trials many: must be a number of trials, or +N for N more"),
+        ("{trials: 2}", "+0", "--trials +0: must be a number"),
+        ("{wall: 1h}", "+5", "--trials +5: the run has no budget.trials to add to; give a number without a sign"),
+    ],
+)
+def test_a_search_that_cannot_be_extended(
+    budget: str, trials: str, message: str, tmp_path: Path, capsys: Capture
+) -> None:
+    a_run(tmp_path, f"budget: {budget}")
+    code, _, error = st3sweep(capsys, "resume", "run", "--trials", trials)
+    assert code == 2
+    assert message in error

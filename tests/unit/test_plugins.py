@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import ray
 from pydantic import ValidationError
 
 from st3sweep.execution.worker import _register
@@ -20,6 +22,7 @@ from st3sweep.sparse.method import Method
 from st3sweep.sparse.methods.gmp import GMPConfig
 from st3sweep.training.world import World
 from st3sweep.trial.paths import all_paths
+from st3sweep.trial.plugins import check_foreign_components, foreign_components
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import MethodConfig, register_method
 from st3sweep.util.errors import UserError
@@ -77,10 +80,86 @@ def test_a_name_can_be_registered_once_only(other: type[MethodConfig]) -> None:
 
 
 def test_a_worker_reports_a_plugin_that_it_cannot_import() -> None:
-    error = _register(["no_such_plugin"], World())
+    nothing = ray.cloudpickle.dumps([])
+    error = _register(["no_such_plugin"], nothing, World())
     assert isinstance(error, UserError)
     assert str(error).startswith("--plugin no_such_plugin: cannot be imported (ModuleNotFoundError")
-    assert _register([], World()) is None
+    assert _register([], nothing, World()) is None
+    unknown = ray.cloudpickle.dumps([("arch", "mine", 1, {}, "")]).replace(b"mine", b"m\xff\xffe")
+    error = _register([], unknown, World())
+    assert str(error).startswith("a registered function cannot be imported by a worker (UnicodeDecodeError")
+
+
+def test_foreign_components_are_those_that_the_space_names(other: type[MethodConfig]) -> None:
+    assert foreign_components({"trial": {"sparsity": {"method": "gmp"}}}) == {}
+    [(name, facts)] = foreign_components({"search": {"sparsity.method": {"choice": ["gmp", "other"]}}}).items()
+    assert name == "method other"
+    assert facts["module"] == __name__
+    assert facts["code"] == other.code == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+
+def test_a_run_expects_the_code_that_it_started_with(other: type[MethodConfig], tmp_path: Path) -> None:
+    expected = foreign_components({"method": "other"})
+    check_foreign_components(tmp_path, expected, plugins=[], allow_changed=False)
+    changed = {"method other": {**expected["method other"], "code": "0" * 12}}
+    check_foreign_components(tmp_path, changed, plugins=[], allow_changed=True)
+    with pytest.raises(UserError, match=rf"the code of the method other has changed .* \(in {__name__}\)"):
+        check_foreign_components(tmp_path, changed, plugins=[], allow_changed=False)
+    for module, plugins, remedy in (
+        ("theirs", ["theirs"], "name it with --plugin theirs"),
+        ("theirs", [], "install the plugin theirs"),
+        ("__main__", [], "register it again"),
+    ):
+        gone = {"arch gone": {"module": module, "code": "0"}}
+        with pytest.raises(UserError, match=f"uses the arch gone, which is not registered here; {remedy}$"):
+            check_foreign_components(tmp_path, gone, plugins=plugins, allow_changed=False)
+
+
+def test_the_digest_has_the_code(other: type[MethodConfig], tiny_trial: TinyTrial) -> None:
+    before = tiny_trial(sparsity={"method": "other"}).digest()
+    other.code = "0" * 12
+    assert tiny_trial(sparsity={"method": "other"}).digest() != before
+
+
+SCRIPT = """
+import pickle, sys
+import ray
+from st3sweep import register_model
+from st3sweep.training.components import components_from_functions, register_components, register_from_functions
+from st3sweep.trial.model import ModelConfig
+
+register_components()
+WIDTH = {width}
+def layers(): return [{width}]
+@register_model("mine")
+def build(num_classes: int, width: int = 4): return (num_classes, width, layers(), WIDTH)
+if sys.argv[1] == "write":
+    sys.stdout.buffer.write(ray.cloudpickle.dumps(components_from_functions()))
+print(ModelConfig.registered["mine"].code, file=sys.stderr)
+"""
+READ = """
+import sys
+import ray
+from st3sweep.training.components import register_components, register_from_functions
+from st3sweep.trial.model import ModelConfig
+
+register_components()
+register_from_functions(ray.cloudpickle.loads(sys.stdin.buffer.read()))
+mine = ModelConfig.registered["mine"]
+print(mine.code, mine(arch="mine").build(3, 1))
+"""
+
+
+def test_functions_of_a_script_travel_by_value(tmp_path: Path) -> None:
+    def run(width: int) -> tuple[bytes, str]:
+        (tmp_path / "script.py").write_text(SCRIPT.format(width=width))
+        done = subprocess.run([sys.executable, tmp_path / "script.py", "write"], capture_output=True, check=True)
+        return done.stdout, done.stderr.decode().strip()
+
+    pickled, code = run(8)
+    done = subprocess.run([sys.executable, "-c", READ], input=pickled, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == f"{code} (3, 4, [8], 8)"
+    assert run(9)[1] != code, "a function that it calls has changed"
 
 
 @pytest.mark.parametrize(("part", "key", "kind"), [("sparsity", "method", "method"), ("model", "arch", "arch")])

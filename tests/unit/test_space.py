@@ -327,7 +327,7 @@ def test_every_checked_point_is_valid_and_an_invalid_one_is_found(load: Load):
 CIFAR: dict[str, Any] = {
     "recipe": "paper",
     "seed": 0,
-    "model": {"arch": "cifar_resnet", "depth": 8, "width": 16},
+    "model": {"arch": "cifar_resnet", "depth": 8, "width": 16, "weights": None, "classifier": "trained"},
     "data": {
         "dataset": "cifar10", "root": "a", "pack": "p", "bad_images": "error", "download": False,
         "validation": 100, "train_limit": 500,
@@ -352,6 +352,8 @@ CIFAR: dict[str, Any] = {
 # Another value for each field; another node if the field decides which others exist.
 OTHER: dict[str, Any] = {
     "recipe": "authors", "seed": 1, "model.arch": {"arch": "mobilenet_v1"}, "model.depth": 14, "model.width": 8,
+    "model.weights": "w.safetensors",
+    "model.classifier": {"arch": "cifar_resnet", "weights": "w.safetensors", "classifier": "new"},
     "data.dataset": "cifar100", "data.root": "b", "data.pack": None, "data.bad_images": "skip",
     "data.download": True, "data.validation": 99,
     "data.train_limit": None, "data.augment.padding": 3, "data.augment.fill": "edge", "data.augment.flip": False,

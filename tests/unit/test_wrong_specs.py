@@ -14,6 +14,7 @@ import yaml
 from wrong_specs import ARGUMENTS, DATA, FIELDS, FILES, RIGHT, SEARCH, Wrong
 
 from st3sweep import cli
+from st3sweep.commands import resume, run
 from st3sweep.space.loading import load_space
 from st3sweep.util.errors import SpecError
 
@@ -25,9 +26,8 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """Return ``main("run", "space.yaml")`` -> exit code and stderr, in an empty folder; a sweep must not start."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ST3SWEEP_NOWHERE", raising=False)
-    for command in ("run", "resume"):
-        started = f"st3sweep.commands.{command}.run_to_the_end"
-        monkeypatch.setattr(started, lambda *_, **__: pytest.fail("the sweep was started"))
+    for module in (run, resume):
+        monkeypatch.setattr(module, "run_to_the_end", lambda *_, **__: pytest.fail("the sweep was started"))
 
     def call(*arguments: str) -> tuple[int | str | None, str]:
         monkeypatch.setattr(sys, "argv", ["st3sweep", *arguments])

@@ -292,7 +292,7 @@ FIELDS = [
     Wrong("dropout of 1", {_NETWORK: "{arch: wide_resnet, ^dropout: 1}"},
           "model.dropout: must be below 1 (got 1)"),
     Wrong("setting of another model", {_NETWORK: "{arch: vgg11, ^depth: 13}"},
-          "model.depth: has no effect with arch vgg11, which has no fields"),
+          "model.depth: has no effect with arch vgg11, which has weights, classifier"),
     Wrong("torchvision model without its name", {f"model: {_NETWORK}": "^model: {arch: torchvision}"},
           "model.network: is missing: neither fixed under trial nor searched"),
     Wrong("model that torchvision does not have", {_NETWORK: "{arch: torchvision, ^network: efficientnet_b00}"},

@@ -61,6 +61,10 @@ class GraNetConfig(MethodConfig):
     interval: Time = 0.016  # between two updates: 1,000 of the 62,560 steps of the paper's CIFAR models
 
     @property
+    def fresh_start(self) -> str:
+        return "which keeps a random part of them from the first step on" if self.initial_density < 1 else ""
+
+    @property
     def label(self) -> str:
         start = ["dense-start"] if self.initial_density == 1 else []
         return " ".join(["GraNet", *start, *dense_layers_label(self.keep_dense)])

@@ -52,6 +52,10 @@ class RigLConfig(MethodConfig):
     stop: Time = 0.75  # T_end: no updates from here on
 
     @property
+    def fresh_start(self) -> str:
+        return "which keeps a random part of them from the first step on"
+
+    @property
     def label(self) -> str:
         """Return the label; "RigL" with uniform densities keeps the first layer dense, as the paper does."""
         if self.allocation == "erk":

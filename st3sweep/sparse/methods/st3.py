@@ -91,8 +91,10 @@ class ST3Config(MethodConfig):
 
 
 class ST3(Method):
-    """ST-3 on ``weights`` in a training of ``epochs`` epochs.
+    """ST-3 on ``weights``: ``ST3(weights, target=0.9)``, or with all settings, ``ST3(weights, config, epochs=160)``.
 
+    Without a ``config``, ``target`` is the final fraction of zeros, and the cubic ramp to it goes from ``start`` to
+    ``end``, fractions of training (the paper's for CIFAR). ``epochs`` is needed where a config's times are in epochs.
     ``macs_per_weight`` is how often an image uses each weight of a layer, MAC_l / numel_l (default 1).
     ``gflops_budget`` replaces ``config.target``: 1e9 multiply-accumulates of one image left at the end. Both
     sparsities are then fractions of the dense model's multiply-accumulates, not of its weights. Raises UserError for a
@@ -102,12 +104,18 @@ class ST3(Method):
     def __init__(
         self,
         weights: Weights,
-        config: ST3Config,
+        config: ST3Config | None = None,
         *,
-        epochs: int,
+        target: float | None = None,
+        criterion: Literal["l1", "sigma"] = "l1",
+        start: float = 5 / 160,
+        end: float = 80 / 160,
+        epochs: int = 1,
         macs_per_weight: Sequence[float] | None = None,
         gflops_budget: float | None = None,
     ):
+        if config is None:
+            config = ST3Config(target=target, criterion=criterion, ramp=Ramp(start=start, end=end, power=3.0))
         self.macs_per_weight = list(macs_per_weight or [1.0] * len(weights))
         self.macs = sum(use * weight.numel() for use, weight in zip(self.macs_per_weight, weights, strict=True))
         self.budgeted = gflops_budget is not None
@@ -118,9 +126,9 @@ class ST3(Method):
         self.straight_through = config.backward == "straight_through"
         self.ramp = config.ramp.fractions(epochs)
         self.lamp = config.criterion == "lamp"
-        criterion, shapes = "l1" if self.lamp else config.criterion, [weight.shape for weight in weights]
+        scores, shapes = "l1" if self.lamp else config.criterion, [weight.shape for weight in weights]
         powers = (config.shape_power or 0.0, config.mac_power or 0.0)
-        self.scales = layer_scales(criterion, shapes, self.macs_per_weight, *powers)
+        self.scales = layer_scales(scores, shapes, self.macs_per_weight, *powers)
         self.tau: list[Tensor] | None = None  # threshold of each layer, 0-d; None while nothing is pruned
 
     def _macs_to_remove(self, gflops: float) -> float:

@@ -33,6 +33,10 @@ class StaticConfig(MethodConfig):
     keep_dense: KeepDense = "none"
 
     @property
+    def fresh_start(self) -> str:
+        return "which keeps a random part of them from the first step on"
+
+    @property
     def label(self) -> str:
         name = {"erk": "static+ERK", "uniform": "static"}[self.allocation]
         return " ".join([name, *dense_layers_label(self.keep_dense)])

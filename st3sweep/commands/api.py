@@ -1,0 +1,280 @@
+"""The Python API: ``run`` a sweep, ``load_run``, ``train`` one trial; every command has its twin here or in ``Run``.
+
+Nothing here needs torch or Ray before it trains, exports or loads a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from st3sweep.runs.folder import existing_run
+from st3sweep.util.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import nn
+
+    from st3sweep.commands.reading import Source
+    from st3sweep.commands.train_own import TrainedTrial
+
+__all__ = ["Run", "load_run", "plan", "run", "train", "validate"]
+
+
+def run(
+    space: Source,
+    *,
+    storage: Path | str = "runs",
+    overrides: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    address: str | None = None,
+    track: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    progress: bool = True,
+) -> Run:
+    """Run a sweep to its end, or until it is stopped, and return the run.
+
+    ``space`` is a YAML file or its content as a mapping; ``overrides`` maps dotted paths to values, as ``--set`` does
+    (``{"train.epochs": 20}``). ``storage``, ``name``, ``address``, ``track`` and ``plugins`` are the options of
+    ``st3sweep run``. Models, datasets and methods that this program has registered from functions are known to the
+    workers, too. Blocks; shows progress unless ``progress`` is False, in Jupyter as well. Interrupting it (Ctrl-C, the
+    stop button) ends it after the current epochs; ``Run.resume`` continues it.
+
+    Raises SpecError with every problem of the space, and UserError for anything else to put right, before any work.
+    """
+    from st3sweep.commands.run import run_to_the_end, start
+
+    checked, folder = start(
+        space, texts(overrides), name=name, storage=Path(storage), address=address, track=track, plugins=plugins
+    )
+    with _shown(progress):
+        run_to_the_end(checked, folder, address, track=track, plugins=plugins, as_json=not progress, verbose=False)
+    return Run(folder)
+
+
+def load_run(folder: Path | str) -> Run:
+    """Open the run in ``folder``, running or not. Needs neither torch nor Ray. Raises UserError if it is not a run."""
+    return Run(folder)
+
+
+def validate(space: Source, overrides: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()) -> None:
+    """Check a search space and its data. Raises SpecError with every problem."""
+    from st3sweep.commands.plan import check_data
+    from st3sweep.commands.reading import read_space
+
+    check_data(read_space(space, texts(overrides), plugins))
+
+
+def plan(space: Source, overrides: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()) -> None:
+    """Print what a sweep would do: data, model, searched fields, trials, slots, one trial in full."""
+    from st3sweep.commands.plan import print_plan
+    from st3sweep.commands.reading import read_space
+
+    print_plan(read_space(space, texts(overrides), plugins))
+
+
+def train(
+    trial: Source,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    folder: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    plugins: Sequence[str] = (),
+    progress: bool = True,
+) -> TrainedTrial:
+    """Train one trial in this process, without Ray, and return its result and its sparse model.
+
+    ``trial`` is a YAML file or its content as a mapping: the fields of a search space's ``trial``. ``model`` replaces
+    its ``model`` by any module (B, C, H, W) → (B, classes): a copy of it is trained, from its weights. ``data``
+    replaces its ``data.dataset``: (train, validation, test), the last two possibly None, each (images, labels) or an
+    object with ``__len__`` and ``__getitem__(i)`` → (image, label). uint8 images (N, C, H, W) are normalised by their
+    mean and deviation, floating-point ones used as they are; ``data: {augment: {padding: 2, flip: true}}`` in the trial
+    augments them. ``folder`` keeps checkpoints and tables, and a trial in it is resumed.
+
+    Raises SpecError with every problem of the trial, and UserError for anything else to put right.
+    """
+    from st3sweep.commands.train_own import train
+
+    return train(
+        trial, model=model, data=data, folder=folder, overrides=texts(overrides), device=device, plugins=plugins,
+        progress=progress,
+    )  # fmt: skip
+
+
+class Run:
+    """A run in a folder: what it has found, and what can be done with it. Reads the files anew at every access."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = existing_run(Path(folder))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial: settings, sparsity (a fraction), ``val_top1`` and ``test_top1`` (percent), gflops, seconds."""
+        from st3sweep.analysis.tables import load_trials
+
+        return load_trials(self.folder)
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """A row an epoch of a trial."""
+        from st3sweep.analysis.tables import load_epochs
+
+        return load_epochs(self.folder)
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """A row a layer of a finished trial, at its best epoch."""
+        from st3sweep.analysis.tables import load_layers
+
+        return load_layers(self.folder)
+
+    def status(self) -> dict[str, Any]:
+        """Return the run's state as plain data, as ``st3sweep status --json`` prints it."""
+        from st3sweep.sweep.status import read_status
+
+        return read_status(self.folder).as_dict()
+
+    @property
+    def state(self) -> str:
+        """``running``, ``complete``, ``budget`` (it is spent) or ``interrupted``."""
+        from st3sweep.sweep.status import read_status
+
+        return read_status(self.folder).state
+
+    def front(self) -> pd.DataFrame:
+        """Return the rows of ``trials`` on the Pareto front of validation accuracy over gflops, cheapest first."""
+        from st3sweep.analysis.fronts import front
+
+        return front(self.trials)
+
+    def pick(self, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.Series[Any]:
+        """Return one trial of the front, as its row.
+
+        With ``max_gflops`` the most accurate that costs no more; with ``min_accuracy`` (validation, percent) the
+        cheapest that is no less accurate; with neither the most accurate. Raises UserError where none qualifies.
+        """
+        from st3sweep.analysis.fronts import pick
+
+        trials = self.trials
+        chosen = pick(trials, max_gflops, min_accuracy)
+        if chosen.empty:
+            none = "meets the limits" if (trials["status"] == "finished").any() else "has finished"
+            raise UserError(f"{self.folder}: no trial {none}")
+        return chosen.iloc[0]
+
+    def plot(self) -> Figure:
+        """Return the plot of the front, a matplotlib Figure, beside published points where there are any."""
+        from st3sweep.analysis.plots import plot_run
+
+        return plot_run(self.trials)
+
+    def resume(
+        self,
+        *,
+        trials: int | str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        extend: bool = False,
+        promote: Sequence[int] = (),
+        address: str | None = None,
+        track: Sequence[str] = (),
+        plugins: Sequence[str] = (),
+        allow_changed_plugins: bool = False,
+        progress: bool = True,
+    ) -> Run:
+        """Run what remains: keep finished trials, continue the others from their checkpoints; returns the run.
+
+        ``trials`` extends the search to that many trials, or with a sign by as many: ``trials="+50"``. ``extend`` lets
+        ``overrides`` change budget, replicates and resources; ``promote`` are early-stopped trials to train to the end.
+        Raises SpecError and UserError before any work.
+        """
+        from st3sweep.commands.resume import resume
+
+        with _shown(progress):
+            resume(
+                self.folder, texts(overrides), trials=None if trials is None else str(trials), extend=extend,
+                promote=promote, address=address, track=track, plugins=plugins,
+                allow_changed_plugins=allow_changed_plugins, as_json=not progress, verbose=False,
+            )  # fmt: skip
+        return self
+
+    def stop(self, *, drain: bool = False) -> None:
+        """Ask the program that runs the sweep to stop after the current epochs; with ``drain`` after current trials.
+
+        Raises UserError where no program does.
+        """
+        from st3sweep.runs.folder import ask_to_stop
+
+        ask_to_stop(self.folder, "drain" if drain else "now")
+
+    def load_model(self, trial: int, plugins: Sequence[str] = ()) -> nn.Module:
+        """Return a finished trial's model at its best epoch, zeros in place: a plain module in evaluation mode.
+
+        It takes images normalised as in training, on the CPU. ``plugins`` are those with which the run was started.
+        Raises UserError if the trial has not finished, or its model is not registered.
+        """
+        from st3sweep.export.from_run import load_model
+        from st3sweep.training.components import register_components
+
+        register_components(plugins)
+        return load_model(self.folder, trial)
+
+    def export(
+        self,
+        trial: int,
+        path: Path | str | None = None,
+        format: str = "safetensors",
+        plugins: Sequence[str] = (),
+    ) -> Path:
+        """Write a finished trial's sparse model to a file that plain torch loads, and return its path.
+
+        By default the file is in the trial's folder; ``format`` is safetensors or pt. Raises UserError before anything
+        is written.
+        """
+        from st3sweep.commands.export import write_model
+        from st3sweep.training.components import register_components
+
+        register_components(plugins)
+        return write_model(self.folder, trial, None if path is None else Path(path), format)[0]
+
+    def reproduce(self, trial: int, device: str = "auto", plugins: Sequence[str] = ()) -> pd.DataFrame:
+        """Train a finished trial again and return the recorded and the new value of each number, a row a number."""
+        import pandas as pd
+
+        from st3sweep.commands.reproduce import reproduce
+        from st3sweep.runs.folder import free_folder, trial_folder
+        from st3sweep.training.components import register_components
+
+        register_components(plugins)
+        out = free_folder(trial_folder(self.folder, trial) / "reproduced")
+        rows = reproduce(self.folder, trial, out, device, lambda line: None)  # noqa: ARG005
+        return pd.DataFrame(rows, columns=["number", "recorded", "now"]).set_index("number")
+
+
+def texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return overrides as ``--set`` takes them: values as YAML text. Raises UserError for what has none."""
+    try:
+        return {
+            path: value if isinstance(value, str) else json.dumps(value) for path, value in (overrides or {}).items()
+        }
+    except TypeError as error:
+        raise UserError(f"overrides: {error}") from None
+
+
+@contextmanager
+def _shown(progress: bool) -> Iterator[None]:
+    """Discard what a sweep without ``progress`` prints."""
+    if progress:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield

@@ -1,0 +1,136 @@
+"""Train one trial from Python, with a user's own module and data: the twin of ``st3sweep train``."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from st3sweep.commands.reading import Source, read_trial
+from st3sweep.commands.train import train_one
+from st3sweep.data.own import content_hash, register_dataset
+from st3sweep.export.from_run import load_model
+from st3sweep.reporting.console import say
+from st3sweep.runs.ledger import Ledger
+from st3sweep.runs.tables import read_table
+from st3sweep.training.components import register_components
+from st3sweep.trial.code_hash import code_hash
+from st3sweep.trial.data import DataConfig
+from st3sweep.trial.model import ModelConfig, register_model
+from st3sweep.util.errors import UserError
+from st3sweep.util.yaml_lines import read
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATASET = "own"
+
+
+@dataclass(frozen=True)
+class TrainedTrial:
+    """The result of ``train``: accuracies in percent, sparsity as a fraction, gflops per image; None where absent.
+
+    ``status`` is ``finished`` or ``failed``, with a one-line ``error``. ``epochs`` has a row an epoch. ``model`` is the
+    sparse model of the best epoch, zeros in place, on the CPU in evaluation mode.
+    """
+
+    status: str
+    error: str | None
+    val_top1: float | None
+    test_top1: float | None
+    sparsity: float | None
+    gflops: float | None
+    gflops_dense: float | None
+    best_epoch: int | None
+    epochs: pd.DataFrame
+    model: nn.Module | None
+
+
+def train(
+    trial: Source,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    folder: Path | str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    device: str = "auto",
+    plugins: Sequence[str] = (),
+    progress: bool = True,
+) -> TrainedTrial:
+    """See ``api.train``; ``overrides`` are texts."""
+    register_components(plugins)
+    settings = dict(read(trial).data)
+    for part, given in (("model", model), ("data", data)):
+        if given is not None and settings.get(part, {}).keys() & {"arch", "dataset"}:
+            raise UserError(f"{part}: is given as an argument and in the trial; leave one out")
+    if data is not None:
+        settings["data"] = {**settings.get("data", {}), "dataset": _registered_data(data)}
+    if model is not None:
+        settings["model"] = {"arch": _registered_model(model)}
+    checked = read_trial(settings if model is not None or data is not None else trial, overrides, plugins)
+    if model is not None:
+        _check_outputs(model, checked.data)
+    tell = say if progress else lambda line: None  # noqa: ARG005
+    if folder is not None:
+        train_one(checked, Path(folder), device, tell)
+        return _result(Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        train_one(checked, Path(temporary), device, tell)
+        return _result(Path(temporary))
+
+
+def _registered_model(model: nn.Module) -> str:
+    """Register a builder of copies of ``model`` under the name of its class, and return the name."""
+    name, kept = type(model).__name__, copy.deepcopy(model).cpu()
+
+    def build() -> nn.Module:
+        return copy.deepcopy(kept)
+
+    register_model(name, build)
+    digest = hashlib.sha256(code_hash(type(model)).encode())
+    for key, tensor in kept.state_dict().items():
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    ModelConfig.registered[name].code = digest.hexdigest()[:12]
+    ModelConfig.registered[name].function = None  # no business of a sweep's workers
+    return name
+
+
+def _registered_data(data: Any) -> str:
+    def load() -> Any:
+        return data
+
+    register_dataset(DATASET, load)
+    DataConfig.registered[DATASET].function = None
+    if isinstance(data, tuple | list):  # else refused when it is loaded
+        DataConfig.registered[DATASET].code = content_hash(data)
+    return DATASET
+
+
+def _check_outputs(model: nn.Module, data: DataConfig) -> None:
+    splits = data.load()
+    probe = copy.deepcopy(model).cpu().eval()
+    with torch.no_grad():
+        outputs = probe(torch.zeros(1, *splits.image_shape()))
+    if outputs.ndim != 2 or outputs.shape[1] < splits.num_classes:
+        shape = f"{type(model).__name__} returns {tuple(outputs.shape)} for one image"
+        raise UserError(f"model: {shape}; the data have {splits.num_classes} classes, which needs (1, at least that)")
+
+
+def _result(folder: Path) -> TrainedTrial:
+    done = Ledger(folder, read_only=True).trials[0]
+    numbers = ("val_top1", "test_top1", "sparsity", "gflops", "gflops_dense", "best_epoch")
+    return TrainedTrial(
+        status=done.status,
+        error=done.error,
+        **{name: done.result.get(name) for name in numbers},
+        epochs=read_table(folder, "epochs"),
+        model=load_model(folder, 0) if done.status == "finished" else None,
+    )

@@ -1,0 +1,25 @@
+"""Run the Python examples of README.md and docs/python.md, page by page, from top to bottom."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs import PROJECT
+
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_examples_of_a_page_run(page: str, tmp_path: Path) -> None:
+    blocks = BLOCK.findall((PROJECT / page).read_text(encoding="utf-8"))
+    assert blocks
+    (tmp_path / "examples.py").write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, "examples.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if page == "docs/python.md":
+        assert (tmp_path / "best.safetensors").exists()
+        assert "GFLOPs dense" in done.stdout

@@ -1,0 +1,49 @@
+"""The notebook of an own network: killed while it sweeps, then run from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbclient
+import nbformat
+from programs import descendants, events, wait_until
+
+import st3sweep
+
+NOTEBOOK = Path(__file__).parents[2] / "analysis" / "notebooks" / "own_network.ipynb"
+
+
+def test_a_notebook_trains_sweeps_resumes_and_exports_an_own_network(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "own"
+    script = [sys.executable, str(NOTEBOOK.with_suffix(".py"))]
+    with subprocess.Popen(
+        script, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
+    ) as program:
+        try:
+            wait_until(lambda: events(run, "done"), program)
+        finally:
+            family = descendants(program.pid)
+            program.kill()
+            program.wait()
+            for process in family:
+                if process.is_running():
+                    process.kill()
+    assert st3sweep.load_run(run).state == "interrupted"
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    printed = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+    assert "complete 6 trials" in printed
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+    assert (tmp_path / "own.safetensors").exists()
+    done = events(run, "done")
+    assert sorted(event["trial"] for event in done) == list(range(6)), "each once"
+    assert {event["status"] for event in done} == {"finished"}
+    assert len(events(run, "session")) == 2
+    chosen = st3sweep.load_run(run).pick()
+    assert f"{chosen['val_top1']:.1f} % validation" in printed
+    assert chosen["val_top1"] > 80

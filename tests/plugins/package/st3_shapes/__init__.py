@@ -1,0 +1,1 @@
+"""A package of a user, found by st3sweep through its entry point."""

@@ -1,0 +1,282 @@
+"""Test the Python API: light imports, own modules and data, and the core in a loop of the reader's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import st3sweep
+from st3sweep.data.own import own_splits
+from st3sweep.data.records import DataError, Splits
+from st3sweep.training.batches import training_batches
+from st3sweep.training.layout import fastest_layout
+from st3sweep.training.loop import start
+from st3sweep.training.optim import classification_loss, optimisation_step
+from st3sweep.training.world import World
+from st3sweep.trial.data import DataConfig
+from st3sweep.trial.model import ModelConfig
+from st3sweep.trial.recipes import resolve
+from st3sweep.trial.registry import Registered
+from st3sweep.trial.settings import TrialSettings
+from st3sweep.trial.sparsity import MethodConfig
+
+TinyTrial = Callable[..., TrialSettings]
+TRIAL: dict[str, Any] = {"train": {"epochs": 3, "batch_size": 16}, "sparsity": {"method": "st3", "target": 0.8}}
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_before() -> Iterator[None]:
+    kinds: list[type[Registered]] = [ModelConfig, DataConfig, MethodConfig]
+    before = [dict(kind.registered) for kind in kinds]
+    yield
+    for kind, known in zip(kinds, before, strict=True):
+        kind.registered.clear()
+        kind.registered.update(known)
+    TrialSettings.model_rebuild(force=True)
+
+
+class Small(nn.Module):
+    """A network of a user: one convolution and a classifier."""
+
+    def __init__(self, classes: int = 3, channels: int = 1):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(channels, 8, 3, padding=1), nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(F.relu(self.conv(x)).mean((2, 3)))
+
+
+def stripes(images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return uint8 (N, 1, 8, 8) of horizontal, vertical and no stripes, with noise, and their labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(images) % 3
+    pattern = torch.zeros(3, 8, 8)
+    pattern[0, ::2], pattern[1, :, ::2] = 200.0, 200.0
+    noise = 50 * torch.rand(images, 1, 8, 8, generator=generator)
+    return (pattern[labels][:, None] + noise).to(torch.uint8), labels
+
+
+def test_importing_the_package_is_light() -> None:
+    code = """
+import sys, time
+began = time.perf_counter()
+import st3sweep
+seconds = time.perf_counter() - began
+heavy = {"torch", "ray", "optuna", "pandas", "pydantic"} & set(sys.modules)
+names = set(st3sweep.__all__) - set(dir(st3sweep))
+run = st3sweep.load_run
+heavier = {"torch", "ray", "optuna", "pandas"} & set(sys.modules)
+print(heavy, names, heavier)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set() set() set()\n"
+
+
+def test_every_name_of_the_api_exists_and_is_documented() -> None:
+    for name in st3sweep.__all__:
+        assert name == "__version__" or getattr(st3sweep, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        st3sweep.nothing  # noqa: B018
+
+
+def test_an_own_module_trains_on_own_tensors(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Small()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    data = stripes(96, 0), stripes(48, 1), stripes(48, 2)
+    trial = {**TRIAL, "train": {"epochs": 20, "batch_size": 16}}
+    trained = st3sweep.train(trial, model=net, data=data, folder=tmp_path / "run", progress=False)
+    assert trained.status == "finished"
+    assert trained.val_top1 is not None
+    assert trained.val_top1 > 90
+    assert trained.test_top1 is not None
+    assert trained.test_top1 > 90
+    assert len(trained.epochs) == 20
+    assert all(map(torch.equal, net.state_dict().values(), before.values())), "a copy is trained"
+    assert trained.model is not None
+    zeros = sum(int((weight == 0).sum()) for weight in st3sweep.prunable(trained.model).values())
+    count = sum(weight.numel() for weight in st3sweep.prunable(trained.model).values())
+    assert zeros / count == pytest.approx(trained.sparsity)
+    assert trained.sparsity == pytest.approx(0.8, abs=0.02)
+    images, labels = stripes(48, 1)
+    pixels = data[0][0].float() / 255
+    with torch.no_grad():
+        outputs = trained.model((images.float() / 255 - pixels.mean()) / pixels.std(correction=0))
+    assert 100 * float((outputs.argmax(1) == labels).float().mean()) == pytest.approx(trained.val_top1)
+    run = st3sweep.load_run(tmp_path / "run") if (tmp_path / "run" / "resolved.yaml").exists() else None
+    assert run is None, "a single trial is no sweep"
+
+
+def test_training_starts_from_the_weights_that_are_given() -> None:
+    torch.manual_seed(0)
+    net, data = Small(), (stripes(48, 0), stripes(24, 1), None)
+    trial = {**TRIAL, "optim": {"lr": 1e-12}, "sparsity": {"method": "dense"}, "train": {"epochs": 1, "batch_size": 16}}
+    trained = st3sweep.train(trial, model=net, data=data, progress=False)
+    assert trained.test_top1 is None
+    assert trained.model is not None
+    for name, tensor in trained.model.state_dict().items():
+        torch.testing.assert_close(tensor, net.state_dict()[name])
+
+
+def test_the_digest_tells_modules_and_data_apart() -> None:
+    from st3sweep.commands.train_own import _registered_data, _registered_model
+
+    def digest(net: nn.Module, seed: int) -> str:
+        settings = {**TRIAL, "model": {"arch": _registered_model(net)}}
+        settings["data"] = {"dataset": _registered_data((stripes(48, seed), None, None))}
+        return resolve(settings).digest()
+
+    torch.manual_seed(0)
+    first, second = Small(), Small()
+    found = [digest(first, 0), digest(first, 0), digest(second, 0), digest(first, 1)]
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (Small(classes=2), (stripes(48, 0), None, None), r"model: Small returns \(1, 2\).*have 3 classes"),
+        (None, (stripes(48, 0),), r"data\.dataset: expected \(train, validation, test\).*a tuple of 1"),
+        (None, ((stripes(9, 0)[0], torch.zeros(8)), None, None), r"train labels must be \(9,\)"),
+        (None, ((stripes(9, 0)[0], torch.zeros(9)), None, None), "train labels must be whole numbers from 0"),
+        (None, ((torch.zeros(9, 1, 8, 4), torch.zeros(9).long()), None, None), "must be square"),
+        (None, ((torch.zeros(9, 8, 8), torch.zeros(9).long()), None, None), r"must be \(N, C, H, W\)"),
+        (None, (None, stripes(9, 0), None), "no training part"),
+        (None, (3, None, None), r"train: expected \(images, labels\) or an indexed dataset"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_line(model: nn.Module | None, data: Any, message: str) -> None:
+    trial = {**TRIAL, "model": {"arch": "cifar_resnet", "depth": 8, "width": 4}} if model is None else TRIAL
+    with pytest.raises((st3sweep.UserError, st3sweep.SpecError, DataError), match=message) as caught:
+        st3sweep.train(trial, model=model, data=data, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_given_twice_is_refused() -> None:
+    with pytest.raises(st3sweep.UserError, match="model: is given as an argument and in the trial"):
+        st3sweep.train({**TRIAL, "model": {"arch": "cifar_resnet"}}, model=Small(), data=(stripes(9, 0), None, None))
+
+
+class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
+    """A dataset that is indexed, with Pillow's pictures."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        from PIL import Image
+
+        return Image.fromarray(np.full((4, 4, 3), [10 * index, 0, 255], np.uint8)), index % 3
+
+
+def test_an_indexed_dataset_of_pictures() -> None:
+    class Config(DataConfig):
+        validation: int = 4
+
+    splits: Splits = own_splits((Pictures(), None, Pictures()), Config(dataset="own"))
+    assert (len(splits.train), len(splits.validation), splits.num_classes) == (8, 4, 3)
+    assert not set(splits.train.sample_ids.tolist()) & set(splits.validation.sample_ids.tolist())
+    image = splits.train.fetch(torch.tensor([2]), 0, 0, True)[0]
+    row = int(splits.train.sample_ids[2])
+    assert image.dtype == torch.uint8
+    assert image[:, 0, 0].tolist() == [10 * row, 0, 255]
+    assert splits.train.labels[2] == row % 3
+
+
+def test_registered_functions_are_settings() -> None:
+    @st3sweep.register_model("small")
+    def build(num_classes: int, channels: int, width: int = 8, wide: bool = False) -> nn.Module:
+        """A net."""
+        return Small(num_classes, channels)
+
+    @st3sweep.register_dataset("stripes")
+    def load(images: int, seed: int = 0) -> Any:
+        return stripes(images, seed), stripes(24, 1), None
+
+    @st3sweep.register_method("mine")
+    def make(weights: Any, trial: TrialSettings, target: float = 0.5) -> st3sweep.Method:
+        return st3sweep.ST3(weights, target=target)
+
+    settings = {"model": {"arch": "small", "width": 4}, "data": {"dataset": "stripes", "images": 48}, **TRIAL}
+    trial = resolve({**settings, "sparsity": {"method": "mine", "target": 0.7}})
+    assert isinstance(trial.model.build(3, 1), Small)
+    assert (trial.data.image_size, trial.data.channels, trial.data.inspect().train) == (8, 1, 48)
+    assert trial.sparsity.final_sparsity == 0.7
+    trained = st3sweep.train({**settings, "sparsity": {"method": "mine", "target": 0.7}}, progress=False)
+    assert trained.sparsity == pytest.approx(0.7, abs=0.02)
+
+    for wrong, message in (
+        ({"model": {"arch": "small", "width": "x"}}, r"model\.width: must be a whole number \(got 'x'\)"),
+        ({"model": {"arch": "small", "wdth": 4}}, "model.wdth: unknown field.*width"),
+        ({"data": {"dataset": "stripes"}}, "data.images: is missing"),
+    ):
+        with pytest.raises(st3sweep.SpecError, match=message):
+            st3sweep.train({**settings, **wrong}, progress=False)
+
+
+def _unknown_type(width: Wdth) -> None:  # type: ignore[name-defined]  # noqa: F821
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "message"),
+    [
+        ("cifar_resnet", lambda: None, "the arch cifar_resnet is registered already"),
+        ("mine", lambda **settings: settings, r"\*\*settings cannot be a setting; name each parameter"),
+        ("mine", lambda arch: arch, "arch is the name of a field that every arch has"),
+        ("", lambda: None, "a arch needs a name"),
+        ("mine", _unknown_type, "arch mine: width: Wdth is no type here"),
+    ],
+)
+def test_a_function_that_cannot_be_registered(name: str, function: Callable[..., Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        st3sweep.register_model(name, function)
+
+
+def test_an_own_loop_has_the_thresholds_and_weights_of_the_package(tiny_trial: TinyTrial, digits: Splits) -> None:
+    """Step by step in float64: the README's loop against the step of ``fit``, on ResNet-20."""
+    trial = tiny_trial(
+        model={"depth": 20, "width": 4},
+        optim={"lr": 0.05, "weight_decay": {"kind": "constant", "value": 0.0}},
+        sparsity={"ramp": {"start": 0.0, "end": 0.6, "power": 3}},
+    )  # fmt: skip
+    state = start(trial, World(), digits)
+    state.model.double()
+    torch.manual_seed(trial.seed)
+    model = trial.model.build(10, 1).double().to(memory_format=fastest_layout(state.model, torch.device("cpu")))
+    weights = list(st3sweep.prunable(model).values())
+    method = st3sweep.ST3(weights, target=0.8, start=0.0, end=0.6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    batches = [batch for epoch in range(3) for batch in training_batches(trial, World(), digits, epoch)]
+    for group in state.optimizer.param_groups:
+        group["lr"], group["weight_decay"] = 0.05, 0.0
+    state.model.train()
+    for step, (x, y) in enumerate(batches, 1):
+        progress = step / len(batches)
+        loss_of = classification_loss(state.model, x.double(), y, label_smoothing=0.0, precision="fp32")
+        optimisation_step(
+            state.model, state.weights, state.method, state.optimizer, loss_of, progress=progress, clip_norm=3.0
+        )
+
+        optimizer.zero_grad()
+        with st3sweep.sparse_weights(weights, method):
+            F.cross_entropy(model(x.double()), y).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
+        optimizer.step()
+        method.refresh(progress, weights)
+
+        assert method.thresholds() == state.method.thresholds()
+        assert all(map(torch.equal, weights, state.weights))
+    st3sweep.harden(weights, method)
+    zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+    assert zeros == pytest.approx(0.8, abs=1e-3)
