@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,15 +21,35 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads ``1e-4`` as a number, as YAML 1.2 does; PyYAML wants ``1.0e-4``."""
+    """SafeLoader with the scalars of YAML 1.2's core schema.
+
+    ``1e-4`` is a number; ``1:30``, ``yes`` and dates are text. PyYAML's are those of YAML 1.1, which read ``1:30`` as
+    90 and ``yes`` as true. ``<<`` still merges mappings.
+    """
 
 
-_Loader.yaml_implicit_resolvers = {
-    key: list(resolvers) for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+_SCALARS = {  # tag: pattern (https://yaml.org/spec/1.2.2/#103-core-schema), and first characters
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN",
+        list("-+.0123456789"),
+    ),
+    "merge": ("<<", ["<"]),
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_Loader.yaml_implicit_resolvers = {}
+for _tag, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+MOST_BYTES, MOST_VALUES, DEEPEST = 1 << 20, 20_000, 100  # of a file: what a person or a program writes is far below
 
 
 @dataclass
@@ -105,7 +127,7 @@ def read_yaml(path: Path | str) -> Document:
     text = _read(Path(path))
     try:
         loader = _Loader(text)
-        node = loader.get_single_node()
+        node = _composed(loader, file)
         document = Document(file, {}, text)
         problems: list[Problem] = []
         if node is not None:
@@ -125,9 +147,43 @@ def read_yaml(path: Path | str) -> Document:
     return document
 
 
+def _composed(loader: _Loader, file: str) -> yaml.Node | None:
+    """Return the root node; refuses one that is nested, or that its aliases expand, beyond any use."""
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+        values = 0 if node is None else _size(node, {}, 0)
+    except RecursionError:
+        values = math.inf
+    if values == math.inf:
+        raise SpecError([Problem(file, None, None, "", f"nested more than {DEEPEST} deep, or an alias of itself")])
+    if values > MOST_VALUES:
+        message = f"has {values:,} values with its aliases expanded; at most {MOST_VALUES:,} are read"
+        raise SpecError([Problem(file, None, None, "", message)])
+    return node
+
+
+def _size(node: yaml.Node, known: dict[int, float], depth: int) -> float:
+    """Return how many values ``node`` has with all aliases expanded, counting each node once; infinite if too deep."""
+    if depth > DEEPEST:
+        return math.inf
+    if id(node) not in known:
+        known[id(node)] = 0.0  # inside itself: reported with its line when the marks are collected
+        parts = node.value if _is_list(node) else []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_size(part, known, depth + 1) for part in parts)
+    return known[id(node)]
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise SpecError([Problem(str(path), None, None, "", f"is larger than {MOST_BYTES >> 20} MiB")])
+        if content.count(b",") + content.count(b"\n") > 2 * MOST_VALUES:  # parsing them takes seconds
+            raise SpecError([Problem(str(path), None, None, "", f"has more than {MOST_VALUES:,} values")])
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()  # newlines of any system
     except FileNotFoundError:
         near = near_match(path.name, [p.name for p in path.parent.glob("*.y*ml")])
         message = f"no such file{near}"

@@ -157,7 +157,7 @@ FIELDS = [
         "resources: unknown field in a trial; it belongs at the top level of a search space",
     ),
     Wrong("wrong type", {"epochs: 20": "^epochs: many"}, "train.epochs: must be a whole number (got 'many')"),
-    Wrong("truth for a number", {"epochs: 20": "^epochs: yes"}, "train.epochs: must not be true or false (got true)"),
+    Wrong("truth for a number", {"epochs: 20": "^epochs: true"}, "train.epochs: must not be true or false (got true)"),
     Wrong("an empty section", {"  train:\n    epochs: 20\n    batch_size: 64\n": "  ^train:\n"},
           "train: must be a mapping of names to values (got null)"),
     Wrong("out of range", {_TARGET: "", _ST3: f"{_ST3}    ^target: 1.2\n"},
