@@ -15,7 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from st3sweep.data.duplicates import between_splits
+from st3sweep.trial.data import OnDiskConfig
 from st3sweep.util.errors import SpecError, UserError
+from st3sweep.util.sockets import ray_folder
 
 LEAST_DISK_GB, LEAST_SHARED_GB = 10.0, 1.0
 DASHBOARD_PORT = 8265  # Ray's
@@ -37,10 +40,11 @@ def checks(storage: Path, space: Path | None = None, plugins: Sequence[str] = ()
     yield _devices()
     yield _storage(storage)
     yield _shared_memory()
+    yield _temporary_folder()
     yield _port()
     yield _optional("optuna_dashboard", "the study in a browser", "optuna-dashboard")
     if space is not None:
-        yield _data(space, plugins)
+        yield from _data(space, plugins)
 
 
 def _python() -> Check:
@@ -130,14 +134,43 @@ def _optional(package: str, what: str, install: str) -> Check:
     return Check(install, "ok", f"installed: {what}" if there else f"not installed; it shows {what}")
 
 
-def _data(space: Path, plugins: Sequence[str]) -> Check:
-    from st3sweep.commands.plan import check_data
+def _data(file: Path, plugins: Sequence[str]) -> Iterator[Check]:
+    from st3sweep.commands.plan import check_data, sample_points
     from st3sweep.commands.reading import read_space
 
     try:
-        info = check_data(read_space(space, plugins=plugins))
+        space = read_space(file, plugins=plugins)
+        info = check_data(space)
     except SpecError as error:
-        return Check("data", "fail", "; ".join(map(str, error.problems)))
+        yield Check("data", "fail", "; ".join(map(str, error.problems)))
+        return
     except UserError as error:
-        return Check("data", "fail", str(error))
-    return Check("data", "ok", f"{space}: {info.train:,} training images")
+        yield Check("data", "fail", str(error))
+        return
+    yield Check("data", "ok", f"{file}: {info.train:,} training images" + (f"; {info.note}" if info.note else ""))
+    data = space.trial_for(sample_points(space)[0]).data
+    files = data.split_files() if isinstance(data, OnDiskConfig) else {}
+    if files:
+        yield _duplicates(files)
+
+
+def _duplicates(files: dict[str, list[str]]) -> Check:
+    """Check that no image lies in two of training, validation and test; by content, for a bounded time."""
+    found = between_splits(files)
+    sampled = "" if found.compared == found.candidates else f" ({found.compared:,} of {found.candidates:,} compared)"
+    if not found.pairs:
+        return Check("duplicates", "ok", f"no image lies in two of {', '.join(files)}{sampled}")
+    (one, path), (other, same) = found.pairs[0]
+    example = f"{path} ({one}) is {same} ({other})"
+    return Check(
+        "duplicates", "warn", f"{len(found.pairs):,} images lie in two of them, for example {example}{sampled}"
+    )
+
+
+def _temporary_folder() -> Check:
+    """Check that the paths of Ray's sockets, which the system limits to 107 characters, are short enough."""
+    try:
+        chosen = ray_folder()
+    except UserError as error:
+        return Check("temporary files", "fail", str(error))
+    return Check("temporary files", "ok", f"Ray's are in {chosen}")

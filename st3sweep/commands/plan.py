@@ -147,7 +147,8 @@ def _data(trial: TrialSettings, info: Any | None) -> str:
     if info is None:
         return trial.data.dataset
     counts = f"{info.train:,} to train on, {info.validation:,} to validate, {info.test:,} to test"
-    return f"{trial.data.dataset}: {info.num_classes:,} classes; images: {counts}"
+    note = f"; {info.note}" if info.note else ""
+    return f"{trial.data.dataset}: {info.num_classes:,} classes; images: {counts}{note}"
 
 
 def _sampler(space: Space) -> str:

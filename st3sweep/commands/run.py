@@ -66,7 +66,9 @@ def start(
 def check_before_start(space: Space, address: str | None, track: Sequence[str]) -> None:
     """Raise SpecError for data that cannot be read, UserError for a logger of ``--track`` that cannot be used."""
     if address is None:  # a cluster's machines may have data that this one lacks
-        check_data(space)
+        note = check_data(space).note
+        if note:
+            warn(f"data: {note}")
     if track:
         from st3sweep.execution.loggers import check
 

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -36,7 +37,20 @@ def _readable(what: str) -> Iterator[None]:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGB" else image.convert("RGB")
+    """Convert an image of any mode to 8-bit RGB; the table in docs/data.md says how. Animations: the first frame.
+
+    16-bit grey keeps the high byte of each value, as torchvision does: Pillow's own conversion clips at 255. Alpha is
+    dropped, not blended. Raises ValueError for a mode whose range of values is not known.
+    """
+    mode = image.mode
+    if mode == "RGB":
+        return image
+    if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):  # PNG and PPM have 16 bits at most
+        values = np.asarray(image)
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif mode in ("I", "F"):
+        raise ValueError(f"its numbers (mode {mode}, {image.format}) have no known range; convert it to 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def _array(image: Image.Image) -> NDArray[np.uint8]:
@@ -88,7 +102,16 @@ def check(path: str) -> None:
     """Raise BadImage unless the file decodes to its end. A JPEG is read whole, but decoded at 1/8 of its size."""
     with _readable(path), Image.open(path) as image:
         image.draft("RGB", (1, 1))
-        image.load()
+        _as_rgb(image).load()
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of all files that Pillow decodes, in lower case; those that need other programs left out."""
+    Image.init()
+    elsewhere = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+    readable = Image.OPEN.keys() - elsewhere
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in readable)
 
 
 def short_side(size: int) -> int:

@@ -34,7 +34,7 @@ from st3sweep.util.storage.atomic import atomic_write
 if TYPE_CHECKING:  # counting images must not import torch
     from st3sweep.data.images import ArrayImages
 
-FORMAT = 1  # version of the files and of the decoding: raise it when either changes
+FORMAT = 2  # version of the files and of the decoding: raise it when either changes
 FACTS = "splits.json"
 _LOCK = ".lock"
 _ARRAYS = ("pixels", "labels", "ids")

@@ -29,7 +29,10 @@ class BadImage(DataError):
 
 @dataclass(frozen=True)
 class DataInfo:
-    """Shape and counts of a dataset as it will be loaded; ``test`` is 0 if there is no test set."""
+    """Shape and counts of a dataset as it will be loaded; ``test`` is 0 if there is no test set.
+
+    ``note`` says in a line what was left out; empty if nothing was.
+    """
 
     num_classes: int
     channels: int
@@ -37,6 +40,7 @@ class DataInfo:
     train: int
     validation: int
     test: int
+    note: str = ""
 
 
 @dataclass(frozen=True)

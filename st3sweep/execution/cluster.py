@@ -14,6 +14,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from st3sweep.space.resources import Resources, count_slots
 from st3sweep.util.errors import UserError
+from st3sweep.util.sockets import ray_folder
 
 
 @contextmanager
@@ -24,7 +25,8 @@ def cluster(address: str | None, resources: Resources, *, verbose: bool = False)
         # On this machine, workers may outnumber the cores and share them. One CPU more, since each of Tune's own
         # actors asks for a hundredth.
         cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
-        ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, **quiet)
+        folder = str(ray_folder())
+        ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet)
         available = {**ray.cluster_resources(), "CPU": float(cpus)}
     else:
         try:

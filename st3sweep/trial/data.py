@@ -113,6 +113,15 @@ class OnDiskConfig(DataConfig):
     def place(self) -> str:
         return str(Path(self.root))
 
+    @property
+    def decoding(self) -> int:
+        """Return the version of how files of any kind are found and decoded: above 1, a part of the digest."""
+        return 1
+
+    def split_files(self) -> dict[str, list[str]]:
+        """Return the files of each split, where an image is a file; else an empty dict."""
+        return {}
+
     def fetch(self) -> None:
         """Download missing files, where the settings allow it. Default: does nothing."""
 

@@ -103,6 +103,8 @@ class TrialSettings(Frozen):
         fields = self.model_dump(mode="json", exclude_none=True)
         for apart in ("recipe", "seed"):
             fields.pop(apart)
+        if isinstance(self.data, OnDiskConfig) and self.data.decoding > 1:
+            fields["data"]["decoding"] = self.data.decoding
         packed = fields["data"].pop("pack", None) is not None
         if packed and isinstance(self.data, OnDiskConfig) and self.data.photographs:
             fields["data"]["packed"] = True  # crops from a pack are not those from the photographs

@@ -460,7 +460,7 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
 
 def test_the_error_says_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
     asked = {"dataset": "image_folder", "root": tmp_path, "validation": 2}
-    assert "looked for train/<class>/ with *.jpg" in error_of(**asked).message
+    assert "looked for train/<class>/ with images" in error_of(**asked).message
     (tmp_path / "train" / "one").mkdir(parents=True)
     (tmp_path / "train" / ".hidden").mkdir()
     assert "1 class folders; at least 2" in error_of(**asked).message

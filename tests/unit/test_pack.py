@@ -295,8 +295,8 @@ def test_a_missing_or_incomplete_pack(cifar_pack: DataConfig) -> None:
     assert f"{folder} is an incomplete pack" in refused(cifar_pack)
     (folder / "manifest.json").write_text(manifest[:100])
     assert f"cannot read {folder / 'manifest.json'}" in refused(cifar_pack)
-    (folder / "manifest.json").write_text(json.dumps({**json.loads(manifest), "format": 2}))
-    assert "has format 2, this version reads 1" in refused(cifar_pack)
+    (folder / "manifest.json").write_text(json.dumps({**json.loads(manifest), "format": 3}))
+    assert "has format 3, this version reads 2" in refused(cifar_pack)
     assert "no pack in" in refused(cifar_pack.model_copy(update={"pack": str(folder / "none")}))
 
 

@@ -7,6 +7,8 @@ images come from train.
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,15 +29,17 @@ from st3sweep.data.split import parts, shuffled, sizes
 from st3sweep.data.threads import in_order
 from st3sweep.trial.data import OnDiskConfig, ResizedCropAndFlip, register_dataset
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
-
 
 @dataclass(frozen=True)
 class _Files:
-    """Image files sorted by class, then by path; paths are strings, since a Path takes more memory."""
+    """Image files sorted by class, then by path; paths are strings, since a Path takes more memory.
+
+    ``left_out`` counts the files that are no images, by suffix.
+    """
 
     paths: list[str]
     labels: NDArray[np.int64]
+    left_out: Counter[str]
 
 
 @register_dataset
@@ -57,12 +61,30 @@ class ImageFolderConfig(OnDiskConfig):
     def known_classes(self) -> int | None:
         return 1000 if self.dataset == "imagenet" else None
 
+    @property
+    def decoding(self) -> int:
+        """Return 2 (16-bit images, links, more suffixes, no hidden folders); ImageNet's files, all JPEG, stay at 1."""
+        return 1 if self.dataset == "imagenet" else 2
+
+    def split_files(self) -> dict[str, list[str]]:
+        if _in_parquet(self.root):
+            return {}
+        _, training, test = _find(self.root)
+        chosen = parts(self, shuffled(len(training.paths)))
+        return {
+            "training": [training.paths[index] for index in chosen.train],
+            "validation": [training.paths[index] for index in chosen.validation],
+            "test": list(test.paths) if test else [],
+        }
+
     def inspect(self) -> DataInfo:
         """Count the files without opening them."""
         _check_folders(self.root)
         classes, training, test = _find(self.root)
         train, validation = sizes(self, len(training.paths))
-        return DataInfo(len(classes), 3, self.image_size, train, validation, len(test.paths) if test else 0)
+        left_out = training.left_out + (test.left_out if test else Counter())
+        counts = (train, validation, len(test.paths) if test else 0)
+        return DataInfo(len(classes), 3, self.image_size, *counts, _note(left_out))
 
     def load(self) -> Splits:
         """List the files of each split; they are decoded when fetched. A fixed permutation chooses the validation set.
@@ -145,7 +167,7 @@ def _find(root_name: str) -> tuple[list[str], _Files, _Files | None]:
     if not (root / "train").is_dir():
         raise DataError(
             "data.root",
-            f"no images in {root}: looked for train/<class>/ with {_suffixes()} (and test/ or val/ for the test set)",
+            f"no images in {root}: looked for train/<class>/ with images (and test/ or val/ for the test set)",
         )
     classes = _class_names(root / "train")
     if len(classes) < 2:
@@ -154,7 +176,8 @@ def _find(root_name: str) -> tuple[list[str], _Files, _Files | None]:
     counts = np.bincount(training.labels, minlength=len(classes))
     if counts.min() == 0:
         empty = root / "train" / classes[int(counts.argmin())]
-        raise DataError("data.root", f"no images in {empty}: looked for {_suffixes()}")
+        note = _note(training.left_out)
+        raise DataError("data.root", f"no images in {empty}" + (f"; {note}" if note else ""))
     return classes, training, _test_files(root, classes)
 
 
@@ -167,7 +190,7 @@ def _test_files(root: Path, classes: list[str]) -> _Files | None:
         raise DataError("data.root", f"{folder / unknown[0]} is a class that {root / 'train'} does not have")
     files = _files(folder, classes)
     if not files.paths:
-        raise DataError("data.root", f"no images in {folder}: looked for {folder.name}/<class>/ with {_suffixes()}")
+        raise DataError("data.root", f"no images in {folder}: looked for {folder.name}/<class>/ with images")
     return files
 
 
@@ -177,20 +200,42 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _files(folder: Path, classes: list[str]) -> _Files:
-    """List all images under ``folder/<class>``, at any depth, without files whose names start with a dot."""
+    """List all images under ``folder/<class>``, at any depth, links followed; nothing whose name starts with a dot."""
     paths: list[str] = []
     labels: list[int] = []
+    left_out: Counter[str] = Counter()
     for label, name in enumerate(classes):
-        found = sorted(
-            os.path.join(place, file)
-            for place, _, files in os.walk(folder / name)
-            for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        )
-        paths.extend(found)
+        found = []
+        for path in _below(os.path.join(folder, name), frozenset()):
+            suffix = os.path.splitext(path)[1].lower()
+            if suffix in decode.suffixes():
+                found.append(path)
+            else:
+                left_out[suffix] += 1
+        paths.extend(sorted(found))
         labels.extend([label] * len(found))
-    return _Files(paths, np.array(labels, dtype=np.int64))
+    return _Files(paths, np.array(labels, dtype=np.int64), left_out)
 
 
-def _suffixes() -> str:
-    return ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+def _below(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Yield the files at any depth below ``folder``; a link to one of the folders ``above`` it is a circle: ends."""
+    facts = os.stat(folder)
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in visible:
+        if entry.is_dir():
+            yield from _below(entry.path, above | {here})
+        else:  # a broken link too: decoding it is an error that names it
+            yield entry.path
+
+
+def _note(left_out: Counter[str]) -> str:
+    """Say in a line how many files are no images; empty if all are."""
+    if not left_out:
+        return ""
+    kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in left_out.most_common(5))
+    more = f" and {len(left_out) - 5} more kinds" if len(left_out) > 5 else ""
+    return f"{left_out.total()} files left out, which are no images: {kinds}{more}"

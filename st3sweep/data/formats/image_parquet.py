@@ -30,6 +30,10 @@ class ImageParquetConfig(OnDiskConfig):
     image_size: int = Field(32, ge=8, le=1024)
     augment: ShiftAndFlip = ShiftAndFlip()
 
+    @property
+    def decoding(self) -> int:
+        return 2  # 16-bit images
+
     def files(self) -> list[Path]:
         return files_in(self.root)
 

@@ -27,7 +27,7 @@ from st3sweep.data.decode import short_side
 from st3sweep.data.records import DataError
 from st3sweep.trial.data import OnDiskConfig
 
-FORMAT = 1
+FORMAT = 2  # of files and decoding
 MANIFEST = "manifest.json"
 
 

@@ -28,8 +28,8 @@ class _Ids(NamedTuple):
 
 def inspect(spec: OnDiskConfig, pack: Pack) -> DataInfo:
     """Count the images that ``load`` returns, without torch."""
-    ids = _ids(spec, pack, silent=True)
-    return DataInfo(pack.classes, spec.channels, spec.image_size, *map(len, ids))
+    train, validation, test = map(len, _ids(spec, pack, silent=True))
+    return DataInfo(pack.classes, spec.channels, spec.image_size, train, validation, test)
 
 
 def load(spec: OnDiskConfig, pack: Pack) -> Splits:
