@@ -76,18 +76,38 @@ def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
         axes.set_title(note, loc="right", fontsize=9, color="0.4")
 
 
-def limit_cost(axes: Axes, values: pd.Series) -> None:
-    """Limit the log x axis to ``values`` with a margin, also around a single value."""
+def place_of_zero(costs: pd.Series) -> float:
+    """Return where a log axis of ``costs`` shows 0: a third of a decade below the least positive one."""
+    positive = costs[(costs > 0) & np.isfinite(costs)]
+    return float(positive.min()) * 10 ** (-1 / 3) if len(positive) else 1.0
+
+
+def limit_cost(axes: Axes, values: pd.Series, zero: float | None = None) -> None:
+    """Limit the log x axis to ``values``, which are above 0, with a margin, also around a single value.
+
+    ``zero`` is the place of trials that cost nothing: labelled 0, left of a dotted line.
+    """
+    values = values[(values > 0) & np.isfinite(values)]
+    if values.empty:
+        return
     margin = max((values.max() / values.min()) ** 0.05, 1.1)
     axes.set_xlim(values.min() / margin, values.max() * margin)
-    label_log_axis(axes.xaxis, *axes.get_xlim())
+    label_log_axis(axes.xaxis, *axes.get_xlim(), zero=zero)
+    if zero is not None:
+        axes.axvline(zero * 10 ** (1 / 6), color="0.6", linewidth=0.8, linestyle=":", zorder=0.5)
 
 
-def label_log_axis(axis: Axis, low: float, high: float) -> None:
-    """Label a log axis from ``low`` to ``high`` with at least four plain numbers, also within one decade."""
-    ticks = _log_ticks(low, high)
+def label_log_axis(axis: Axis, low: float, high: float, zero: float | None = None) -> None:
+    """Label a log axis from ``low`` to ``high`` with at least four plain numbers, also within one decade.
+
+    At ``zero``, if given, the label is 0, and the numbers begin above it.
+    """
+    ticks = _log_ticks(low if zero is None else zero * 10 ** (1 / 6), high)
+    labels = [plain(tick) for tick in ticks]
+    if zero is not None:
+        ticks, labels = [zero, *ticks], ["0", *labels]
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FixedFormatter([plain(tick) for tick in ticks]))
+    axis.set_major_formatter(FixedFormatter(labels))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -22,6 +22,7 @@ from st3sweep.analysis.axes import (
     limit_accuracy,
     limit_cost,
     new_figure,
+    place_of_zero,
     plain,
     sparsity_of,
     style_of,
@@ -100,12 +101,14 @@ def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     figure, (axes,) = new_figure(9.0, 5.0)
     colors = target_colors(trials)
     axes.set(yscale="log", ylabel="density of the layer (%)")
+    zero = place_of_zero(100 * layers["density"])  # of layers without a weight
     for trial, rows in _by_trial(layers, trials, order="position"):
         shade, label = colors.to_rgba(trial["shade"]), f"{trial['trial']}: {trial['method']}"
-        axes.plot(rows["position"], 100 * rows["density"], color=shade, marker="o", markersize=4, label=label)
+        shares = (100 * rows["density"]).replace(0.0, zero)
+        axes.plot(rows["position"], shares, color=shade, marker="o", markersize=4, label=label)
         axes.set_xticks(rows["position"], rows["layer"], rotation=90, fontsize=9 if len(rows) <= 24 else 6)
     if drawn := len(axes.lines):
-        label_log_axis(axes.yaxis, *axes.get_ylim())
+        label_log_axis(axes.yaxis, *axes.get_ylim(), zero=zero if (layers["density"] == 0).any() else None)
         columns = 1 + drawn // 20
         axes.legend(title="trial", fontsize=9, ncols=columns, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.suptitle(f"{_task(trials)}: density of each layer of {drawn} trial{'s' if drawn != 1 else ''}")
@@ -134,7 +137,10 @@ def _draw_front(
     dense = rows["gflops_dense"].dropna()
     others = pd.DataFrame(columns=["test_top1", "gflops"], dtype=float) if published is None else published
     limit_accuracy(axes, pd.concat([rows[metric], others["test_top1"]]), "points")
-    limit_cost(axes, scale * pd.concat([rows["gflops"], dense, others["gflops"]]))
+    costs = pd.concat([rows["gflops"], dense, others["gflops"]])
+    zero = place_of_zero(costs)
+    rows, trials = (table.assign(gflops=table["gflops"].replace(0.0, zero)) for table in (rows, trials))
+    limit_cost(axes, scale * costs.replace(0.0, zero), zero=scale * zero if (costs == 0).any() else None)
     if published is not None:
         _draw_published(axes, published, scale)
     for cost in dense.unique() * scale:

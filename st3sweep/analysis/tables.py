@@ -6,6 +6,7 @@ multiply-accumulates (1 multiply-accumulate = 1 FLOP, as the field's tables coun
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Hashable, Sequence
@@ -105,7 +106,7 @@ def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> st
         "val top-1 %": [_number(value, 2) for value in rows["val_top1"]],
         "test top-1 %": [_number(value, 2) for value in rows["test_top1"]],
         unit: [_number(value, decimals) for value in flops],
-        "fewer than dense": [_number(value, 1) + "×" for value in fewer],
+        "fewer than dense": ["∞" if math.isinf(value) else _number(value, 1) + "×" for value in fewer],
     }
     if objectives == OBJECTIVES and (everyone["seeds"] > 1).any():
         columns |= _seed_columns(rows, everyone)
@@ -134,13 +135,22 @@ def _load(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:
     """Load table ``name`` of the runs; the first column ``run``, with ``trial``, identifies a trial."""
     if not runs:
         raise ValueError("at least one run is needed, but got none")
-    names = [Path(run).resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"the folders of the runs must have different names, but got {names}")
-    tables = [read_table(run, name) for run in runs]
-    for label, table in zip(names, tables, strict=True):
+    by_label = _labels(runs)
+    tables = [read_table(run, name) for run in by_label.values()]
+    for label, table in zip(by_label, tables, strict=True):
         table.insert(0, "run", label)
     return pd.concat(tables, ignore_index=True)
+
+
+def _labels(runs: Sequence[Path | str]) -> dict[str, Path | str]:
+    """Label each run with the end of its path: as many names as tell the runs apart. One run given twice is one."""
+    given = {Path(run).resolve(): run for run in reversed(runs)}
+    folders = list(dict.fromkeys(Path(run).resolve() for run in runs))
+    for names in itertools.count(1):
+        labels = ["/".join(folder.parts[-names:]) for folder in folders]
+        if len(set(labels)) == len(labels):
+            return {label: given[folder] for label, folder in zip(labels, folders, strict=True)}
+    raise AssertionError("different folders have different paths")
 
 
 def _decimals(smallest: float) -> int:

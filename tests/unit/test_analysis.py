@@ -143,8 +143,20 @@ def test_load_tables_of_runs(tmp_path: Path, run: Path) -> None:
     assert (len(tables.load_epochs(run, other)), len(tables.load_layers(run))) == (48, 18)
     with pytest.raises(ValueError, match="got none"):
         tables.load_trials()
-    with pytest.raises(ValueError, match="different names"):
-        tables.load_trials(run, run)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, run: Path) -> None:
+    first, second, third = (fabricate(tmp_path / place / "study") for place in ("a/x", "b/x", "c"))
+    both = tables.load_trials(first, second, third, run)
+    parent = tmp_path.name  # three names of each path are needed
+    assert both["run"].unique().tolist() == [
+        "a/x/study",
+        "b/x/study",
+        f"{parent}/c/study",
+        f"{tmp_path.parent.name}/{parent}/sweep",
+    ]
+    assert len(tables.load_trials(run, run)) == 7, "one run twice is one"
+    assert tables.load_trials(run, run.parent / "." / run.name)["run"].unique().tolist() == ["sweep"]
 
 
 def test_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,6 +367,56 @@ def test_figures_without_a_finished_trial(run: Path, trials: pd.DataFrame) -> No
     assert [text.get_text() for text in axes.texts] == ["no finished trial has val_top1"]
     plots.plot_ramp(tables.load_epochs(run).iloc[:0], failed).draw_without_rendering()
     plots.plot_layers(tables.load_layers(run), failed).draw_without_rendering()
+
+
+def _zero_cost(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials.assign(gflops=trials["gflops"].where(trials["trial"] != 3, 0.0))
+
+
+DEGENERATE = {
+    "one trial": lambda trials: trials.head(1),
+    "a trial of zero cost": _zero_cost,
+    "all of zero cost": lambda trials: trials.assign(gflops=0.0),
+    "zero cost and no dense cost": lambda trials: trials.assign(gflops=0.0, gflops_dense=np.nan),
+    "all equal": lambda trials: trials.assign(gflops=0.001, val_top1=50.0, test_top1=50.0, sparsity=0.5),
+    "accuracies of NaN": lambda trials: trials.assign(val_top1=np.nan, test_top1=np.nan),
+    "one accuracy of NaN": lambda trials: trials.assign(val_top1=trials["val_top1"].where(trials["trial"] != 2)),
+    "costs of NaN": lambda trials: trials.assign(gflops=np.nan, gflops_dense=np.nan),
+    "one method only": lambda trials: trials.assign(method="ST-3"),
+    "none finished": lambda trials: trials.assign(status="failed"),
+    "no trial": lambda trials: trials.head(0),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_every_figure_and_table_of_a_degenerate_run(name: str, run: Path, tmp_path: Path) -> None:
+    trials, epochs, layers = tables.load_trials(run), tables.load_epochs(run), tables.load_layers(run)
+    rows = DEGENERATE[name](trials)
+    if "zero cost" in name:
+        layers = layers.assign(density=0.0)
+    figures = {
+        "run": plots.plot_run(rows),
+        "front": plots.plot_front(rows, metric="test_top1"),
+        "ramp": plots.plot_ramp(epochs, rows),
+        "layers": plots.plot_layers(layers, rows),
+    }
+    for kind, figure in figures.items():
+        plots.save(figure, tmp_path / f"{kind}.png")
+        assert (tmp_path / f"{kind}.png").stat().st_size > 5_000
+    assert tables.front_table(rows)
+
+
+def test_a_trial_of_zero_cost_is_on_the_axis(trials: pd.DataFrame) -> None:
+    (axes,) = plots.plot_front(_zero_cost(trials)).axes
+    low, high = axes.get_xlim()
+    ticks = dict(zip((tick.get_text() for tick in axes.get_xticklabels()), axes.get_xticks(), strict=True))
+    least = 0.4  # MFLOPs, of the next trial
+    assert low < ticks["0"] < least < high
+    points = np.concatenate([np.asarray(part.get_offsets()) for part in axes.collections])
+    assert any(np.allclose(point, (ticks["0"], 92.0)) for point in points), "the trial that costs nothing"
+    assert min(position for label, position in ticks.items() if label != "0") > ticks["0"]
+    assert "∞" in tables.front_table(_zero_cost(trials))
 
 
 def test_save_leaves_no_figure_in_pyplot(tmp_path: Path, trials: pd.DataFrame) -> None:
