@@ -6,6 +6,9 @@ resumed.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +17,7 @@ from typing import Annotated
 import typer
 
 from st3sweep.cli import sweeps, tables, tools, trials
-from st3sweep.util.errors import SpecError, UserError
+from st3sweep.util.errors import NO_SPACE, SpecError, UserError
 from st3sweep.util.version import __version__
 
 app = typer.Typer(
@@ -43,14 +46,25 @@ def _program(
 
 def main() -> None:
     """Run the program; a user error prints one line per problem and exits with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding gets \\xd7 for ×, not an error
+            stream.reconfigure(errors="backslashreplace")
     with _clear_errors():
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            raise UserError("the working directory no longer exists; change to another one") from None
         app(standalone_mode=True)
 
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
-        yield
+        try:
+            yield
+        except SystemExit:
+            sys.stdout.flush()  # here, where a full disk can be reported
+            raise
     except SpecError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -60,3 +74,15 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        _discard_output()
+        print(f"st3sweep: {error.strerror}: {error.filename or 'the output'}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _discard_output() -> None:
+    """Send what is buffered for stdout nowhere, since Python would try to write it, and fail, at its exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

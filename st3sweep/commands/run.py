@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PICTURE = "front.png"
+_MORE = Path("search_spaces/cifar10_resnet20.yaml")  # in a checkout
 EXIT_CODES = {"complete": 0, "budget": 3, "interrupted": 130}
 SOME_FAILED = 4
 
@@ -157,5 +158,5 @@ def _failed(trials: pd.DataFrame) -> int:
 def _print_next(folder: Path, best: Path) -> None:
     lines = [f"st3sweep results {short(folder)}"]
     lines += [f"st3sweep train {short(best)} --set seed=1"] if best.exists() else []  # a reused result has none
-    lines.append("st3sweep run search_spaces/cifar10_resnet20.yaml --dry-run")
+    lines += [f"st3sweep run {_MORE} --dry-run"] if _MORE.exists() else []
     print("\nnext    " + "\n        ".join(lines))

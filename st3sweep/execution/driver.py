@@ -144,4 +144,7 @@ def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: 
             verbose=0,
         ),
     )
-    tuner.fit()
+    failed = [error for error in tuner.fit().errors if error is not None]
+    if failed and not sweep.is_complete():
+        reason = " ".join(str(failed[-1]).strip().splitlines()[-1].split())[:300]  # of a remote traceback, the error
+        sweep.pause(f"every slot was lost, {SLOT_RESTARTS + 1} times each: {reason}")

@@ -53,7 +53,7 @@ def new_run(default_name: str, document: dict[str, Any], text: str, storage: Pat
     data: dict[str, Any] = document["trial"].get("data", {})
     record = {**provenance(data.get("root")), "plugins": foreign_components(document)}
     facts = json.dumps(record, indent=2, ensure_ascii=False)
-    (folder / PROVENANCE).write_text(facts + "\n")
+    (folder / PROVENANCE).write_bytes(facts.encode(errors="backslashreplace") + b"\n")  # file names in any encoding
     return folder
 
 

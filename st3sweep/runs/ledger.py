@@ -95,6 +95,7 @@ class Ledger:
         self.plugins: list[str] = []  # modules that the last session imported
         self.foreign: dict[str, dict[str, Any]] = {}  # components from outside the package (``trial.plugins``)
         self.exhausted = False  # whether the space is
+        self.why = ""  # the last session ended early
         self.wall_seconds = 0.0  # of all sessions, up to the last event; so are the next two
         self.gpu_hours = self.money = 0.0
         self._last_time: float | None = None
@@ -162,9 +163,9 @@ class Ledger:
         """Record that the search has proposed every point of the space."""
         self._append({"event": "exhausted"})
 
-    def add_closed(self) -> None:
-        """Record that the program ends: the time since the last event counts as spent."""
-        self._append({"event": "closed"}, sync=True)
+    def add_closed(self, why: str = "") -> None:
+        """Record that the program ends, and ``why`` if early: the time since the last event counts as spent."""
+        self._append({"event": "closed", **({"why": why} if why else {})}, sync=True)
 
     def seconds_since_last(self, now: float) -> float:
         """Return the seconds since the last event of this session."""
@@ -196,11 +197,13 @@ class Ledger:
             self.space = event["space"]
             self.expected_trials = event.get("expected_trials")
             self.plugins, self.foreign = event.get("plugins", []), event.get("foreign", {})
+            self.why = ""
             for trial in self.trials.values():
                 trial.began = None
         else:
             self.wall_seconds += now - (now if self._last_time is None else self._last_time)
             if kind == "closed":
+                self.why = event.get("why", "")
                 self._close_all(now)
             elif kind == "exhausted":
                 self.exhausted = True

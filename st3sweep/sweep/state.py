@@ -228,7 +228,7 @@ class Sweep:
     def close(self) -> None:
         """Write the tables and close the ledger."""
         with contextlib.suppress(OSError, LedgerError):  # a full disk; resuming the run writes all of it again
-            self.ledger.add_closed()
+            self.ledger.add_closed("" if self.is_complete() else self.why)
             self.tables.write(self.ledger, now=True)
         self.ledger.close()
         self.end_tracking()

@@ -64,7 +64,8 @@ class Status:
             return [f"{name}: complete"]
         limit = self._limit
         why, more = (f"the budget's {limit} is spent", f" --set budget.{limit}=... --extend") if limit else ("", "")
-        return [f"{name}: {why or 'not running'}", f"continue with: st3sweep resume {name}{more}"]
+        ended = f" ({self.ledger.why})" if self.ledger.why else ""
+        return [f"{name}: {why or f'not running{ended}'}", f"continue with: st3sweep resume {name}{more}"]
 
     def table(self) -> Group:
         """Return the table of the command ``run``, without its clock."""
@@ -86,6 +87,7 @@ class Status:
         return {
             "folder": str(self.folder),
             "state": self.state,
+            "why": self.ledger.why,
             "held_by": self.held_by,
             "trials": self.total,
             "counts": ended.counts,

@@ -76,7 +76,8 @@ def fingerprint(root: Path, files: Iterable[str | Path]) -> dict[str, Any]:
     digest, count = hashlib.sha256(), 0
     for path in sorted(map(str, files)):
         facts = os.stat(path)
-        digest.update(f"{os.path.relpath(path, root)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        name = os.fsencode(os.path.relpath(path, root))  # which may be of another encoding than UTF-8
+        digest.update(name + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
         count += 1
     return {"files": count, "sha256": digest.hexdigest()}
 
