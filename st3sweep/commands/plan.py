@@ -19,6 +19,7 @@ from st3sweep.networks.flops import layer_costs, over_budget
 from st3sweep.space.distributions import Choice, FloatRange
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 from st3sweep.space.first_points import first_points
+from st3sweep.space.grid_size import grid_size
 from st3sweep.space.point_checks import at_search
 from st3sweep.space.resources import Resources, count_slots
 from st3sweep.space.space import ABSENT, Point, Space, look_up
@@ -30,11 +31,12 @@ from st3sweep.util.errors import Problem, SpecError, UserError
 from st3sweep.util.text import format_flops
 
 _WIDTH = 116
+SMALL_GRID = 2_000  # points that are listed; of a larger grid some are drawn
 
 
 def sample_points(space: Space, points: int = 50) -> list[Point]:
     """Return random points of the space that meet its constraints; at least one, since the space was checked."""
-    if space.config.searcher.sampler == "grid":
+    if space.config.searcher.sampler == "grid" and grid_size(space).points <= SMALL_GRID:
         grid = list(space.grid())
         return random.Random(space.config.seed).sample(grid, min(points, len(grid)))
     rng = random.Random(space.config.seed)
@@ -183,8 +185,9 @@ def _trials(space: Space, trial: TrialSettings) -> str:
     finetune = f" and {trial.train.finetune_epochs:,} with fixed masks" if trial.train.finetune_epochs else ""
     count, grid = space.expected_trials(), ""
     if space.config.searcher.sampler == "grid":
-        points = sum(1 for _ in space.grid())
-        grid = ", the whole grid" if points == count else f" of the {points:,} points of the grid"
+        size = grid_size(space)
+        bound = "" if size.exact else "at most "
+        grid = ", the whole grid" if size.points == count else f" of the {bound}{size.points:,} points of the grid"
     many = "as many as the budget allows" if count is None else f"{count:,}{grid}"
     return f"{many}; {epochs} epochs each{finetune}"
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from st3sweep.space.field_errors import problems_of
+from st3sweep.space.grid_size import grid_size
 from st3sweep.space.search_checks import SAME_FOR_EVERY_TRIAL
 from st3sweep.space.space import Point, Space
 from st3sweep.trial.recipes import KINDS
@@ -23,7 +24,8 @@ def check_points(space: Space) -> None:
     """Raise SpecError if no sampled point meets the constraints, or one that does is not a valid trial."""
     is_grid = space.config.searcher.sampler == "grid"
     rng = random.Random(space.config.seed)
-    stream = space.all_points() if is_grid else (space.draw(rng) for _ in itertools.count())
+    whole = is_grid and grid_size(space).points <= _POINTS  # else random points, of a grid too
+    stream = space.all_points() if whole else (space.draw(rng) for _ in itertools.count())
     drawn: list[Point] = []
     allowed: list[Point] = []
     for point in itertools.islice(stream, _DRAWS):
@@ -32,13 +34,13 @@ def check_points(space: Space) -> None:
             allowed.append(point)
         if len(drawn) == _POINTS and not allowed:
             _validate(space, drawn[0], but_rules=True)  # a wrong value may be why no point meets the constraints
-        if len(allowed) == _POINTS and not is_grid:
+        if len(allowed) == _POINTS and not whole:
             break
     for point in allowed:
         _check_workers(space, _validate(space, point), point)
     if not allowed:
         _validate(space, drawn[0], but_rules=True)
-        what = f"the {len(drawn):,} points of the grid" if is_grid else f"{len(drawn):,} random points"
+        what = f"the {len(drawn):,} points of the grid" if whole else f"{len(drawn):,} random points"
         raise SpecError([_unsatisfied(space, drawn, what)])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from st3sweep.space.constraints import Constraint
 from st3sweep.space.distributions import Distribution
 from st3sweep.space.early_stopping import EarlyStoppingConfig
+from st3sweep.space.grid_size import grid_size
 from st3sweep.space.resources import Budget, Replicates, Resources
 from st3sweep.trial.fields import Frozen, fail
 from st3sweep.trial.recipes import KINDS, resolve, with_recipe
@@ -183,7 +184,11 @@ class Space:
 
     def all_points(self) -> Iterator[Point]:
         """Yield all points of a space of choices and integers in the file's order, ignoring the constraints."""
-        return self._grid(self.order(), {})
+        return self.points_of(self.order())
+
+    def points_of(self, paths: Sequence[str]) -> Iterator[Point]:
+        """Yield all combinations of the values of ``paths``, in order, ignoring the constraints."""
+        return self._grid(list(paths), {})
 
     def _grid(self, paths: list[str], point: Point) -> Iterator[Point]:
         if not paths:
@@ -201,8 +206,7 @@ class Space:
         budget = self.config.budget.trials
         if self.config.searcher.sampler != "grid":
             return budget
-        grid = sum(1 for _ in self.grid())
-        return min(grid, budget) if budget else grid
+        return grid_size(self, budget).points
 
     def raw_trial(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``trial`` with the values of ``point``, the recipe not yet applied."""

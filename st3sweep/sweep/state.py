@@ -58,7 +58,7 @@ class Sweep:
     ):
         self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
         self.ledger = Ledger(folder)
-        expected = space.expected_trials()  # counts a grid point by point
+        expected = space.expected_trials()
         self.ledger.add_session(space.document.data, expected, plugins, foreign_components(space.document.data))
         self.earlier = EarlierRuns(space)
         self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints])

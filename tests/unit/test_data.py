@@ -324,6 +324,7 @@ def test_a_test_file_in_a_folder_named_for_training_stays_a_test_file(tmp_path: 
         ([0, None], {}, "1 rows without a label"),
         ([0, -1], {}, "label -1 in row 1"),
         ([3, 3], {}, "at least 2 classes"),
+        ([0, 50_000_000], {}, "labels in {root} go up to 50,000,000, but only 2 occur; number the classes from 0"),
         ([], {}, "no rows in"),
     ],
 )
@@ -335,7 +336,7 @@ def test_the_error_says_what_is_wrong_with_a_parquet_file(tmp_path: Path, labels
     write_parquet(path, [encoded(cut(i)) for i in range(len(labels))], typed, **columns)
     error = error_of(dataset="image_parquet", root=tmp_path, validation=1)
     assert error.field == "data.root"
-    assert message in error.message
+    assert message.format(root=tmp_path) in error.message
     assert str(tmp_path) in error.message
 
 

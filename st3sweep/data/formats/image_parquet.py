@@ -18,6 +18,7 @@ from st3sweep.data.roots import existing_root
 from st3sweep.data.split import parts, shuffled, sizes
 from st3sweep.trial.data import OnDiskConfig, ShiftAndFlip, register_dataset
 
+MANY_CLASSES = 1_000
 _LABEL = ("label",)
 _MOST_BYTES = 4 * 2**30  # of pixels held in memory
 
@@ -105,6 +106,10 @@ def rows(root_name: str) -> tuple[ParquetImages, ParquetImages | None, int]:
             "data.root", f"all training images in {root} have label {training.labels[0]}; at least 2 classes are needed"
         )
     classes = int(training.labels.max()) + 1
+    occurring = len(np.unique(training.labels))
+    if classes > MANY_CLASSES and occurring * 10 < classes:  # the classifier would be huge, and nearly all of it unused
+        message = f"labels in {root} go up to {classes - 1:,}, but only {occurring:,} occur; number the classes from 0"
+        raise DataError("data.root", message)
     test_files = _test_files(root)
     test = open_files(test_files, _LABEL) if test_files else None
     if test and test.labels.max() >= classes:
