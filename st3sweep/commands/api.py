@@ -47,12 +47,12 @@ def run(
 
     Raises SpecError with every problem of the space, and UserError for anything else to put right, before any work.
     """
-    from st3sweep.commands.run import run_to_the_end, start
+    from st3sweep.commands.run import removed_if_unused, run_to_the_end, start
 
     checked, folder = start(
         space, texts(overrides), name=name, storage=Path(storage), address=address, track=track, plugins=plugins
     )
-    with _shown(progress):
+    with _shown(progress), removed_if_unused(folder):
         run_to_the_end(checked, folder, address, track=track, plugins=plugins, as_json=not progress, verbose=False)
     return Run(folder)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shutil
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from st3sweep.reporting.console import out, short, warn
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
 from st3sweep.runs.folder import new_run, trial_folder
+from st3sweep.runs.ledger import Ledger
 from st3sweep.space.space import Space
 from st3sweep.util.errors import ResultsError
 
@@ -45,7 +47,19 @@ def run(
     Raises SpecError and UserError before anything is started.
     """
     space, folder = start(source, overrides, name=name, storage=storage, address=address, track=track, plugins=plugins)
-    return run_to_the_end(space, folder, address, track=track, plugins=plugins, as_json=as_json, verbose=verbose)
+    with removed_if_unused(folder):
+        return run_to_the_end(space, folder, address, track=track, plugins=plugins, as_json=as_json, verbose=verbose)
+
+
+@contextlib.contextmanager
+def removed_if_unused(folder: Path) -> Iterator[None]:
+    """Remove the folder of a new run if an error ends it before it has a trial."""
+    try:
+        yield
+    except BaseException:
+        if not Ledger(folder, read_only=True).trials:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def start(

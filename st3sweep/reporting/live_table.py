@@ -154,31 +154,57 @@ class LiveTable:
     def table(self, *, clock: bool = True) -> Group:
         """Return the head, recently ended trials, running trials, and the front."""
         running, recent, front = list(self._running.values()), self._recent, self.front
-        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-        for name in (*_COLUMNS, *(_RUNNING if running else ())):
-            table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         failed = [trial for trial in recent if trial.status == "failed"]
-        for trial in recent:
-            if trial not in failed:
-                table.add_row(*_facts(trial, trial.result), style="dim")
-        for trial, record, rung in running:
-            table.add_row(*_facts(trial, record), "" if rung is None else str(rung), *_speed(trial))
+        ended = [_facts(trial, trial.result) for trial in recent if trial not in failed]
+        active = [
+            [*_facts(trial, record), "" if rung is None else str(rung), *_speed(trial)]
+            for trial, record, rung in running
+        ]
+        names = [*_COLUMNS, *(_RUNNING if running else ())]
+        kept = _fitting(names, [*ended, *active], self.console.width)
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for place in kept:
+            table.add_column(names[place], justify="left" if names[place] == "method" else "right", no_wrap=True)
+        for rows, style in ((ended, "dim"), (active, "")):
+            for row in rows:
+                table.add_row(*(row[place] if place < len(row) else "" for place in kept), style=style)
         parts: list[Any] = [Text(self.head(clock=clock), style="bold"), *([table] if table.rows else [])]
         parts += [Text(_line(trial, {}), style="red", no_wrap=True, overflow="ellipsis") for trial in failed]
         if front:
             over = self.total is not None and self.done_count >= self.total
-            parts += [Text("\nfront" if over else "\nfront so far", style="bold"), _front_table(front)]
+            parts += [
+                Text("\nfront" if over else "\nfront so far", style="bold"),
+                _front_table(front, self.console.width),
+            ]
         return Group(*parts)
 
 
-def _front_table(front: list[Trial]) -> Table:
+def _fitting(names: list[str], rows: list[list[str]], width: int) -> list[int]:
+    """Return the places of the columns that fit into ``width``: the least important go first, never the accuracy."""
+    widths = [
+        max([len(name), *(len(row[place]) for row in rows if place < len(row))]) for place, name in enumerate(names)
+    ]
+    kept = list(range(len(names)))
+    for name in ("left", "s/epoch", "rung", "cost", "trained", "sparsity"):
+        if sum(widths[place] + 1 for place in kept) <= width:
+            break
+        kept = [place for place in kept if names[place] != name]
+    return kept
+
+
+def _front_table(front: list[Trial], width: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for _ in range(4):
-        table.add_column(justify="right", no_wrap=True)
+    rows = []
     for trial in front if len(front) <= FRONT else _spread(front, FRONT):
         result = trial.result
         sparsity = f"{100 * result['sparsity']:.1f} % sparse"
-        table.add_row(f"{trial.number}", f"{result['val_top1']:.2f} %", format_flops(result["gflops"]), sparsity)
+        rows.append([f"{trial.number}", f"{result['val_top1']:.2f} %", format_flops(result["gflops"]), sparsity])
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    count = next(count for count in (4, 3, 2) if count == 2 or sum(widths[:count]) <= width)
+    for _ in range(count):
+        table.add_column(justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row[:count])
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import warnings
@@ -97,6 +98,7 @@ def start(spec: TrialSettings, world: World, splits: Splits) -> State:
     costs = flops.layer_costs(model, (channels, size, size))
     model.to(world.device)
     model.to(memory_format=fastest_layout(model, world.device))  # type: ignore[call-overload]
+    _check_batch(model, spec, world, (channels, size, size))
     weights = list(prunable(model).values())
     return State(
         model=model,
@@ -108,6 +110,20 @@ def start(spec: TrialSettings, world: World, splits: Splits) -> State:
         steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
         loss_sum=torch.zeros((), device=world.device),
     )
+
+
+def _check_batch(model: nn.Module, spec: TrialSettings, world: World, shape: tuple[int, int, int]) -> None:
+    """Raise UserError where a batch of one image a worker leaves a batch norm a single value per channel."""
+    if spec.train.batch_size > world.size:
+        return
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).train()(torch.zeros(1, *shape, device=world.device))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        reason = "1 image a worker gives a batch norm one value per channel, of which there is no deviation"
+        raise UserError(f"train.batch_size: {spec.train.batch_size}: {reason}") from None
 
 
 def _forward(model: nn.Module, spec: TrialSettings, device: torch.device) -> Callable[[Tensor], Tensor]:

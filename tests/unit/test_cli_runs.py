@@ -23,6 +23,7 @@ from st3sweep.runs.folder import take_stop_request, write_resolved
 from st3sweep.runs.ledger import Ledger
 from st3sweep.sweep.state import Outcome, Sweep
 from st3sweep.sweep.status import read_status
+from st3sweep.util.errors import UserError
 from tests.conftest import TINY
 
 Capture = pytest.CaptureFixture[str]
@@ -493,3 +494,23 @@ def test_a_search_that_cannot_be_extended(
     code, _, error = st3sweep(capsys, "resume", "run", "--trials", trials)
     assert code == 2
     assert message in error
+
+
+@pytest.mark.parametrize("trials", [0, 1])
+def test_an_error_before_the_first_trial_leaves_no_folder(
+    trials: int, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Iterator[Outcome]:
+        sweep = Sweep(space, folder, progress)
+        for _ in range(trials):
+            sweep.next_trial()
+        sweep.close()
+        raise UserError("--address nowhere: no Ray cluster there")
+        yield
+
+    monkeypatch.setattr("st3sweep.execution.runner.sweep", instead)
+    a_run(tmp_path, "budget: {trials: 2}")
+    code, _, error = st3sweep(capsys, "run", "space.yaml")
+    assert (code, error) == (2, "st3sweep: --address nowhere: no Ray cluster there\n")
+    assert (tmp_path / "runs" / "decisions").exists() is (trials > 0)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from st3sweep import data
 from st3sweep.data.batches import eval_batches
 from st3sweep.data.images import ArrayImages
+from st3sweep.data.own import own_splits
 from st3sweep.networks import build_model
 from st3sweep.runs.ledger import finite_values
 from st3sweep.runs.tables import EPOCHS, LAYERS, TRIALS
@@ -24,10 +25,12 @@ from st3sweep.sparse.method import prunable
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import load, previous
 from st3sweep.training.evaluate import evaluate
-from st3sweep.training.loop import Diverged, fit
+from st3sweep.training.loop import Diverged, fit, start
 from st3sweep.training.saver import BEST, LAST
 from st3sweep.training.world import World
+from st3sweep.trial.data import DataConfig
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import UserError
 
 TinyTrial = Callable[..., TrialSettings]
 Record = dict[str, Any]
@@ -345,3 +348,15 @@ def test_recalibrated_statistics_are_those_of_the_result(
         assert evaluate(model, weights, method, batches)[1] == result[name]
     again, _ = collect(spec, tmp_path / "anew", digits)
     assert timeless(again) == timeless(result), "a crash after the file was written changes nothing"
+
+
+def test_one_value_per_channel_is_an_error_of_a_line(tiny_trial: TinyTrial, digits: data.Splits) -> None:
+    """MobileNet's last stage has one pixel for images of 32: a batch of one image leaves batch norm a single value."""
+    images = torch.zeros(8, 1, 32, 32, dtype=torch.uint8), torch.arange(8) % 2
+    splits = own_splits((images, images, None), DataConfig(dataset="own"))
+    small: dict[str, Any] = {"model": {"arch": "mobilenet_v1", "width": 0.25, "stem_stride": 2}}
+    trial = tiny_trial(**small, data={"image_size": 32}, train={"batch_size": 1})
+    with pytest.raises(UserError, match=r"^train\.batch_size: 1: 1 image a worker gives a batch norm one value"):
+        start(trial, World(), splits)
+    start(tiny_trial(**small, data={"image_size": 32}, train={"batch_size": 2}), World(), splits)
+    start(tiny_trial(train={"batch_size": 1}), World(), digits)  # its last stage has four pixels

@@ -154,3 +154,21 @@ def test_replicates_say_what_they_repeat_and_do_not_count(tiny_trial: Callable[.
         assert [line.split()[0] for line in stream.getvalue().splitlines()] == places
         assert "· 1 replicate done" in progress.head()
         stream.truncate(stream.seek(0))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_narrow_terminal_shows_the_accuracies_whole(tiny_trial: Callable[..., TrialSettings], width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True)
+    progress = LiveTable(9, console)
+    result = {"sparsity": 0.8, "val_top1": 97.25, "gflops": 0.00045, "wall_seconds": 9.06}
+    progress.done(a_trial(tiny_trial(), 0, status="finished", result=result))
+    progress.started(a_trial(tiny_trial(), 1, epochs={1: RECORD, 2: RECORD}))
+    progress.epoch(a_trial(tiny_trial(), 1, epochs={1: RECORD, 2: RECORD}), RECORD, rung=1)
+    with console.capture() as captured:
+        console.print(progress.table())
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", captured.get())
+    assert text.count("97.25 %") == 2, "in the table and in the front"
+    assert "91.23 %" in text
+    assert "…" not in text
+    assert ("s/epoch" in text) is (width >= 80)
+    assert all(len(line) <= width for line in text.splitlines())
