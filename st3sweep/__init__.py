@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from st3sweep.util.version import __version__
 
 if TYPE_CHECKING:
-    from st3sweep.commands.api import Run, load_run, plan, run, train, validate
+    from st3sweep.commands.api import Run, cost, doctor, load_run, pack, plan, run, schema, train, validate
     from st3sweep.data.own import register_dataset
     from st3sweep.networks.flops import gflops, layer_costs
     from st3sweep.sparse.method import Method, harden, prunable, sparse_weights
@@ -28,24 +28,39 @@ __all__ = [
     "SpecError",
     "UserError",
     "__version__",
+    "cost",
+    "doctor",
     "gflops",
     "harden",
     "layer_costs",
     "load_run",
     "optimisation_step",
+    "pack",
     "plan",
     "prunable",
     "register_dataset",
     "register_method",
     "register_model",
     "run",
+    "schema",
     "sparse_weights",
     "train",
     "validate",
 ]
 
 _HOME = {
-    "st3sweep.commands.api": ("Run", "load_run", "plan", "run", "train", "validate"),
+    "st3sweep.commands.api": (
+        "Run",
+        "cost",
+        "doctor",
+        "load_run",
+        "pack",
+        "plan",
+        "run",
+        "schema",
+        "train",
+        "validate",
+    ),
     "st3sweep.data.own": ("register_dataset",),
     "st3sweep.networks.flops": ("gflops", "layer_costs"),
     "st3sweep.sparse.method": ("Method", "harden", "prunable", "sparse_weights"),

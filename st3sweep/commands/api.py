@@ -20,10 +20,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from st3sweep.commands.cost import NetworkCost
+    from st3sweep.commands.doctor import Check
     from st3sweep.commands.reading import Source
     from st3sweep.commands.train_own import TrainedTrial
+    from st3sweep.early_stopping.replay import Replay, Unit
 
-__all__ = ["Run", "load_run", "plan", "run", "train", "validate"]
+__all__ = [
+    "Run",
+    "cost",
+    "doctor",
+    "load_run",
+    "pack",
+    "pareto",
+    "plan",
+    "run",
+    "schema",
+    "train",
+    "validate",
+]
 
 
 def run(
@@ -76,6 +91,68 @@ def plan(space: Source, overrides: Mapping[str, Any] | None = None, plugins: Seq
     from st3sweep.commands.reading import read_space
 
     print_plan(read_space(space, texts(overrides), plugins))
+
+
+def pareto(*runs: Path | str) -> pd.DataFrame:
+    """Return the Pareto front over several runs: rows of their tables of trials, with a column ``run``."""
+    from st3sweep.analysis.fronts import front
+    from st3sweep.analysis.tables import load_trials
+
+    return front(load_trials(*runs))
+
+
+def pack(
+    source: Source,
+    folder: Path | str | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    short_side: int | None = None,
+    plugins: Sequence[str] = (),
+) -> Path:
+    """Decode every image of the dataset that a space or a trial names into a pack, and return its folder.
+
+    The folder is by default the ``data.pack`` of ``source``. ``short_side`` is that of photographs in pixels, by
+    default 256 for images of 224. Raises UserError for a bad image, unless ``data.bad_images`` is skip.
+    """
+    from st3sweep.commands.pack import pack_data
+    from st3sweep.reporting.console import progress_bar
+
+    with progress_bar("packing") as advance:
+        out = None if folder is None else Path(folder)
+        return pack_data(source, texts(overrides), out, short_side, advance, plugins).folder
+
+
+def cost(
+    model: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    layers: Path | str | None = None,
+    image_size: int | None = None,
+    classes: int | None = None,
+) -> NetworkCost:
+    """Return a model's multiply-accumulates layer by layer, dense or at the sparsities in the file ``layers``.
+
+    ``model`` is an arch, or a name of torchvision; ``settings`` are its fields, ``{"depth": 56}``.
+    """
+    from st3sweep.commands.cost import network_cost
+
+    return network_cost(model, texts(settings), None if layers is None else Path(layers), image_size, classes)
+
+
+def doctor(space: Source | None = None, storage: Path | str = "runs", plugins: Sequence[str] = ()) -> list[Check]:
+    """Check whether this machine is ready: versions, devices, storage, and the data of ``space``; changes nothing."""
+    from st3sweep.commands.doctor import checks
+
+    return list(checks(Path(storage), space, plugins))
+
+
+def schema(plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON Schema of a search space, with what ``plugins`` and this program have registered."""
+    from st3sweep.space.json_schema import space_schema
+    from st3sweep.training.components import register_components
+
+    register_components(plugins)
+    return space_schema()
 
 
 def train(
@@ -177,6 +254,27 @@ class Run:
         from st3sweep.analysis.plots import plot_run
 
         return plot_run(self.trials)
+
+    def replay(
+        self,
+        *rules: str,
+        reduction_factor: float = 2.0,
+        slots: int = 4,
+        orders: int = 200,
+        overshoot: int = 1,
+        unit: Unit = "seconds",
+        seed: int = 0,
+    ) -> list[Replay]:
+        """Estimate what early stopping by each of ``rules`` would have saved and lost in this completed run.
+
+        By default all rules that stop trials: ramp_pareto, residual, asha. ``overshoot`` are epochs that a trial trains
+        after the decision to stop it; an epoch costs its recorded seconds, or with ``unit="epochs"`` 1.
+        """
+        from st3sweep.commands.replay import replays
+
+        return replays(
+            self.folder, rules, reduction_factor, slots=slots, orders=orders, overshoot=overshoot, unit=unit, seed=seed
+        )
 
     def resume(
         self,

@@ -13,12 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from st3sweep.data.duplicates import between_splits
 from st3sweep.trial.data import OnDiskConfig
 from st3sweep.util.errors import SpecError, UserError
 from st3sweep.util.sockets import ray_folder
+
+if TYPE_CHECKING:
+    from st3sweep.commands.reading import Source
 
 LEAST_DISK_GB, LEAST_SHARED_GB = 10.0, 1.0
 DASHBOARD_PORT = 8265  # Ray's
@@ -33,7 +36,7 @@ class Check:
     found: str
 
 
-def checks(storage: Path, space: Path | None = None, plugins: Sequence[str] = ()) -> Iterator[Check]:
+def checks(storage: Path, space: Source | None = None, plugins: Sequence[str] = ()) -> Iterator[Check]:
     """Run every check; ``storage`` is the folder of runs, ``space`` a search space whose data to check too."""
     yield _python()
     yield from _packages()
@@ -134,7 +137,7 @@ def _optional(package: str, what: str, install: str) -> Check:
     return Check(install, "ok", f"installed: {what}" if there else f"not installed; it shows {what}")
 
 
-def _data(file: Path, plugins: Sequence[str]) -> Iterator[Check]:
+def _data(file: Source, plugins: Sequence[str]) -> Iterator[Check]:
     from st3sweep.commands.plan import check_data, sample_points
     from st3sweep.commands.reading import read_space
 
@@ -147,7 +150,8 @@ def _data(file: Path, plugins: Sequence[str]) -> Iterator[Check]:
     except UserError as error:
         yield Check("data", "fail", str(error))
         return
-    yield Check("data", "ok", f"{file}: {info.train:,} training images" + (f"; {info.note}" if info.note else ""))
+    name = space.document.file
+    yield Check("data", "ok", f"{name}: {info.train:,} training images" + (f"; {info.note}" if info.note else ""))
     data = space.trial_for(sample_points(space)[0]).data
     files = data.split_files() if isinstance(data, OnDiskConfig) else {}
     if files:

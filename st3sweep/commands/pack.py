@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st3sweep.commands.plan import sample_points
-from st3sweep.commands.reading import read_space, read_trial
+from st3sweep.commands.reading import Source, read_space, read_trial
 from st3sweep.data import DataError, make_pack
 from st3sweep.trial.data import DataConfig, OnDiskConfig
 from st3sweep.util.errors import UserError
-from st3sweep.util.yaml_lines import read_yaml
+from st3sweep.util.yaml_lines import read
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Made:
 
 
 def pack_data(
-    file: Path,
+    file: Source,
     overrides: Mapping[str, str],
     folder: Path | None,
     short_side: int | None,
@@ -39,7 +39,7 @@ def pack_data(
     if not isinstance(spec, OnDiskConfig):
         raise UserError(f"{spec.dataset} needs no pack: it is small and part of the installation")
     if folder is None and spec.pack is None:
-        raise UserError(f"{file} sets no data.pack: name a folder with --out")
+        raise UserError(f"{read(file).file} sets no data.pack: name a folder with --out")
     if short_side is not None and not spec.photographs:
         raise UserError(f"--short-side has no effect on {spec.dataset}: its images are squares")
     target = (folder or Path(spec.pack or "")).absolute()
@@ -57,9 +57,9 @@ def pack_data(
     return Made(target, total - left_out, left_out)
 
 
-def _data(file: Path, overrides: Mapping[str, str], plugins: Sequence[str]) -> DataConfig:
+def _data(file: Source, overrides: Mapping[str, str], plugins: Sequence[str]) -> DataConfig:
     """Return the data settings of the trial or the space's trials: one dataset, photographs at their largest size."""
-    if not {"trial", "search"} & set(read_yaml(file).data):
+    if not {"trial", "search"} & set(read(file).data):
         return read_trial(file, overrides, plugins).data
     space = read_space(file, overrides, plugins)
     specs = [space.trial_for(point).data for point in sample_points(space)]

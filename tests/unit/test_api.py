@@ -280,3 +280,43 @@ def test_an_own_loop_has_the_thresholds_and_weights_of_the_package(tiny_trial: T
     st3sweep.harden(weights, method)
     zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
     assert zeros == pytest.approx(0.8, abs=1e-3)
+
+
+def test_the_twins_of_the_other_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = st3sweep.cost("cifar_resnet", {"depth": 20})
+    assert (found.macs_dense, found.gflops_dense) == (40_813_184, 40_813_184 / 1e9)
+    checks = {check.name: check.state for check in st3sweep.doctor(storage=tmp_path)}
+    assert checks["torch"] == "ok"
+    st3sweep.register_model("small", lambda num_classes: Small(num_classes))
+    assert "small" in str(st3sweep.schema()["properties"]["trial"])
+    space = {
+        "schema": "st3sweep/v1",
+        "name": "study",
+        "trial": {**TRIAL, "model": {"arch": "small"}, "data": {"dataset": "digits"}, "sparsity": {"method": "st3"}},
+        "search": {"sparsity.target": {"choice": [0.5, 0.9]}},
+        "searcher": {"sampler": "grid"},
+    }
+    st3sweep.validate(space)
+    with pytest.raises(st3sweep.SpecError, match=r"^--set train\.epochs=0: train\.epochs: must be at least 1"):
+        st3sweep.validate(space, {"train.epochs": 0})
+    with pytest.raises(st3sweep.UserError, match="digits needs no pack"):
+        st3sweep.pack(space, tmp_path / "pack")
+    with pytest.raises(st3sweep.SpecError, match="a set is no value of a setting"):
+        st3sweep.validate({**space, "name": {1, 2}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_an_earlier_version_opens() -> None:
+    run = st3sweep.load_run(Path(__file__).parents[1] / "data" / "run_0_1")
+    assert run.state == "interrupted"
+    assert run.status()["state"] == "interrupted"
+    assert len(run.trials) == 3
+    assert set(run.front()["trial"]) <= set(run.trials["trial"])
+    assert run.pick()["trial"] in set(run.front()["trial"])
+    assert len(run.epochs) > len(run.trials)
+    assert len(run.plot().axes) >= 1
+    with pytest.raises(st3sweep.UserError, match="meets the limits"):
+        run.pick(max_gflops=1e-9)
+    with pytest.raises(st3sweep.UserError, match="not the folder of a run"):
+        st3sweep.load_run("nowhere")
