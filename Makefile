@@ -22,7 +22,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Two at a time, the long ones first; a process that has ended takes tests from the other.
+# Two at a time; each process begins with half of the long ones, and takes tests from the other when it has no more.
 tests: $(READY)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/integration tests/contracts tests/unit
 

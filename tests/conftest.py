@@ -23,6 +23,16 @@ hypothesis.settings.register_profile("fast", deadline=None, max_examples=20)  # 
 hypothesis.settings.load_profile("st3sweep")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among processes that steal tests from each other, share the integration tests out: each begins with some."""
+    if not hasattr(config, "workerinput"):
+        return
+    long = [item for item in items if "integration" in item.path.parts]
+    rest = [item for item in items if "integration" not in item.path.parts]
+    half = len(items) // 2 - len(long[::2])
+    items[:] = [*long[::2], *rest[:half], *long[1::2], *rest[half:]]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_its_own() -> Iterator[None]:
     """Keep decoded data of tests out of the user's cache."""
