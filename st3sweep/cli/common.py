@@ -19,6 +19,9 @@ Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="MODULE", help="A module that registers models, datasets or methods; repeatable."),
 ]
+AllowChanged = Annotated[
+    bool, typer.Option("--allow-changed-plugins", help="Allow plugins whose code has changed since the run's start.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

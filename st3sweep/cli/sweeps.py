@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from st3sweep.cli.common import AsJson, Overrides, Plugins, RunFolder, SpaceFile, overrides
+from st3sweep.cli.common import AllowChanged, AsJson, Overrides, Plugins, RunFolder, SpaceFile, overrides
 from st3sweep.reporting.console import say
 from st3sweep.util.errors import UserError
 
@@ -84,9 +84,7 @@ def resume(
     address: Address = None,
     track: Track = None,
     plugin: Plugins = None,
-    allow_changed_plugins: Annotated[
-        bool, typer.Option("--allow-changed-plugins", help="Allow plugins whose code has changed since the start.")
-    ] = False,
+    allow_changed_plugins: AllowChanged = False,
     as_json: Events = False,
     verbose: Verbose = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from st3sweep.cli.common import Overrides, Plugins, RunFolder, overrides
+from st3sweep.cli.common import AllowChanged, Overrides, Plugins, RunFolder, overrides
 from st3sweep.reporting.console import say
 from st3sweep.util.text import aligned
 
@@ -45,6 +45,7 @@ def reproduce(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
     plugin: Plugins = None,
+    allow_changed_plugins: AllowChanged = False,
 ) -> None:
     """Train a finished trial again from its settings and compare it with the recorded results."""
     from st3sweep.commands.reproduce import reproduce as train_again
@@ -53,7 +54,7 @@ def reproduce(
 
     register_components(plugin or [])
     path = path or free_folder(trial_folder(folder, trial) / "reproduced")
-    rows = train_again(folder, trial, path, device, say)
+    rows = train_again(folder, trial, path, device, say, allow_changed_plugins=allow_changed_plugins)
     same = all(before == now for _, before, now in rows)
     text = [(name, _digits(before), _digits(now), "" if before == now else "differs") for name, before, now in rows]
     print("\n" + aligned([("", "recorded", "now", ""), *text], left=[0, 3]))
@@ -81,8 +82,12 @@ def export(
     ] = (ModelFormat.safetensors),
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Also evaluate the file on the validation set.")] = False,
     plugin: Plugins = None,
+    allow_changed_plugins: AllowChanged = False,
 ) -> None:
     """Export a finished trial's sparse model, zeros in place, to a file that plain torch loads."""
     from st3sweep.commands.export import export_model
 
-    export_model(folder, trial, path, format_.value, evaluate=evaluate, plugins=plugin or [])
+    export_model(
+        folder, trial, path, format_.value, evaluate=evaluate, plugins=plugin or [],
+        allow_changed_plugins=allow_changed_plugins,
+    )  # fmt: skip

@@ -314,17 +314,18 @@ class Run:
 
         ask_to_stop(self.folder, "drain" if drain else "now")
 
-    def load_model(self, trial: int, plugins: Sequence[str] = ()) -> nn.Module:
+    def load_model(self, trial: int, plugins: Sequence[str] = (), *, allow_changed_plugins: bool = False) -> nn.Module:
         """Return a finished trial's model at its best epoch, zeros in place: a plain module in evaluation mode.
 
         It takes images normalised as in training, on the CPU. ``plugins`` are those with which the run was started.
-        Raises UserError if the trial has not finished, or its model is not registered.
+        Raises UserError if the trial has not finished, its model is not registered, or its code has changed since the
+        run started, unless ``allow_changed_plugins``.
         """
         from st3sweep.export.from_run import load_model
         from st3sweep.training.components import register_components
 
         register_components(plugins)
-        return load_model(self.folder, trial)
+        return load_model(self.folder, trial, allow_changed=allow_changed_plugins)
 
     def export(
         self,
@@ -332,6 +333,8 @@ class Run:
         path: Path | str | None = None,
         format: str = "safetensors",
         plugins: Sequence[str] = (),
+        *,
+        allow_changed_plugins: bool = False,
     ) -> Path:
         """Write a finished trial's sparse model to a file that plain torch loads, and return its path.
 
@@ -342,9 +345,12 @@ class Run:
         from st3sweep.training.components import register_components
 
         register_components(plugins)
-        return write_model(self.folder, trial, None if path is None else Path(path), format)[0]
+        out = None if path is None else Path(path)
+        return write_model(self.folder, trial, out, format, allow_changed=allow_changed_plugins)[0]
 
-    def reproduce(self, trial: int, device: str = "auto", plugins: Sequence[str] = ()) -> pd.DataFrame:
+    def reproduce(
+        self, trial: int, device: str = "auto", plugins: Sequence[str] = (), *, allow_changed_plugins: bool = False
+    ) -> pd.DataFrame:
         """Train a finished trial again and return the recorded and the new value of each number, a row a number."""
         import pandas as pd
 
@@ -354,7 +360,11 @@ class Run:
 
         register_components(plugins)
         out = free_folder(trial_folder(self.folder, trial) / "reproduced")
-        rows = reproduce(self.folder, trial, out, device, lambda line: None)  # noqa: ARG005
+
+        def say(line: str) -> None:
+            """Print nothing: which versions and hardware differ is seen in the numbers."""
+
+        rows = reproduce(self.folder, trial, out, device, say, allow_changed_plugins=allow_changed_plugins)
         return pd.DataFrame(rows, columns=["number", "recorded", "now"]).set_index("number")
 
 

@@ -19,14 +19,21 @@ from st3sweep.util.text import aligned, format_flops
 
 
 def export_model(
-    run: Path, trial: int, path: Path | None, format_: str, *, evaluate: bool, plugins: Sequence[str]
+    run: Path,
+    trial: int,
+    path: Path | None,
+    format_: str,
+    *,
+    evaluate: bool,
+    plugins: Sequence[str],
+    allow_changed_plugins: bool = False,
 ) -> Path:
     """Write trial ``trial`` of ``run`` to ``path``, by default in the trial's folder, and print its layers.
 
     With ``evaluate`` the file is also evaluated on the validation set. Raises UserError before anything is written.
     """
     register_components(plugins)
-    path, model, metadata = write_model(run, trial, path, format_)
+    path, model, metadata = write_model(run, trial, path, format_, allow_changed=allow_changed_plugins)
     costs, zeros = counted(model, metadata)
     _print_layers(costs, zeros)
     found = totals(costs, zeros)
@@ -39,14 +46,16 @@ def export_model(
     return path
 
 
-def write_model(run: Path, trial: int, path: Path | None, format_: str) -> tuple[Path, nn.Module, dict[str, Any]]:
+def write_model(
+    run: Path, trial: int, path: Path | None, format_: str, *, allow_changed: bool = False
+) -> tuple[Path, nn.Module, dict[str, Any]]:
     """Write the model of trial ``trial`` of ``run``; returns the file, the model read back from it, its metadata."""
     path = path or trial_folder(run, trial) / f"model.{format_}"
     if format_ not in FORMATS:
         raise UserError(f"--format {format_}: allowed: {', '.join(FORMATS)}")
     if path.suffix != f".{format_}":
         raise UserError(f"--out {path}: must end in .{format_}; see --format")
-    state, metadata = export(run, trial)
+    state, metadata = export(run, trial, allow_changed=allow_changed)
     return path, save(path, state, metadata, format_), metadata
 
 

@@ -19,14 +19,16 @@ from st3sweep.util.errors import UserError
 COMPARED = ("val_top1", "test_top1", "sparsity", "gflops", "best_epoch")
 
 
-def reproduce(run: Path, number: int, out: Path, device: str, say: Callable[[str], None]) -> list[tuple[str, Any, Any]]:
+def reproduce(
+    run: Path, number: int, out: Path, device: str, say: Callable[[str], None], *, allow_changed_plugins: bool = False
+) -> list[tuple[str, Any, Any]]:
     """Train trial ``number`` of ``run`` again in the folder ``out``; return (name, recorded, now) for each number.
 
     The same versions on the same kind of device give bit-identical numbers; ``say`` reports versions and hardware that
     differ. Raises UserError if the trial is not finished, was trained by several workers (which sum in another order)
     or by another version of st3sweep, or if ``out`` already holds a result.
     """
-    trial, settings = finished_trial(run, number)
+    trial, settings = finished_trial(run, number, allow_changed=allow_changed_plugins)
     if trial.workers > 1:
         raise UserError(f"{run}: trial {number} was trained by {trial.workers} workers; reproduce trains it with one")
     if any(done.status != "running" for done in Ledger(out, read_only=True).trials.values()):

@@ -25,27 +25,28 @@ from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
 
 
-def export(run: Path, trial: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def export(run: Path, trial: int, *, allow_changed: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the hardened state_dict of trial ``trial`` of the run in folder ``run``, and the metadata of its file.
 
     It loads into the plain model, whose logits are then those of the evaluated model, bit by bit on the same device.
     The numbers in the metadata are those that the run recorded, not counted again; ``zeros`` is by layer. Raises
-    UserError if there is no such trial, it has not finished, or its checkpoint is absent or damaged.
+    UserError if there is no such trial, it has not finished, its checkpoint is absent or damaged, or the code of a
+    plugin that it uses has changed, unless ``allow_changed``.
     """
-    model, metadata = _sparse_model(run, trial)
+    model, metadata = _sparse_model(run, trial, allow_changed)
     return model.state_dict(), metadata
 
 
-def load_model(run: Path, trial: int) -> nn.Module:
+def load_model(run: Path, trial: int, *, allow_changed: bool = False) -> nn.Module:
     """Return the hardened model of trial ``trial`` of the run in folder ``run``, on the CPU in evaluation mode.
 
     Raises UserError as ``export`` does.
     """
-    return _sparse_model(run, trial)[0].eval()
+    return _sparse_model(run, trial, allow_changed)[0].eval()
 
 
-def _sparse_model(run: Path, trial: int) -> tuple[nn.Module, dict[str, Any]]:
-    stored, spec = finished_trial(run, trial)
+def _sparse_model(run: Path, trial: int, allow_changed: bool) -> tuple[nn.Module, dict[str, Any]]:
+    stored, spec = finished_trial(run, trial, allow_changed=allow_changed)
     path = trial_folder(run, trial) / BEST
     try:
         saved = checkpoint.load(path)
@@ -69,7 +70,7 @@ def _sparse_model(run: Path, trial: int) -> tuple[nn.Module, dict[str, Any]]:
 
 def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial: int) -> float:
     """Return the top-1 accuracy (percent) of ``model`` on the trial's validation images, normalised by ``metadata``."""
-    _, spec = finished_trial(run, trial)
+    _, spec = finished_trial(run, trial, allow_changed=True)  # whoever wrote the file has checked
     splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
     batches = eval_batches(splits.validation, splits, batch_size=512, rank=0, size=1, device="cpu")
     return evaluate(model, [], Method(), batches, precision=spec.train.precision)[1]

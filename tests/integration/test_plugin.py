@@ -110,6 +110,12 @@ def test_a_sweep_with_plugins(installed: Path, tmp_path: Path) -> None:
     assert read_table(run, "epochs").groupby("trial")["epoch"].apply(list).to_list() == [list(range(1, 31))] * 2
     assert abs(trials["sparsity"] - trials["sparsity_target"]).max() < 0.01  # of 696 weights
 
+    source.write_text(before + "\n# changed\n")
+    code, _, error = command("export", str(run), "1", *plugin, path=both)
+    assert code == 2
+    assert "the code of the arch shapes_net has changed" in error
+    assert command("export", str(run), "1", *plugin, "--allow-changed-plugins", path=both)[0] == 0
+    source.write_text(before)
     exported = ("export", str(run), "1", "--out", str(tmp_path / "model.safetensors"), "--evaluate", *plugin)
     with program(*exported, PYTHONPATH=both) as running:
         code, output = ended(running)
