@@ -62,10 +62,12 @@ def run(
 @app.command()
 def plan(space_file: SpaceFile, set_: Overrides = None, plugin: Plugins = None) -> None:
     """Print a sweep's plan: data, model, searched fields, number of trials, slots, one trial in full."""
-    from st3sweep.commands.plan import print_plan
     from st3sweep.commands.reading import read_space
 
-    print_plan(read_space(space_file, overrides(set_), plugin or []))
+    space = read_space(space_file, overrides(set_), plugin or [])
+    from st3sweep.commands.plan import print_plan  # torch
+
+    print_plan(space)
 
 
 @app.command()
@@ -138,8 +140,10 @@ def stop(
 @app.command()
 def validate(space_file: SpaceFile, set_: Overrides = None, plugin: Plugins = None) -> None:
     """Check a search space and its data without starting a sweep."""
-    from st3sweep.commands.plan import check_data
     from st3sweep.commands.reading import read_space
 
-    check_data(read_space(space_file, overrides(set_), plugin or []))
+    space = read_space(space_file, overrides(set_), plugin or [])
+    from st3sweep.commands.plan import check_data  # torch, which a file that is no space need not wait for
+
+    check_data(space)
     say(f"{space_file}: valid")

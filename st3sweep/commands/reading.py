@@ -11,6 +11,7 @@ from st3sweep.space.space import Space
 from st3sweep.sweep.warm_start import check_earlier_runs
 from st3sweep.training.components import register_components
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.yaml_lines import read
 
 Source = Path | str | Mapping[str, Any]  # a YAML file, or its content as plain data
 
@@ -20,13 +21,15 @@ def read_space(source: Source, overrides: Mapping[str, str] | None = None, plugi
 
     Raises SpecError with every problem found, those in the runs of ``warm_start.from`` included.
     """
+    document = read(source)  # before the components, which take seconds to import
     register_components(plugins)
-    return load_space(source, overrides, check_earlier_runs)
+    return load_space(document, overrides, check_earlier_runs)
 
 
 def read_trial(
     source: Source, overrides: Mapping[str, str] | None = None, plugins: Sequence[str] = ()
 ) -> TrialSettings:
     """Read the trial in a file or mapping. Raises SpecError with every problem found."""
+    document = read(source)
     register_components(plugins)
-    return load_trial(source, overrides)
+    return load_trial(document, overrides)

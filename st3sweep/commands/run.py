@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from st3sweep.commands.plan import check_data
 from st3sweep.commands.reading import Source, read_space
 from st3sweep.reporting.console import out, short, warn
 from st3sweep.reporting.json_events import JsonEvents
@@ -81,6 +80,8 @@ def start(
 def check_before_start(space: Space, address: str | None, track: Sequence[str]) -> None:
     """Raise SpecError for data that cannot be read, UserError for a logger of ``--track`` that cannot be used."""
     if address is None:  # a cluster's machines may have data that this one lacks
+        from st3sweep.commands.plan import check_data  # torch
+
         note = check_data(space).note
         if note:
             warn(f"data: {note}")

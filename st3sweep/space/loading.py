@@ -24,7 +24,7 @@ from st3sweep.util.yaml_lines import Document, Path_, parse_value, read, read_ya
 
 
 def load_space(
-    source: Path | str | Mapping[str, Any],
+    source: Path | str | Mapping[str, Any] | Document,
     overrides: Mapping[str, str] | None = None,
     more_checks: Callable[[Space], Iterable[Problem]] = lambda _: (),
 ) -> Space:
@@ -33,7 +33,7 @@ def load_space(
     Models, datasets and methods must be registered (``training.components``). Of ``warm_start.from`` only the form is
     checked here; ``more_checks``, from an upper floor, checks the earlier runs.
     """
-    document = read(source)
+    document = source if isinstance(source, Document) else read(source)
     if "model" in document.data and not {"trial", "search"} & set(document.data):
         message = "this is a single trial, not a search space; run it with: st3sweep train"
         raise SpecError([document.problem(("model",), message).named("")])
@@ -76,9 +76,11 @@ def rename_old_keys(document: Document) -> None:
             document.rename(old, new)
 
 
-def load_trial(source: Path | str | Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> TrialSettings:
+def load_trial(
+    source: Path | str | Mapping[str, Any] | Document, overrides: Mapping[str, str] | None = None
+) -> TrialSettings:
     """Read, override (``--set``) and check one trial: a file or mapping with the fields of a space's ``trial``."""
-    document = read(source)
+    document = source if isinstance(source, Document) else read(source)
     if {"trial", "search"} <= set(document.data):
         message = "this is a search space, not a single trial; run it with: st3sweep run"
         raise SpecError([document.problem(("search",), message).named("")])
