@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from turnaround import family
 
 SPACE = """\
 schema: st3sweep/v1
@@ -93,7 +94,7 @@ def _watch(
 ) -> None:
     while running.poll() is None:
         trained = ledger.exists() and '"epoch"' in ledger.read_text()
-        for process in _family(running.pid):
+        for process in family(running.pid):
             try:
                 seen[process.pid] = (_name(process, running.pid), process.create_time())
                 times = process.cpu_times()
@@ -103,14 +104,6 @@ def _watch(
         if trained:
             return
         time.sleep(0.1)
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
 
 
 def _name(process: psutil.Process, main: int) -> str:

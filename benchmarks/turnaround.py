@@ -113,7 +113,7 @@ def _measured(command: list[str]) -> list[dict[str, float]]:
 def _watch(running: subprocess.Popen[str], used: dict[Any, float], samples: list[dict[str, float]]) -> None:
     while running.poll() is None:
         memory, count = 0.0, 0
-        for process in _family(running.pid):
+        for process in family(running.pid):
             try:
                 times = process.cpu_times()
                 used[process.pid, process.create_time()] = times.user + times.system
@@ -125,7 +125,8 @@ def _watch(running: subprocess.Popen[str], used: dict[Any, float], samples: list
         time.sleep(1.0)
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def family(pid: int) -> list[psutil.Process]:
+    """Return the process and all that it has started; none once it has ended."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]

@@ -25,10 +25,16 @@ PATIENCE_SECONDS = 400.0  # a slot starts in half a minute on an idle machine, a
 @contextmanager
 def program(*arguments: str, before: tuple[str, ...] = (), **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Run ``python -m st3sweep ...``, below the command ``before``; kill everything it started when the block ends."""
-    command = [*before, sys.executable, "-m", "st3sweep", *arguments]
+    with started_process([*before, sys.executable, "-m", "st3sweep", *arguments], PROJECT, **environment) as started:
+        yield started
+
+
+@contextmanager
+def started_process(command: list[str], folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``command`` in ``folder``; kill it and everything it started when the block ends."""
     surroundings = {**os.environ, **environment}
     with subprocess.Popen(
-        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=surroundings
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=surroundings
     ) as started:
         try:
             yield started

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import nbclient
 import nbformat
-from programs import descendants, events, wait_until
+from programs import events, started_process, wait_until
 
 import st3sweep
 
@@ -19,18 +17,8 @@ NOTEBOOK = Path(__file__).parents[2] / "analysis" / "notebooks" / "own_network.i
 def test_a_notebook_trains_sweeps_resumes_and_exports_an_own_network(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "own"
     script = [sys.executable, str(NOTEBOOK.with_suffix(".py"))]
-    with subprocess.Popen(
-        script, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
-    ) as program:
-        try:
-            wait_until(lambda: events(run, "done"), program)
-        finally:
-            family = descendants(program.pid)
-            program.kill()
-            program.wait()
-            for process in family:
-                if process.is_running():
-                    process.kill()
+    with started_process(script, tmp_path) as program:
+        wait_until(lambda: events(run, "done"), program)
     assert st3sweep.load_run(run).state == "interrupted"
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
