@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from st3sweep.util.version import __version__
 
 if TYPE_CHECKING:
-    from st3sweep.commands.api import Run, cost, doctor, load_run, pack, plan, run, schema, train, validate
+    from st3sweep.commands.api import Run, cost, doctor, front, load_run, pack, plan, run, schema, train, validate
     from st3sweep.data.own import register_dataset
     from st3sweep.networks.flops import gflops, layer_costs
     from st3sweep.sparse.method import Method, harden, prunable, sparse_weights
     from st3sweep.sparse.methods.st3 import ST3
     from st3sweep.training.optim import optimisation_step
+    from st3sweep.trial.metric import Metric
     from st3sweep.trial.model import register_model
     from st3sweep.trial.sparsity import register_method
     from st3sweep.util.errors import SpecError, UserError
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ST3",
     "Method",
+    "Metric",
     "Run",
     "SpecError",
     "UserError",
     "__version__",
     "cost",
     "doctor",
+    "front",
     "gflops",
     "harden",
     "layer_costs",
@@ -53,6 +56,7 @@ _HOME = {
         "Run",
         "cost",
         "doctor",
+        "front",
         "load_run",
         "pack",
         "plan",
@@ -66,6 +70,7 @@ _HOME = {
     "st3sweep.sparse.method": ("Method", "harden", "prunable", "sparse_weights"),
     "st3sweep.sparse.methods.st3": ("ST3",),
     "st3sweep.training.optim": ("optimisation_step",),
+    "st3sweep.trial.metric": ("Metric",),
     "st3sweep.trial.model": ("register_model",),
     "st3sweep.trial.sparsity": ("register_method",),
     "st3sweep.util.errors": ("SpecError", "UserError"),

@@ -76,6 +76,13 @@ def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
         axes.set_title(note, loc="right", fontsize=9, color="0.4")
 
 
+def limit_values(axes: Axes, values: pd.Series) -> None:
+    """Limit the y axis to ``values``, of any unit, with a margin."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+
+
 def place_of_zero(costs: pd.Series) -> float:
     """Return where a log axis of ``costs`` shows 0: a third of a decade below the least positive one."""
     positive = costs[(costs > 0) & np.isfinite(costs)]

@@ -40,13 +40,19 @@ def front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataF
     return trials[_on_front(trials, objectives)].sort_values("gflops", kind="stable")
 
 
-def pick(trials: pd.DataFrame, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.DataFrame:
-    """Pick one trial of the front, as a table of one row, or of none if no trial qualifies.
+def pick(
+    trials: pd.DataFrame,
+    max_gflops: float | None = None,
+    min_accuracy: float | None = None,
+    objectives: Objectives = OBJECTIVES,
+) -> pd.DataFrame:
+    """Pick one trial of the front of ``objectives``, as a table of one row, or of none if no trial qualifies.
 
-    With ``max_gflops`` alone the most accurate (``val_top1``) that costs no more; with ``min_accuracy`` (percent) the
-    cheapest that is no less accurate; with neither the most accurate of all.
+    With ``max_gflops`` alone the most accurate (``val_top1``, or the measure that the objectives name beside gflops)
+    that costs no more; with ``min_accuracy`` (percent) the cheapest whose ``val_top1`` is no less; with neither the
+    most accurate of all.
     """
-    allowed = front(trials)
+    allowed = front(trials, objectives)
     if max_gflops is not None:
         allowed = allowed[allowed["gflops"] <= max_gflops]
     if min_accuracy is None:

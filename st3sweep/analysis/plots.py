@@ -21,6 +21,7 @@ from st3sweep.analysis.axes import (
     label_log_axis,
     limit_accuracy,
     limit_cost,
+    limit_values,
     new_figure,
     place_of_zero,
     plain,
@@ -57,8 +58,14 @@ def plot_front(
     return figure
 
 
-def plot_run(trials: pd.DataFrame) -> Figure:
-    """Plot a run's front and, if its model and dataset have published points, its test accuracies among those."""
+def plot_run(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> Figure:
+    """Plot a run's front and, if its model and dataset have published points, its test accuracies among those.
+
+    With an own metric and gflops as ``objectives`` (``tables.objectives_of``), plots that metric alone.
+    """
+    if objectives != OBJECTIVES:
+        (metric,) = (column for column, _ in objectives if column != "gflops")
+        return plot_front(trials, objectives=objectives, metric=metric)
     models, datasets = trials["model"].dropna().unique(), trials["dataset"].dropna().unique()
     one_task = len(models) == 1 and len(datasets) == 1
     others = published_points(models[0], datasets[0]) if one_task else pd.DataFrame()
@@ -136,7 +143,10 @@ def _draw_front(
     axes.set_xscale("log")
     dense = rows["gflops_dense"].dropna()
     others = pd.DataFrame(columns=["test_top1", "gflops"], dtype=float) if published is None else published
-    limit_accuracy(axes, pd.concat([rows[metric], others["test_top1"]]), "points")
+    if metric in METRICS:
+        limit_accuracy(axes, pd.concat([rows[metric], others["test_top1"]]), "points")
+    else:
+        limit_values(axes, rows[metric])
     costs = pd.concat([rows["gflops"], dense, others["gflops"]])
     zero = place_of_zero(costs)
     rows, trials = (table.assign(gflops=table["gflops"].replace(0.0, zero)) for table in (rows, trials))

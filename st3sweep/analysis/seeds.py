@@ -11,7 +11,7 @@ from st3sweep.analysis.fronts import finished, searched
 
 Floats = NDArray[np.float64]
 
-AVERAGED = ("val_top1", "test_top1", "sparsity", "gflops", "training_gflops", "wall_seconds")
+AVERAGED = ("val_top1", "test_top1", "val_top5", "test_top5", "sparsity", "gflops", "training_gflops", "wall_seconds")
 
 # Quadrature of a normal density: points in standard deviations, and weights that sum to 1.
 _Z = np.linspace(-6.0, 6.0, 241)

@@ -19,9 +19,11 @@ import pandas as pd
 
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front
 from st3sweep.analysis.seeds import front_probability, over_seeds
-from st3sweep.runs.tables import ResultsError, read_table, table_path
+from st3sweep.runs.folder import RESOLVED
+from st3sweep.runs.tables import ResultsError, is_own_metric, read_table, table_path
 from st3sweep.util import text
 from st3sweep.util.text import aligned
+from st3sweep.util.yaml_lines import read_yaml
 
 PUBLISHED_COLUMNS = ["model", "dataset", "method", "test_top1", "sparsity", "gflops", "source", "remark"]
 
@@ -39,6 +41,23 @@ def load_epochs(*runs: Path | str) -> pd.DataFrame:
 def load_layers(*runs: Path | str) -> pd.DataFrame:
     """Load the layers of one or several runs, with column ``run`` as in ``load_trials``."""
     return _load("layers", runs)
+
+
+def objectives_of(*runs: Path | str) -> Objectives:
+    """Return what the front of the runs is of: the same own metric of their models and gflops, if that is searched.
+
+    Otherwise it is of validation accuracy and gflops.
+    """
+    found = {_stored_objectives(Path(run)) for run in runs}
+    common = found.pop() if len(found) == 1 else OBJECTIVES
+    own = [column for column, _ in common if is_own_metric(column)]
+    return common if own and len(common) == 2 and ("gflops", "min") in common else OBJECTIVES
+
+
+def _stored_objectives(run: Path) -> Objectives:
+    path = run / RESOLVED
+    stored = read_yaml(path).data.get("objectives") if path.is_file() else None
+    return tuple((one["metric"], one["goal"]) for one in stored) if stored else OBJECTIVES
 
 
 def run_folder(root: str = "runs") -> Path:
@@ -99,10 +118,12 @@ def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> st
     flops = rows["gflops"] * scale
     fewer = rows["gflops_dense"] / rows["gflops"]
     decimals = _decimals(flops.min())
+    own = [column for column, _ in objectives if is_own_metric(column)]
     columns = {
         "trial": [f"{trial}" for trial in rows["trial"]],
         "method": [f"{method}" for method in rows["method"]],
         "sparsity %": [_number(100 * value, 1) for value in rows["sparsity"]],
+        **{name.replace("_", " "): [f"{value:.4g}" for value in rows[name]] for name in own},
         "val top-1 %": [_number(value, 2) for value in rows["val_top1"]],
         "test top-1 %": [_number(value, 2) for value in rows["test_top1"]],
         unit: [_number(value, decimals) for value in flops],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,21 +18,22 @@ from st3sweep.util.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from torch import nn
+    from torch import Tensor, nn
 
     from st3sweep.commands.cost import NetworkCost
     from st3sweep.commands.doctor import Check
     from st3sweep.commands.reading import Source
     from st3sweep.commands.train_own import TrainedTrial
     from st3sweep.early_stopping.replay import Replay, Unit
+    from st3sweep.trial.metric import Metric
 
 __all__ = [
     "Run",
     "cost",
     "doctor",
+    "front",
     "load_run",
     "pack",
-    "pareto",
     "plan",
     "run",
     "schema",
@@ -93,12 +94,12 @@ def plan(space: Source, overrides: Mapping[str, Any] | None = None, plugins: Seq
     print_plan(read_space(space, texts(overrides), plugins))
 
 
-def pareto(*runs: Path | str) -> pd.DataFrame:
+def front(*runs: Path | str) -> pd.DataFrame:
     """Return the Pareto front over several runs: rows of their tables of trials, with a column ``run``."""
     from st3sweep.analysis.fronts import front
-    from st3sweep.analysis.tables import load_trials
+    from st3sweep.analysis.tables import load_trials, objectives_of
 
-    return front(load_trials(*runs))
+    return front(load_trials(*runs), objectives_of(*runs))
 
 
 def pack(
@@ -160,6 +161,8 @@ def train(
     *,
     model: nn.Module | None = None,
     data: Any = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    metric: Metric | None = None,
     folder: Path | str | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -173,15 +176,16 @@ def train(
     replaces its ``data.dataset``: (train, validation, test), the last two possibly None, each (images, labels) or an
     object with ``__len__`` and ``__getitem__(i)`` → (image, label). uint8 images (N, C, H, W) are normalised by their
     mean and deviation, floating-point ones used as they are; ``data: {augment: {padding: 2, flip: true}}`` in the trial
-    augments them. ``folder`` keeps checkpoints and tables, and a trial in it is resumed.
+    augments them. ``loss(outputs, labels)`` and ``metric`` go with ``model``, as in ``register_model``. ``folder``
+    keeps checkpoints and tables, and a trial in it is resumed.
 
     Raises SpecError with every problem of the trial, and UserError for anything else to put right.
     """
     from st3sweep.commands.train_own import train
 
     return train(
-        trial, model=model, data=data, folder=folder, overrides=texts(overrides), device=device, plugins=plugins,
-        progress=progress,
+        trial, model=model, data=data, loss=loss, metric=metric, folder=folder, overrides=texts(overrides),
+        device=device, plugins=plugins, progress=progress,
     )  # fmt: skip
 
 
@@ -229,10 +233,11 @@ class Run:
         return read_status(self.folder).state
 
     def front(self) -> pd.DataFrame:
-        """Return the rows of ``trials`` on the Pareto front of validation accuracy over gflops, cheapest first."""
-        from st3sweep.analysis.fronts import front
+        """Return the rows of ``trials`` on the Pareto front of validation accuracy over gflops, cheapest first.
 
-        return front(self.trials)
+        Where the space's objectives are an own metric of the model and gflops, it is the front of those.
+        """
+        return front(self.folder)
 
     def pick(self, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.Series[Any]:
         """Return one trial of the front, as its row.
@@ -241,9 +246,10 @@ class Run:
         cheapest that is no less accurate; with neither the most accurate. Raises UserError where none qualifies.
         """
         from st3sweep.analysis.fronts import pick
+        from st3sweep.analysis.tables import objectives_of
 
         trials = self.trials
-        chosen = pick(trials, max_gflops, min_accuracy)
+        chosen = pick(trials, max_gflops, min_accuracy, objectives_of(self.folder))
         if chosen.empty:
             none = "meets the limits" if (trials["status"] == "finished").any() else "has finished"
             raise UserError(f"{self.folder}: no trial {none}")
@@ -252,8 +258,9 @@ class Run:
     def plot(self) -> Figure:
         """Return the plot of the front, a matplotlib Figure, beside published points where there are any."""
         from st3sweep.analysis.plots import plot_run
+        from st3sweep.analysis.tables import objectives_of
 
-        return plot_run(self.trials)
+        return plot_run(self.trials, objectives_of(self.folder))
 
     def replay(
         self,

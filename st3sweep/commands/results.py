@@ -35,26 +35,26 @@ def print_table(folder: Path, table: str, format_: str) -> None:
 def print_pareto(folders: Sequence[Path], *, as_json: bool, plot: Path | None) -> None:
     """Print the front of one or several runs, and plot it."""
     check_picture(plot)
-    trials = tables.load_trials(*folders)
+    trials, objectives = tables.load_trials(*folders), tables.objectives_of(*folders)
     if as_json:
-        print(json.dumps(tables.json_rows(front(trials)), ensure_ascii=False))
+        print(json.dumps(tables.json_rows(front(trials, objectives)), ensure_ascii=False))
     else:
-        print(tables.front_table(trials))
+        print(tables.front_table(trials, objectives))
     if plot is not None:
         from st3sweep.analysis import plots
 
-        save_picture(plots.plot_run(trials), plot)
+        save_picture(plots.plot_run(trials, objectives), plot)
 
 
 def print_pick(folder: Path, max_gflops: float | None, min_accuracy: float | None, *, as_json: bool) -> None:
     """Print the trial of the front that meets the limits. Raises UserError where none does."""
-    trials = tables.load_trials(folder)
-    chosen = pick(trials, max_gflops, min_accuracy)
+    trials, objectives = tables.load_trials(folder), tables.objectives_of(folder)
+    chosen = pick(trials, max_gflops, min_accuracy, objectives)
     if chosen.empty:
-        shown = tables.front_table(front(trials))
+        shown = tables.front_table(front(trials, objectives), objectives)
         raise UserError(f"{folder}: no trial of the front meets the limits; the front is\n{shown}")
     if as_json:
         print(json.dumps(tables.json_rows(chosen)[0], ensure_ascii=False))
     else:
-        print(tables.front_table(chosen))
+        print(tables.front_table(chosen, objectives))
         print(f"\nnext    st3sweep export {short(folder)} {chosen['trial'].iloc[0]}")

@@ -141,7 +141,7 @@ def print_front(folder: Path, trials: pd.DataFrame) -> None:
     """Print the front, the run's files and the next steps."""
     from st3sweep.analysis import tables  # pandas
 
-    print(f"\nPareto front\n{tables.front_table(trials)}\n")
+    print(f"\nPareto front\n{tables.front_table(trials, tables.objectives_of(folder))}\n")
     files = (("trials", folder / "trials.parquet"), ("plot", folder / PICTURE), ("study", folder / "study.journal"))
     for label, path in files:
         print(f"{label:<7} {short(path)}")
@@ -156,10 +156,11 @@ def print_front(folder: Path, trials: pd.DataFrame) -> None:
 def draw_front(folder: Path, trials: pd.DataFrame) -> None:
     """Draw the front into the run's folder; where that fails, warn: a plot ends no command."""
     from st3sweep.analysis import plots
+    from st3sweep.analysis.tables import objectives_of
 
     picture = folder / PICTURE
     try:
-        plots.save(plots.plot_run(trials), picture)
+        plots.save(plots.plot_run(trials, objectives_of(folder)), picture)
     except OSError as error:  # e.g. a full disk
         warn(f"{short(picture)}: not drawn ({error.strerror})")
     except Exception as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from st3sweep.commands.reading import Source, read_trial
 from st3sweep.commands.train import train_one
@@ -19,10 +19,11 @@ from st3sweep.data.own import content_hash, register_dataset
 from st3sweep.export.from_run import load_model
 from st3sweep.reporting.console import say
 from st3sweep.runs.ledger import Ledger
-from st3sweep.runs.tables import read_table
+from st3sweep.runs.tables import is_own_metric, read_table
 from st3sweep.training.components import register_components
 from st3sweep.trial.code_hash import code_hash
 from st3sweep.trial.data import DataConfig
+from st3sweep.trial.metric import Metric
 from st3sweep.trial.model import ModelConfig, register_model
 from st3sweep.util.errors import UserError
 from st3sweep.util.yaml_lines import read
@@ -37,14 +38,18 @@ DATASET = "own"
 class TrainedTrial:
     """The result of ``train``: accuracies in percent, sparsity as a fraction, gflops per image; None where absent.
 
-    ``status`` is ``finished`` or ``failed``, with a one-line ``error``. ``epochs`` has a row an epoch. ``model`` is the
-    sparse model of the best epoch, zeros in place, on the CPU in evaluation mode.
+    ``status`` is ``finished`` or ``failed``, with a one-line ``error``. ``metrics`` has ``val_<name>`` and
+    ``test_<name>`` of an own metric. ``epochs`` has a row an epoch. ``model`` is the sparse model of the best epoch,
+    zeros in place, on the CPU in evaluation mode.
     """
 
     status: str
     error: str | None
     val_top1: float | None
     test_top1: float | None
+    val_top5: float | None
+    test_top5: float | None
+    metrics: dict[str, float | None]
     sparsity: float | None
     gflops: float | None
     gflops_dense: float | None
@@ -58,6 +63,8 @@ def train(
     *,
     model: nn.Module | None = None,
     data: Any = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    metric: Metric | None = None,
     folder: Path | str | None = None,
     overrides: Mapping[str, str] | None = None,
     device: str = "auto",
@@ -70,10 +77,13 @@ def train(
     for part, given in (("model", model), ("data", data)):
         if given is not None and settings.get(part, {}).keys() & {"arch", "dataset"}:
             raise UserError(f"{part}: is given as an argument and in the trial; leave one out")
+    if model is None and (loss is not None or metric is not None):
+        name = "loss" if loss is not None else "metric"
+        raise UserError(f"{name}: goes with model=; that of a registered model is given to register_model")
     if data is not None:
         settings["data"] = {**settings.get("data", {}), "dataset": _registered_data(data)}
     if model is not None:
-        settings["model"] = {"arch": _registered_model(model)}
+        settings["model"] = {"arch": _registered_model(model, loss, metric)}
     checked = read_trial(settings if model is not None or data is not None else trial, overrides, plugins)
     if model is not None:
         _check_outputs(model, checked.data)
@@ -86,15 +96,18 @@ def train(
         return _result(Path(temporary))
 
 
-def _registered_model(model: nn.Module) -> str:
+def _registered_model(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None, metric: Metric | None = None
+) -> str:
     """Register a builder of copies of ``model`` under the name of its class, and return the name."""
     name, kept = type(model).__name__, copy.deepcopy(model).cpu()
 
     def build() -> nn.Module:
         return copy.deepcopy(kept)
 
-    register_model(name, build)
-    digest = hashlib.sha256(code_hash(type(model)).encode())
+    register_model(name, build, loss=loss, metric=metric)
+    attached = ModelConfig.registered[name].attachments().values()
+    digest = hashlib.sha256(code_hash(type(model), *attached).encode())
     for key, tensor in kept.state_dict().items():
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -126,11 +139,12 @@ def _check_outputs(model: nn.Module, data: DataConfig) -> None:
 
 def _result(folder: Path) -> TrainedTrial:
     done = Ledger(folder, read_only=True).trials[0]
-    numbers = ("val_top1", "test_top1", "sparsity", "gflops", "gflops_dense", "best_epoch")
+    numbers = ("val_top1", "test_top1", "val_top5", "test_top5", "sparsity", "gflops", "gflops_dense", "best_epoch")
     return TrainedTrial(
         status=done.status,
         error=done.error,
         **{name: done.result.get(name) for name in numbers},
+        metrics={name: value for name, value in done.result.items() if is_own_metric(name)},
         epochs=read_table(folder, "epochs"),
         model=load_model(folder, 0) if done.status == "finished" else None,
     )

@@ -73,7 +73,7 @@ def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial
     _, spec = finished_trial(run, trial, allow_changed=True)  # whoever wrote the file has checked
     splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
     batches = eval_batches(splits.validation, splits, batch_size=512, rank=0, size=1, device="cpu")
-    return evaluate(model, [], Method(), batches, precision=spec.train.precision)[1]
+    return evaluate(model, [], Method(), batches, precision=spec.train.precision).top1
 
 
 def _data(spec: TrialSettings) -> data.Splits:

@@ -57,7 +57,9 @@ def write_tables(folder: Path, ledger: Ledger, ended: dict[int, dict[str, Any]] 
 
 def trial_row(trial: Trial) -> dict[str, Any]:
     """Return the trial as a row of ``tables.TRIALS``."""
-    result = {key: value for key, value in trial.result.items() if key in tables.TRIALS.names}
+    result = {
+        key: value for key, value in trial.result.items() if key in tables.TRIALS.names or tables.is_own_metric(key)
+    }
     return {
         "trial": trial.number,
         "digest": trial.digest,

@@ -37,6 +37,8 @@ TRIALS = pa.schema(
         ("sparsity", pa.float64()),  # zeros counted in the evaluated weights of the best epoch
         ("val_top1", pa.float64()),  # best among the epochs at the target sparsity
         ("test_top1", pa.float64()),  # of that epoch's weights, evaluated once
+        ("val_top5", pa.float64()),  # null for 20 classes or fewer
+        ("test_top5", pa.float64()),
         ("gflops", pa.float64()),
         ("gflops_dense", pa.float64()),
         ("training_gflops", pa.float64()),  # of all forward and backward passes of training (``flops.training_gflops``)
@@ -67,6 +69,7 @@ EPOCHS = pa.schema(
         ("train_loss", pa.float64()),
         ("val_loss", pa.float64()),
         ("val_top1", pa.float64()),
+        ("val_top5", pa.float64()),  # null for 20 classes or fewer
         ("at_target", pa.bool_()),
         ("dead_channels", pa.int64()),  # output channels without a non-zero weight
         ("flip_rate", pa.float64()),  # fraction of prunable weights whose mask changed since the previous epoch
@@ -92,6 +95,8 @@ LAYERS = pa.schema(
     ]
 )
 
+_LATER_COLUMNS = ("val_top5", "test_top5")  # added without a new version: absent in older tables
+
 SCHEMAS: dict[str, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS, "layers": LAYERS}
 
 
@@ -100,13 +105,26 @@ def table_path(run: Path | str, name: str) -> Path:
     return Path(run) / f"{name}.parquet"
 
 
+def is_own_metric(column: str) -> bool:
+    """Whether ``column`` holds the values of a model's own metric (``trial.metric``)."""
+    return column.startswith(("val_", "test_")) and column not in (*TRIALS.names, "val_loss")
+
+
 def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` as table ``name``, replacing the file atomically. Raises ValueError for an unknown column."""
+    """Write ``rows`` as table ``name``, replacing the file atomically. Raises ValueError for an unknown column.
+
+    The columns of models' own metrics, ``val_<metric>`` and ``test_<metric>``, come last, as float64.
+    """
     schema = SCHEMAS[name]
     rows = list(rows)
+    known, more = set(schema.names), set[str]()
     for row in rows:
-        if unknown := set(row) - set(schema.names):
-            raise ValueError(f"table {name} has no column {sorted(unknown)}")
+        if extra := row.keys() - known:
+            if unknown := sorted(column for column in extra if name == "layers" or not is_own_metric(column)):
+                raise ValueError(f"table {name} has no column {unknown}")
+            more |= extra
+    for column in sorted(more):
+        schema = schema.append(pa.field(column, pa.float64()))
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     versioned = schema.with_metadata({"st3sweep.schema": str(SCHEMA_VERSION), "st3sweep.table": name})
     with atomic_write(Path(path), sync=False) as file:  # the ledger has all of it
@@ -114,7 +132,10 @@ def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) 
 
 
 def read_table(run: Path | str, name: str) -> pd.DataFrame:
-    """Return table ``name`` of a run. Raises ResultsError if it is absent or of another schema version."""
+    """Return table ``name`` of a run. Raises ResultsError if it is absent or of another schema version.
+
+    A column that its st3sweep did not know yet holds null.
+    """
     path = table_path(run, name)
     if not path.is_file():
         raise ResultsError(f"{path}: not found; is {Path(run)} the folder of a run?")
@@ -125,4 +146,7 @@ def read_table(run: Path | str, name: str) -> pd.DataFrame:
     version = (table.schema.metadata or {}).get(b"st3sweep.schema", b"none").decode()
     if version != str(SCHEMA_VERSION):
         raise ResultsError(f"{path}: schema version {version}, but this st3sweep reads {SCHEMA_VERSION}")
+    for place, field in enumerate(SCHEMAS[name]):
+        if field.name in _LATER_COLUMNS and field.name not in table.column_names:
+            table = table.add_column(place, field, pa.nulls(len(table), field.type))
     return table.to_pandas()

@@ -14,7 +14,7 @@ from st3sweep.space.constraints import Constraint, ConstraintError
 from st3sweep.space.field_errors import problems_of, top_paths
 from st3sweep.space.first_points import check_first_points
 from st3sweep.space.point_checks import check_points
-from st3sweep.space.search_checks import check_budget, check_sampler, check_search
+from st3sweep.space.search_checks import check_budget, check_objectives, check_sampler, check_search
 from st3sweep.space.space import OLD_KEYS, Space, SpaceConfig
 from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.recipes import resolve
@@ -43,7 +43,7 @@ def load_space(
     expand_runs(document)
     config = _validated(document)
     space = Space(config, _parse_constraints(config, document), document)
-    problems = [*check_search(space), *check_sampler(space), *check_budget(space)]
+    problems = [*check_search(space), *check_sampler(space), *check_budget(space), *check_objectives(space)]
     if problems:
         raise SpecError(problems)
     check_points(space)

@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 
 from st3sweep.space.distributions import Choice, Distribution, FloatRange
 from st3sweep.space.field_errors import explain
-from st3sweep.space.space import ABSENT, OLD_KEYS, Space, look_up
+from st3sweep.space.space import ABSENT, METRICS, OLD_KEYS, Space, look_up
+from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.registry import members_of
 from st3sweep.util.errors import Problem, near_match, near_path, shown
@@ -20,6 +21,7 @@ _NOT_OF_A_TRIAL = (
     *("resources", "budget", "replicates", "early_stopping", "warm_start"),
     *("searcher", "objectives", "constraints", "name", "schema", *OLD_KEYS),
 )
+_BETTER = {"max": "larger", "min": "smaller"}
 SAME_FOR_EVERY_TRIAL = ("recipe", "data.root", "data.pack", "data.download")
 
 
@@ -52,6 +54,28 @@ def check_budget(space: Space) -> Iterator[Problem]:
         message = f"is missing: sampler {sampler} needs budget.trials or budget.wall"
         at = next((p for p in (("budget",), ("searcher", "sampler"), ("searcher",)) if p in space.document.marks), ())
         yield space.document.problem(at, message).named("budget.trials")
+
+
+def check_objectives(space: Space) -> Iterator[Problem]:
+    """Yield the objectives that are no metric of every model of the space, or have another goal than the metric."""
+    arch = space.config.search.get("model.arch")
+    names = [space.value("model.arch", {})] if arch is None else arch.values()  # type: ignore[union-attr]
+    models = [ModelConfig.registered[name] for name in names if name in ModelConfig.registered]
+    for index, objective in enumerate(space.config.objectives):
+        if objective.metric in METRICS:
+            continue
+        for model in models:
+            metric, where = model.metric, ("objectives", index)
+            if metric is None or metric.column != objective.metric:
+                allowed = [*METRICS, *([] if metric is None else [metric.column])]
+                near = near_match(objective.metric, allowed)
+                message = f"is {shown(objective.metric)}, allowed: {', '.join(allowed)}{near}"
+                yield space.document.problem((*where, "metric"), message)
+                break
+            if metric.goal != objective.goal:
+                message = f"is {objective.goal}, but metric {metric.name} is better {_BETTER[metric.goal]}"
+                yield space.document.problem((*where, "goal"), message)
+                break
 
 
 def searchable_paths() -> list[str]:

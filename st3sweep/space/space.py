@@ -11,9 +11,10 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from st3sweep.space.constraints import Constraint
 from st3sweep.space.distributions import Distribution
@@ -32,10 +33,27 @@ ABSENT = object()
 OLD_KEYS = {"scheduler": "early_stopping"}  # keys of a space before 0.2 → now
 
 
-class Objective(Frozen):
-    """An objective of the search: a column of the results and its goal. Test accuracy cannot be one."""
+METRICS = ("val_top1", "val_loss", "gflops", "sparsity", "wall_seconds")
 
-    metric: Literal["val_top1", "val_loss", "gflops", "sparsity", "wall_seconds"]
+
+def _metric_name(value: Any) -> str:
+    """Return the name of a built-in metric or of the form of a model's own. Raises pydantic's error for others."""
+    if value not in METRICS and not (isinstance(value, str) and value.startswith("val_")):
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, METRICS))})
+    return str(value)
+
+
+class Objective(Frozen):
+    """An objective of the search: a column of the results and its goal. Test accuracy cannot be one.
+
+    ``metric`` may be ``val_<name>`` of the model's own metric (``register_model``).
+    """
+
+    metric: Annotated[
+        str,
+        BeforeValidator(_metric_name),
+        Field(json_schema_extra={"anyOf": [{"enum": METRICS}, {"pattern": "^val_"}]}),
+    ]
     goal: Literal["max", "min"]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from st3sweep.data import Splits
 from st3sweep.data.batches import eval_batches, train_batches
 from st3sweep.data.images import Images
-from st3sweep.training.evaluate import evaluate
+from st3sweep.training.evaluate import Evaluation, evaluate
 from st3sweep.training.state import State
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
@@ -32,9 +32,16 @@ def training_batches(
     )
 
 
-def evaluate_split(
-    state: State, spec: TrialSettings, world: World, splits: Splits, images: Images
-) -> tuple[float, float]:
-    """Return mean loss and top-1 accuracy (percent) of the sparse model on ``images``, one of ``splits``."""
-    batches = eval_batches(images, splits, batch_size=512, rank=world.rank, size=world.size, device=world.device)
-    return evaluate(state.model, state.weights, state.method, batches, precision=spec.train.precision, world=world)
+def evaluate_split(state: State, spec: TrialSettings, world: World, splits: Splits, images: Images) -> Evaluation:
+    """Evaluate the sparse model on ``images``, one of ``splits``."""
+    return evaluate(
+        state.model,
+        state.weights,
+        state.method,
+        eval_batches(images, splits, batch_size=512, rank=world.rank, size=world.size, device=world.device),
+        precision=spec.train.precision,
+        world=world,
+        classes=splits.num_classes,
+        loss=spec.model.loss,
+        metric=spec.model.metric,
+    )

@@ -25,15 +25,14 @@ def register_components(plugins: Sequence[str] = ()) -> None:
     load_plugins(plugins)
 
 
-Component = tuple[
-    str, str, Callable[..., Any], dict[str, Any], str
-]  # kind, name, function, its types, hash of its code
+# Kind, name, function, its types, the class attributes attached to it, the hash of all their code.
+Component = tuple[str, str, Callable[..., Any], dict[str, Any], dict[str, Any], str]
 
 
 def components_from_functions() -> list[Component]:
     """Return what was registered from functions, for ``register_from_functions`` in another process."""
     return [
-        (kind.key, name, config.function, config.hints, config.code)
+        (kind.key, name, config.function, config.hints, config.attachments(), config.code)
         for kind in KINDS
         for name, config in kind.registered.items()
         if config.function is not None
@@ -46,5 +45,5 @@ def register_from_functions(components: Sequence[Component]) -> None:
 
     forms = {"arch": MODEL_FORM, "dataset": DATASET_FORM, "method": METHOD_FORM}
     kinds = {kind.key: kind for kind in KINDS}
-    for key, name, function, hints, code in components:
-        register_function(kinds[key], forms[key], name, function, hints).code = code
+    for key, name, function, hints, attached, code in components:
+        register_function(kinds[key], forms[key], name, function, hints, attached).code = code

@@ -12,6 +12,7 @@ from st3sweep.networks import flops
 from st3sweep.sparse.methods import restore_method
 from st3sweep.training import checkpoint
 from st3sweep.training.batches import evaluate_split, training_batches
+from st3sweep.training.columns import test_columns, validation_columns
 from st3sweep.training.recalibrate import recalibrate
 from st3sweep.training.saver import BEST, Saver
 from st3sweep.training.state import State
@@ -23,8 +24,9 @@ def final_result(state: State, spec: TrialSettings, world: World, splits: Splits
     """Return the trial's result, with the test accuracy of the best epoch's weights."""
     assert state.best is not None, "every trial ends at its target sparsity"
     started = time.perf_counter()
-    record, test_top1 = state.best["record"], None
-    val_loss, val_top1 = record["val_loss"], record["val_top1"]
+    record, metric = state.best["record"], spec.model.metric
+    validation = {name: value for name, value in record.items() if name.startswith("val_")}
+    test = test_columns(None, metric)
     if splits.test is not None or spec.train.bn_recalibration:
         world.broadcast(None)  # rank 0 has written the file by now
         _load_best(state, spec, world, saver.folder)
@@ -32,15 +34,14 @@ def final_result(state: State, spec: TrialSettings, world: World, splits: Splits
         batches = islice(training_batches(spec, world, splits, epoch=0), spec.train.bn_recalibration)
         recalibrate(state.model, state.weights, state.method, batches, world, precision=spec.train.precision)
         saver.save_best(state)
-        val_loss, val_top1 = evaluate_split(state, spec, world, splits, splits.validation)
+        validation = validation_columns(evaluate_split(state, spec, world, splits, splits.validation), metric)
     if splits.test is not None:
-        _, test_top1 = evaluate_split(state, spec, world, splits, splits.test)
+        test = test_columns(evaluate_split(state, spec, world, splits, splits.test), metric)
     return {
         "status": "finished",
         "sparsity": record["sparsity"],
-        "val_loss": val_loss,
-        "val_top1": val_top1,
-        "test_top1": test_top1,
+        **validation,
+        **test,
         "gflops": record["gflops"],
         "gflops_dense": flops.gflops(state.costs),
         "best_epoch": record["epoch"],

@@ -25,6 +25,7 @@ from st3sweep.sparse.methods import build_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.stochastic import StochasticMethod, passes_of
 from st3sweep.training.batches import evaluate_split, training_batches
+from st3sweep.training.columns import is_better, validation_columns
 from st3sweep.training.final_test import final_result
 from st3sweep.training.layout import fastest_layout
 from st3sweep.training.optim import build_optimizer, classification_loss, optimisation_step
@@ -78,7 +79,7 @@ def fit(
     total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)
-        if record["at_target"] and (state.best is None or record["val_top1"] > state.best["record"]["val_top1"]):
+        if record["at_target"] and (state.best is None or is_better(record, state.best["record"], spec.model.metric)):
             state.best = {"record": record, "layers": _layer_rows(state, layers)}
             # Before LAST: a crash in between repeats the end of the epoch and writes the same two files.
             saver.save_best(state)
@@ -160,8 +161,8 @@ def _epoch(
     if not math.isfinite(train_loss):
         raise Diverged(f"the training loss is {train_loss} in epoch {state.epoch + 1}")
     if state.epoch + 1 == spec.train.epochs and isinstance(state.method, StochasticMethod):
-        state.method.choose_mask(lambda: evaluate_split(state, spec, world, splits, splits.train)[0])
-    val_loss, val_top1 = evaluate_split(state, spec, world, splits, splits.validation)
+        state.method.choose_mask(lambda: evaluate_split(state, spec, world, splits, splits.train).loss)
+    validation = evaluate_split(state, spec, world, splits, splits.validation)
     layers, state.masks = layer_stats(state.weights, state.method, state.masks)
     network, densities = total(layers), [layer.density for layer in layers]
     state.epoch, state.step = state.epoch + 1, 0
@@ -178,8 +179,7 @@ def _epoch(
         "lr": lr,
         "weight_decay": decay,
         "train_loss": train_loss,
-        "val_loss": val_loss,
-        "val_top1": val_top1,
+        **validation_columns(validation, spec.model.metric),
         "at_target": state.method.at_target,
         "dead_channels": network.dead_channels,
         "flip_rate": network.flip_rate,
@@ -213,7 +213,12 @@ def _train_epoch(
             state.method,
             state.optimizer,
             classification_loss(
-                state.forward, x, y, label_smoothing=spec.train.label_smoothing, precision=spec.train.precision
+                state.forward,
+                x,
+                y,
+                label_smoothing=spec.train.label_smoothing,
+                precision=spec.train.precision,
+                loss_of_outputs=spec.model.loss,
             ),
             progress=min(1.0, (step + 1) / total_steps),
             clip_norm=spec.optim.clip_norm,

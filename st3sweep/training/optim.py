@@ -111,14 +111,25 @@ def _added(weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Non
 
 
 def classification_loss(
-    forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, *, label_smoothing: float, precision: str
+    forward: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    label_smoothing: float,
+    precision: str,
+    loss_of_outputs: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Callable[[], Tensor]:
-    """Return a function for the cross-entropy of one batch, to call inside the sparse scope: autocast opens there."""
+    """Return a function for the loss of one batch, to call inside the sparse scope: autocast opens there.
+
+    The loss is cross-entropy, or ``loss_of_outputs(outputs, y)`` of outputs that are at least float32.
+    """
 
     def loss() -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = forward(x)
-        at_least_float32 = torch.promote_types(logits.dtype, torch.float32)
-        return F.cross_entropy(logits.to(at_least_float32), y, label_smoothing=label_smoothing)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if loss_of_outputs is not None:
+            return loss_of_outputs(logits, y)
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
 
     return loss

@@ -13,12 +13,23 @@ from typing import Any
 PACKAGE = __name__.partition(".")[0]
 
 
-def code_hash(made: Any) -> str:
+def code_hash(made: Any, *more: Any) -> str:
     """Return twelve hex digits for the code of a class or function; the empty string for the package's own.
 
     The file of its module is hashed. In a notebook or a script, where that file says little, it is its own source and
-    that of everything in the notebook that it uses.
+    that of everything in the notebook that it uses. ``more`` are hashed with it; an object with a ``function`` stands
+    for that and for its other fields.
     """
+    if not more:
+        return _code_hash(made)
+    parts = [_code_hash(made)]
+    for one in more:
+        facts = {key: value for key, value in getattr(one, "__dict__", {}).items() if isinstance(value, str)}
+        parts += [_code_hash(getattr(one, "function", one)), repr(sorted(facts.items()))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _code_hash(made: Any) -> str:
     module = getattr(made, "__module__", None) or ""
     if module.partition(".")[0] == PACKAGE:
         return ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FunctionType, MappingProxyType
 from typing import Any, Literal
 
 from pydantic import create_model
@@ -30,16 +31,19 @@ class FunctionForm:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def registering(kind: type[Any], form: FunctionForm, what: Any, function: Callable[..., Any] | None) -> Any:
+def registering(
+    kind: type[Any], form: FunctionForm, what: Any, function: Callable[..., Any] | None, **attached: Any
+) -> Any:
     """Register ``what``, a settings class or a name; a name without its ``function`` gives a decorator for one.
 
-    Returns what a decorator returns: the class or function itself.
+    ``attached`` are class attributes, of those in ``kind.attached``. Returns what a decorator returns: the class or
+    function itself.
     """
     if isinstance(what, type):
         return register(what)
 
     def named(function: Callable[..., Any]) -> Callable[..., Any]:
-        register_function(kind, form, what, function)
+        register_function(kind, form, what, function, attached=attached)
         return function
 
     return named if function is None else named(function)
@@ -51,11 +55,13 @@ def register_function(
     name: str,
     function: Callable[..., Any],
     hints: dict[str, Any] | None = None,
+    attached: Mapping[str, Any] = MappingProxyType({}),
 ) -> type[Any]:
     """Register a subclass of ``kind`` under ``name`` and return it; its instances call ``function``.
 
-    ``hints`` are the types of its parameters, where the function has lost the names that its annotations use. Raises
-    ValueError for a name that is taken, and for a parameter that cannot be a field.
+    ``hints`` are the types of its parameters, where the function has lost the names that its annotations use;
+    ``attached`` are class attributes. Raises ValueError for a name that is taken, and for a parameter that cannot be a
+    field.
     """
     if not name or not isinstance(name, str):
         raise ValueError(f"a {kind.key} needs a name (got {name!r})")
@@ -80,6 +86,8 @@ def register_function(
     made.function, made.hints = staticmethod(function), hints  # workers register it again
     for attribute, value in form.attributes(call).items():
         setattr(made, attribute, value)
+    for attribute, value in attached.items():
+        setattr(made, attribute, staticmethod(value) if isinstance(value, FunctionType) else value)
     registered: type[Any] = register(made)
     return registered
 

@@ -10,6 +10,7 @@ from pydantic import model_validator
 from st3sweep.trial.code_hash import file_hash
 from st3sweep.trial.fields import fail
 from st3sweep.trial.from_function import FunctionForm, registering
+from st3sweep.trial.metric import Metric
 from st3sweep.trial.registry import Registered
 
 if TYPE_CHECKING:  # a stored run is read without torch
@@ -24,6 +25,9 @@ class ModelConfig(Registered):
     key: ClassVar[str] = "arch"
     registered: ClassVar[dict[str, type[ModelConfig]]] = {}
     three_channels_only: ClassVar[bool] = False
+    attached: ClassVar[tuple[str, ...]] = ("loss", "metric")
+    loss: ClassVar[Any] = None  # a static method, (outputs, labels) → 0-d Tensor; None: cross-entropy
+    metric: ClassVar[Metric | None] = None  # beside top-1 accuracy
 
     arch: str
     weights: str | None = None  # trained ones to start from: a file (see ``networks.pretrained``), or a name
@@ -68,16 +72,25 @@ class ModelConfig(Registered):
         raise NotImplementedError
 
 
-def register_model(what: Any, build: Callable[..., nn.Module] | None = None) -> Any:
+def register_model(
+    what: Any,
+    build: Callable[..., nn.Module] | None = None,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    metric: Metric | None = None,
+) -> Any:
     """Register a model under the name that a space gives as ``model.arch``.
 
     ``register_model("mine", build)``: ``build(num_classes, channels, width=32)`` returns an ``nn.Module``,
     (B, ``channels``, H, W) → (B, ``num_classes``); it need not take these two. Every other parameter is a field beside
     ``arch``, checked against its annotation: ``model: {arch: mine, width: 64}``. ``@register_model("mine")`` decorates
-    such a function, ``@register_model`` a ``ModelConfig`` class. Raises ValueError for a name that another model has.
-    """
+    such a function, ``@register_model`` a ``ModelConfig`` class, which may have ``loss`` and ``metric`` as attributes.
 
-    return registering(ModelConfig, MODEL_FORM, what, build)
+    ``loss(outputs, labels)`` replaces cross-entropy in training and in the columns of losses: a 0-d tensor, the mean
+    over a batch of outputs (B, classes), at least float32, and labels (B,) int64. ``metric`` adds a column and is what
+    the best epoch is chosen by. Raises ValueError for a name that another model has.
+    """
+    return registering(ModelConfig, MODEL_FORM, what, build, loss=loss, metric=metric)
 
 
 def _attributes(call: Callable[..., nn.Module]) -> dict[str, Any]:

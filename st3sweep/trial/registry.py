@@ -28,6 +28,7 @@ class Registered(Frozen):
     function: ClassVar[Any] = None  # that the class was made from, if it was (``from_function``)
     hints: ClassVar[dict[str, Any]] = {}  # types of its parameters
     code: ClassVar[str] = ""  # hash of code from outside the package (``code_hash``): part of a trial's digest
+    attached: ClassVar[tuple[str, ...]] = ()  # names of further attributes with code, None where absent
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -40,6 +41,12 @@ class Registered(Frozen):
         members = tuple(members_of(cls))
         union: Any = Union[members]  # noqa: UP007 (built at run time)
         return handler.generate_schema(Annotated[union, Field(discriminator=cls.key)] if members[1:] else union)
+
+    @classmethod
+    def attachments(cls) -> dict[str, Any]:
+        """Return the attributes named in ``attached`` that are not None."""
+        values = {name: getattr(cls, name) for name in cls.attached}
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def parse(cls, fields: Any) -> Self:
@@ -68,7 +75,7 @@ def register(config: Config) -> Config:
         if (other.__module__, other.__qualname__) != (config.__module__, config.__qualname__):
             raise ValueError(f"the {config.key} {name} is registered already, by {other.__module__}")
     if "code" not in config.__dict__:
-        config.code = code_hash(config.function or config)
+        config.code = code_hash(config.function or config, *config.attachments().values())
     known = {**config.registered, **dict.fromkeys(names, config)}
     config.registered.clear()
     config.registered.update(sorted(known.items()))  # by name: the order of imports must not show in messages

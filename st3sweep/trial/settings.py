@@ -46,6 +46,9 @@ class TrialSettings(Frozen):
         if self.model.weights is not None and self.sparsity.fresh_start:
             message = f"has no effect with method {self.sparsity.method}, {self.sparsity.fresh_start}"
             raise fail("model.weights", message, "sparsity.method")
+        if self.model.loss is not None and self.train.label_smoothing:
+            message = f"has no effect with model {self.model.name}, which has a loss of its own"
+            raise fail("train.label_smoothing", message, "model.arch")
         self.sparsity.check(self)
         self._check_optim()
         return self

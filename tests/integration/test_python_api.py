@@ -33,5 +33,8 @@ def test_a_notebook_trains_sweeps_resumes_and_exports_an_own_network(tmp_path: P
     assert {event["status"] for event in done} == {"finished"}
     assert len(events(run, "session")) == 2
     chosen = st3sweep.load_run(run).pick()
+    trials = st3sweep.load_run(run).trials
+    assert (trials["val_worst_class"] <= trials["val_top1"]).all(), "the metric has travelled to the workers"
+    assert trials["test_worst_class"].notna().all()
     assert f"{chosen['val_top1']:.1f} % validation" in printed
     assert chosen["val_top1"] > 80

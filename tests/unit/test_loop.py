@@ -303,7 +303,7 @@ def test_evaluation_by_hand() -> None:
     losses = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))]
     for mode in (True, False):
         model.train(mode)
-        loss, top1 = evaluate(model, weights, method, [(x[:2], y[:2]), (x[2:], y[2:])])
+        loss, top1, *_ = evaluate(model, weights, method, [(x[:2], y[:2]), (x[2:], y[2:])])
         assert loss == pytest.approx(sum(losses) / 3)
         assert top1 == pytest.approx(200 / 3)
         assert model.training == mode
