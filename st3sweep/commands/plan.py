@@ -103,6 +103,7 @@ def plan_text(space: Space, info: Any | None) -> str:
     facts += [("model", _network(one, info)) for one in networks.values()]
     facts.append(("data", _data(trial, info)))
     facts.append(("recipe", trial.recipe))
+    facts.append(("precision", _precision(trial, space.config.resources)))
     facts.append(("objectives", ", ".join(f"{metric} {goal}" for metric, goal in spec.goals())))
     facts.append(("sampler", _sampler(space)))
     if spec.early_stopping.name != "none":
@@ -151,6 +152,13 @@ def _data(trial: TrialSettings, info: Any | None) -> str:
     counts = f"{info.train:,} to train on, {info.validation:,} to validate, {info.test:,} to test"
     note = f"; {info.note}" if info.note else ""
     return f"{trial.data.dataset}: {info.num_classes:,} classes; images: {counts}{note}"
+
+
+def _precision(trial: TrialSettings, resources: Resources) -> str:
+    asked, on_gpus = trial.train.precision, bool(resources.gpus)
+    words = {"bf16": "bfloat16 by autocast", "fp32": "float32, with TF32 products" if on_gpus else "float32"}
+    words["auto"] = f"{words['bf16']} on GPUs that have it, else {words['fp32']}" if on_gpus else words["fp32"]
+    return words[asked] + ("; deterministic algorithms" if trial.train.deterministic else "")
 
 
 def _sampler(space: Space) -> str:

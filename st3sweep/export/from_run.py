@@ -73,7 +73,7 @@ def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial
     _, spec = finished_trial(run, trial, allow_changed=True)  # whoever wrote the file has checked
     splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
     batches = eval_batches(splits.validation, splits, batch_size=512, rank=0, size=1, device="cpu")
-    return evaluate(model, [], Method(), batches, precision=spec.train.precision).top1
+    return evaluate(model, [], Method(), batches, precision=metadata["precision"]).top1
 
 
 def _data(spec: TrialSettings) -> data.Splits:
@@ -90,7 +90,7 @@ def _described(trial: Trial, settings: TrialSettings) -> dict[str, Any]:
         "model": settings.model.model_dump(mode="json"),
         "method": settings.sparsity.label,
         "dataset": settings.data.dataset,
-        "precision": settings.train.precision,
+        "precision": trial.result.get("precision", settings.train.precision),  # older results have none
         "digest": trial.digest,
         "seed": trial.seed,
         "epoch": int(trial.result["best_epoch"]),

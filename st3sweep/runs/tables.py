@@ -46,6 +46,7 @@ TRIALS = pa.schema(
         ("epochs", pa.int64()),  # number of epochs trained
         ("rung", pa.int64()),  # last rung of early stopping that it reached, from 0; null without early stopping
         ("workers", pa.int64()),
+        ("precision", pa.string()),  # that it was trained in: fp32, tf32 (a GPU's float32) or bf16
         ("wall_seconds", pa.float64()),  # training, validation and test of this trial
         ("gpu_hours", pa.float64()),  # held by all its workers together; 0 without GPUs
         ("cost", pa.float64()),  # of the time it held its devices, in the currency of their price; null without one
@@ -95,7 +96,7 @@ LAYERS = pa.schema(
     ]
 )
 
-_LATER_COLUMNS = ("val_top5", "test_top5")  # added without a new version: absent in older tables
+_LATER_COLUMNS = ("val_top5", "test_top5", "precision")  # added without a new version: absent in older tables
 
 SCHEMAS: dict[str, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS, "layers": LAYERS}
 

@@ -28,6 +28,7 @@ from st3sweep.training.batches import evaluate_split, training_batches
 from st3sweep.training.columns import is_better, validation_columns
 from st3sweep.training.final_test import final_result
 from st3sweep.training.layout import fastest_layout
+from st3sweep.training.numerics import numerics, with_precision_of
 from st3sweep.training.optim import build_optimizer, classification_loss, optimisation_step
 from st3sweep.training.pilots import Pilots
 from st3sweep.training.saver import Saver, load_last
@@ -59,7 +60,19 @@ def fit(
     intact checkpoint found there, after reporting the records of its epochs again. The test set is read once, at the
     end, with the weights of the best epoch. Raises Diverged when the loss is not finite.
     """
-    splits = splits or data.load(spec.data)
+    spec, splits = with_precision_of(world.device, spec), splits or data.load(spec.data)
+    with numerics(spec, world.device) as precision:
+        return {**_fit(spec, world, report, folder, splits, checkpoint_seconds), "precision": precision}
+
+
+def _fit(
+    spec: TrialSettings,
+    world: World,
+    report: Callable[[EpochRecord], bool],
+    folder: Path,
+    splits: data.Splits,
+    checkpoint_seconds: float,
+) -> dict[str, Any]:
     state = start(spec, world, splits)
     saved, refused = load_last(folder, world)
     for message in refused:

@@ -63,7 +63,8 @@ class Train(Frozen):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)  # over all workers together
     label_smoothing: float = Field(ge=0, lt=1)
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs that have it, fp32 elsewhere
+    deterministic: bool = False  # bit-identical reruns on one GPU, by slower algorithms; a CPU always repeats itself
     compile: bool = False  # torch.compile, with CUDA graphs on a GPU; minutes to start with, worth it on GPUs only
     bn_momentum: float = Field(gt=0, le=1)  # in PyTorch's sense: weight of the newest batch
     bn_recalibration: int = Field(0, ge=0)  # batches that recompute the statistics after hardening; 0: as trained

@@ -22,7 +22,7 @@ _SMALL: Tree = {
         "epochs": 160,
         "batch_size": 128,
         "label_smoothing": 0.0,
-        "precision": "fp32",
+        "precision": "auto",
         "bn_momentum": 0.1,
         "finetune_epochs": 0,
     },

@@ -113,6 +113,9 @@ class TrialSettings(Frozen):
             fields["data"]["packed"] = True  # crops from a pack are not those from the photographs
         for path in ("root", "download"):
             fields["data"].pop(path, None)
+        del fields["train"]["deterministic"]
+        if self.train.precision == "auto":  # a matter of the device
+            fields["train"]["precision"] = "fp32"
         fields["model"] = self.model.content()
         for part, config in (("model", self.model), ("data", self.data), ("sparsity", self.sparsity)):
             if config.code:

@@ -54,12 +54,23 @@ def test_quickstart(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
         "(0.772 MFLOPs)",
         "data": "digits: 10 classes; images: 1,200 to train on, 300 to validate, 297 to test",
         "recipe": "paper",
+        "precision": "float32",
         "objectives": "val_top1 max, gflops min",
         "sampler": "grid; seed 0",
         "trials": "6, the whole grid; 20 epochs each",
         "resources": "1 CPU a trial; 6 at a time on this machine's 6 CPUs",
     }
     assert "\nsearched\n  sparsity.criterion  l1, sigma\n  sparsity.target     0.5, 0.7, 0.98\n" in plan
+
+
+def test_precision(dry_run: DryRun):
+    """On GPUs, auto is bfloat16 where there is hardware for it."""
+    on_gpus = ("--set", "resources.gpus_per_worker=1")
+    products = "float32, with TF32 products"
+    plan, _ = dry_run("quickstart.yaml", *on_gpus)
+    assert facts(plan)["precision"] == f"bfloat16 by autocast on GPUs that have it, else {products}"
+    plan, _ = dry_run("quickstart.yaml", *on_gpus, "--set", "train.precision=fp32", "--set", "train.deterministic=true")
+    assert facts(plan)["precision"] == f"{products}; deterministic algorithms"
 
 
 def test_early_stopping(dry_run: DryRun):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from make_methods import st3
 from torch import Tensor, nn
 
+from st3sweep.data.records import Splits
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods.st3 import ST3
 from st3sweep.training.evaluate import evaluate
+from st3sweep.training.loop import fit
+from st3sweep.training.numerics import with_precision_of
 from st3sweep.training.optim import classification_loss, optimisation_step
 from st3sweep.training.recalibrate import recalibrate
+from st3sweep.training.state import EpochRecord
 from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 
 DTYPES = pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 
@@ -61,6 +69,37 @@ def test_training(precision: str, dtype: torch.dtype) -> None:
     assert loss.dtype == weights[0].grad.dtype == torch.float32  # type: ignore[union-attr]
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(weights[0].grad, by_hand)
+
+
+def test_auto_is_bfloat16_on_gpus_only(tiny_trial: Callable[..., TrialSettings]) -> None:
+    """Its digest is that of fp32, as it was when fp32 was the default; so is that of a deterministic trial."""
+    trial = tiny_trial()
+    assert trial.train.precision == "auto"
+    assert with_precision_of(torch.device("cpu"), trial).train.precision == "fp32"
+    for precision in ("fp32", "bf16"):
+        asked = tiny_trial(train={"precision": precision})
+        assert with_precision_of(torch.device("cuda"), asked) == asked
+        assert (asked.digest() == trial.digest()) == (precision == "fp32")
+    assert tiny_trial(train={"deterministic": True}).digest() == trial.digest()
+
+
+def test_a_deterministic_trial_uses_deterministic_algorithms(
+    tiny_trial: Callable[..., TrialSettings], digits: Splits, tmp_path: Path
+) -> None:
+    """They are in force while it trains and no longer; on a CPU the numbers are the same without."""
+    plain = fit(tiny_trial(), World(), lambda _: False, tmp_path / "plain", digits)
+    seen: list[bool] = []
+
+    def report(_: EpochRecord) -> bool:
+        seen.append(torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic)
+        return False
+
+    result = fit(tiny_trial(train={"deterministic": True}), World(), report, tmp_path / "again", digits)
+    assert seen
+    assert all(seen)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+    assert (result["precision"], result["val_loss"]) == ("fp32", plain["val_loss"])
 
 
 @DTYPES

@@ -34,8 +34,8 @@ def test_paper_on_small_images():
     spec = trial("cifar10")
     assert numbers(spec) == {
         "train": {
-            "epochs": 160, "batch_size": 128, "label_smoothing": 0.0, "precision": "fp32", "compile": False,
-            "bn_momentum": 0.1,
+            "epochs": 160, "batch_size": 128, "label_smoothing": 0.0, "precision": "auto", "deterministic": False,
+            "compile": False, "bn_momentum": 0.1,
             "bn_recalibration": 0, "finetune_epochs": 0, "finetune_lr": None,
         },
         "optim": {
@@ -53,8 +53,8 @@ def test_paper_on_large_images():
     spec = trial("imagenet")
     assert numbers(spec) == {
         "train": {
-            "epochs": 100, "batch_size": 256, "label_smoothing": 0.0, "precision": "fp32", "compile": False,
-            "bn_momentum": 0.1,
+            "epochs": 100, "batch_size": 256, "label_smoothing": 0.0, "precision": "auto", "deterministic": False,
+            "compile": False, "bn_momentum": 0.1,
             "bn_recalibration": 0, "finetune_epochs": 0, "finetune_lr": None,
         },
         "optim": {

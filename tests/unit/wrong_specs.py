@@ -88,8 +88,8 @@ FIELDS = [
     Wrong(
         "unknown field without a similar one",
         {"batch_size: 64": "^colour: 64"},
-        "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, compile, "
-        "bn_momentum, bn_recalibration, finetune_epochs, finetune_lr",
+        "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, deterministic, "
+        "compile, bn_momentum, bn_recalibration, finetune_epochs, finetune_lr",
     ),
     Wrong("unknown field at the top", {"budget:": "^budgets:"}, "budgets: unknown field; did you mean budget?"),
     Wrong(
