@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
 from ray import PlacementGroupID
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from st3sweep.execution.fork_server import fork_server
 from st3sweep.space.resources import Resources, count_slots
 from st3sweep.util.errors import UserError
 from st3sweep.util.sockets import ray_folder
@@ -21,23 +22,22 @@ from st3sweep.util.sockets import ray_folder
 def cluster(address: str | None, resources: Resources, *, verbose: bool = False) -> Iterator[int]:
     """Connect to ``address``, or start Ray on this machine; yield how many slots fit (see ``count_slots``)."""
     quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
-    if address is None:
-        # On this machine, workers may outnumber the cores and share them. One CPU more, since each of Tune's own
-        # actors asks for a hundredth.
-        cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
-        folder = str(ray_folder())
-        ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet)
-        available = {**ray.cluster_resources(), "CPU": float(cpus)}
-    else:
-        try:
-            ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise UserError(f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
-        available = ray.cluster_resources()
-    try:
+    with ExitStack() as to_close:
+        if address is None:
+            # On this machine, workers may outnumber the cores and share them. One CPU more, since each of Tune's own
+            # actors asks for a hundredth.
+            cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
+            to_close.enter_context(fork_server())
+            ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=str(ray_folder()), **quiet)
+            available = {**ray.cluster_resources(), "CPU": float(cpus)}
+        else:
+            try:
+                ray.init(address=address, **quiet)
+            except ConnectionError as error:
+                raise UserError(f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
+            available = ray.cluster_resources()
+        to_close.callback(ray.shutdown)
         yield count_slots(available, resources, grows=address is not None)
-    finally:
-        ray.shutdown()
 
 
 def release(group: str) -> None:
