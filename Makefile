@@ -39,7 +39,8 @@ docs: $(DOCS_READY)
 reference: $(READY)
 	$(BIN)/python docs/command_reference.py
 
-# Compile byte code on installation: otherwise the first run does it, in each of its processes.
+# Compile byte code on installation, on all cores: otherwise the first run does it, in each of its processes. Some packages
+# hold files for other versions of Python, which do not compile.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "st3sweep needs Python 3.11 or newer; this is " \
 	    + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
@@ -49,7 +50,8 @@ $(READY): pyproject.toml constraints.txt
 	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
 	else \
 	    $(PYTHON) -m venv --clear .venv && \
-	    $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
+	    $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]' && \
+	    { $(BIN)/python -m compileall -q -j 0 .venv/lib > /dev/null || true; }; \
 	fi
 	@touch $(READY)
 
