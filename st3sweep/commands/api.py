@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from st3sweep.commands.reading import Source
     from st3sweep.commands.train_own import TrainedTrial
     from st3sweep.early_stopping.replay import Replay, Unit
+    from st3sweep.space.overrides import Overrides
     from st3sweep.trial.metric import Metric
 
 __all__ = [
@@ -137,7 +138,9 @@ def cost(
     """
     from st3sweep.commands.cost import network_cost
 
-    return network_cost(model, texts(settings), None if layers is None else Path(layers), image_size, classes)
+    return network_cost(
+        model, texts(settings, "settings"), None if layers is None else Path(layers), image_size, classes
+    )
 
 
 def doctor(space: Source | None = None, storage: Path | str = "runs", plugins: Sequence[str] = ()) -> list[Check]:
@@ -375,14 +378,15 @@ class Run:
         return pd.DataFrame(rows, columns=["number", "recorded", "now"]).set_index("number")
 
 
-def texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return overrides as ``--set`` takes them: values as YAML text. Raises UserError for what has none."""
+def texts(values: Mapping[str, Any] | None, argument: str = "overrides") -> Overrides:
+    """Return the values of ``argument`` as YAML text; errors name it. Raises UserError for what is no such value."""
+    from st3sweep.space.overrides import Overrides
+
     try:
-        return {
-            path: value if isinstance(value, str) else json.dumps(value) for path, value in (overrides or {}).items()
-        }
+        given = {path: value if isinstance(value, str) else json.dumps(value) for path, value in (values or {}).items()}
     except TypeError as error:
-        raise UserError(f"overrides: {error}") from None
+        raise UserError(f"{argument}: {error}") from None
+    return Overrides(given, argument)
 
 
 @contextmanager

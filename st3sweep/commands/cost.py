@@ -15,6 +15,7 @@ from st3sweep.networks.layer_budget import read_layer_budget
 from st3sweep.networks.published import PUBLISHED, settings
 from st3sweep.networks.torchvision_names import NETWORKS
 from st3sweep.space.field_errors import explain
+from st3sweep.space.overrides import Overrides
 from st3sweep.trial.model import ModelConfig
 from st3sweep.util.errors import UserError, near_match
 from st3sweep.util.text import aligned, format_flops
@@ -97,25 +98,25 @@ def network_cost(
 
 
 def _model(name: str, overrides: Mapping[str, str]) -> Any:
-    known = settings()
+    known, given = settings(), Overrides.of(overrides)
     if name == "torchvision" or (name not in known and name not in NETWORKS):
         ours = ", ".join(arch for arch in known if arch != "torchvision")
         near = near_match(name, [*known, *NETWORKS]) if name != "torchvision" else ""
         raise UserError(f"{name}: unknown model; available are {ours}, and torchvision's by name, e.g. resnet18{near}")
     fields: dict[str, Any] = {"arch": name} if name in known else {"arch": "torchvision", "network": name}
     own = known[fields["arch"]] if name in known else ""
-    for setting, text in overrides.items():
+    for setting, text in given.items():
         if setting not in own.replace(",", "").split()[::2]:
-            raise UserError(f"--set {setting}={text}: {name} has no such setting; it has: {own or 'none'}")
+            raise UserError(f"{given.where(setting)}: {name} has no such setting; it has: {own or 'none'}")
         try:
             fields[setting] = parse_value(text)
         except ValueError as error:
-            raise UserError(f"--set {setting}={text}: {error}") from None
+            raise UserError(f"{given.where(setting)}: {error}") from None
     try:
         return ModelConfig.parse(fields)
     except ValidationError as error:
         setting = str(error.errors()[0]["loc"][-1])
-        raise UserError(f"--set {setting}={overrides[setting]}: {explain(error)}") from None
+        raise UserError(f"{given.where(setting)}: {explain(error)}") from None
 
 
 def cost_text(cost: NetworkCost) -> str:

@@ -20,6 +20,7 @@ from st3sweep.space.distributions import Choice, FloatRange
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 from st3sweep.space.first_points import first_points
 from st3sweep.space.grid_size import grid_size
+from st3sweep.space.overrides import COMMAND_LINE, PYTHON
 from st3sweep.space.point_checks import at_search
 from st3sweep.space.resources import Resources, count_slots
 from st3sweep.space.space import ABSENT, Point, Space, look_up
@@ -293,8 +294,8 @@ def _source(space: Space, point: Point, with_base: dict[str, Any], path: str) ->
     mark = space.document.marks.get(("trial", *path.split(".")))
     if path in point:
         return "searched"
-    if mark and mark[0].startswith("--set"):
-        return "--set"
+    if mark and mark[0].startswith((f"{COMMAND_LINE} ", f"{PYTHON} ")):
+        return mark[0].split()[0]
     if look_up(space.config.trial, path) is not ABSENT:
         return ""
     if path == "seed":

@@ -12,6 +12,7 @@ from st3sweep.runs.folder import RESOLVED, existing_run
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.changes import check_unchanged
 from st3sweep.space.loading import load_stored_space
+from st3sweep.space.overrides import Overrides
 from st3sweep.training.components import register_components
 from st3sweep.trial.plugins import check_foreign_components
 from st3sweep.util.errors import UserError
@@ -39,7 +40,7 @@ def resume(
     """
     folder = existing_run(folder)
     if trials is not None:
-        overrides, extend = {**overrides, "budget.trials": str(_extended(folder, trials))}, True
+        overrides, extend = Overrides.of(overrides).updated("budget.trials", str(_extended(folder, trials))), True
     ledger = Ledger(folder, read_only=True)
     if absent := [name for name in ledger.plugins if name not in plugins]:
         raise UserError(f"{folder}: was run with --plugin {' --plugin '.join(absent)}; name it again")

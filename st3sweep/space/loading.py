@@ -1,4 +1,4 @@
-"""Read a search space or a trial from its file, apply ``--set``, and check it."""
+"""Read a search space or a trial from its file, override fields, and check it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from st3sweep.space.constraints import Constraint, ConstraintError
-from st3sweep.space.field_errors import problems_of, top_paths
+from st3sweep.space.field_errors import problems_of
 from st3sweep.space.first_points import check_first_points
+from st3sweep.space.overrides import Overrides, override_space, override_trial
 from st3sweep.space.point_checks import check_points
 from st3sweep.space.search_checks import check_budget, check_objectives, check_sampler, check_search
 from st3sweep.space.space import OLD_KEYS, Space, SpaceConfig
@@ -20,7 +21,7 @@ from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import Problem, SpecError, near_path
-from st3sweep.util.yaml_lines import Document, Path_, parse_value, read, read_yaml
+from st3sweep.util.yaml_lines import Document, Path_, read, read_yaml
 
 
 def load_space(
@@ -28,7 +29,7 @@ def load_space(
     overrides: Mapping[str, str] | None = None,
     more_checks: Callable[[Space], Iterable[Problem]] = lambda _: (),
 ) -> Space:
-    """Read, override (``--set``) and check the search space in a file or mapping. Raises SpecError with every problem.
+    """Read, override and check the search space in a file or mapping. Raises SpecError with every problem.
 
     Models, datasets and methods must be registered (``training.components``). Of ``warm_start.from`` only the form is
     checked here; ``more_checks``, from an upper floor, checks the earlier runs.
@@ -38,7 +39,7 @@ def load_space(
         message = "this is a single trial, not a search space; run it with: st3sweep train"
         raise SpecError([document.problem(("model",), message).named("")])
     rename_old_keys(document)
-    apply_overrides(document, overrides or {})
+    override_space(document, Overrides.of(overrides))
     expand_paths(document, ("trial",))
     expand_runs(document)
     config = _validated(document)
@@ -79,71 +80,17 @@ def rename_old_keys(document: Document) -> None:
 def load_trial(
     source: Path | str | Mapping[str, Any] | Document, overrides: Mapping[str, str] | None = None
 ) -> TrialSettings:
-    """Read, override (``--set``) and check one trial: a file or mapping with the fields of a space's ``trial``."""
+    """Read, override and check one trial: a file or mapping with the fields of a space's ``trial``."""
     document = source if isinstance(source, Document) else read(source)
     if {"trial", "search"} <= set(document.data):
         message = "this is a search space, not a single trial; run it with: st3sweep run"
         raise SpecError([document.problem(("search",), message).named("")])
-    for dotted, text in (overrides or {}).items():
-        _check_known(dotted, text, all_paths())
-        document.set(dotted.split("."), _value(dotted, text), f"--set {dotted}={text}")
+    override_trial(document, Overrides.of(overrides))
     expand_paths(document, ())
     try:
         return resolve(document.data)
     except ValidationError as error:
         raise SpecError(problems_of(error, document, (), TrialSettings)) from None
-
-
-def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
-    """Apply ``--set``: paths of the trial, of the rest of the space, or ``search.PATH`` for a field's distribution."""
-    known = [*top_paths(), *all_paths()]
-    for dotted, text in overrides.items():
-        first, _, rest = dotted.partition(".")
-        where = f"--set {dotted}={text}"
-        if first == "search" and rest:
-            _check_known(rest, text, all_paths(), written=dotted)
-            document.set(["search", rest], _value(dotted, text), where)
-            continue
-        path = rest if first == "trial" and rest else dotted
-        if first in OLD_KEYS:
-            path = ".".join([OLD_KEYS[first], *([rest] if rest else [])])
-        _check_known(path, text, known, written=dotted)
-        value = _value(dotted, text)
-        in_trial = path not in top_paths() or first == "trial"
-        document.set([*(["trial"] if in_trial else []), *path.split(".")], value, where)
-        if in_trial:
-            _fix(document, path, value, where)
-
-
-def _fix(document: Document, path: str, value: Any, where: str) -> None:
-    """Fix a searched field at ``value``; drop searched fields below it, or active only at other values of it."""
-    search = document.data.get("search")
-    if not isinstance(search, dict) or not search:
-        return
-    gone = {searched for searched in search if searched == path or searched.startswith(f"{path}.")}
-    for searched, distribution in search.items():
-        when = distribution.get("when") if isinstance(distribution, dict) else None
-        if isinstance(when, dict) and path in when:
-            wanted = when[path] if isinstance(when[path], list) else [when[path]]
-            gone |= set() if value in wanted else {searched}
-    for searched in gone:
-        del search[searched]
-    if not search:
-        message = "leaves nothing to search; run a single trial with: st3sweep train"
-        raise SpecError([Problem(where, None, None, path, message)])
-
-
-def _value(dotted: str, text: str) -> Any:
-    try:
-        return parse_value(text)
-    except ValueError as error:
-        raise SpecError([Problem(f"--set {dotted}={text}", None, None, dotted, f"not YAML: {error}")]) from None
-
-
-def _check_known(path: str, text: str, known: list[str], written: str = "") -> None:
-    if path not in known:
-        message = f"unknown field{near_path(path, known)}"
-        raise SpecError([Problem(f"--set {written or path}={text}", None, None, path, message)])
 
 
 def expand_paths(document: Document, prefix: tuple[str, ...]) -> None:

@@ -298,13 +298,47 @@ def test_the_twins_of_the_other_commands(tmp_path: Path, monkeypatch: pytest.Mon
         "searcher": {"sampler": "grid"},
     }
     st3sweep.validate(space)
-    with pytest.raises(st3sweep.SpecError, match=r"^--set train\.epochs=0: train\.epochs: must be at least 1"):
-        st3sweep.validate(space, {"train.epochs": 0})
+    for wrong, said in (
+        ({"train.epochs": 0}, "overrides train.epochs=0: train.epochs: must be at least 1 (got 0)"),
+        ({"train.epoch": 3}, "overrides train.epoch=3: train.epoch: unknown field; did you mean train.epochs?"),
+        ({"search.sparsity.target": {"choice": [0.5, 1.5]}}, 'overrides search.sparsity.target={"choice": [0.5, 1.5]}: '
+         "search.sparsity.target: can become 1.5: must be below 1"),
+        ({"train.epochs": "[3"}, "overrides train.epochs=[3: train.epochs: not YAML: expected ',' or ']', but got "
+         "'<stream end>'"),
+    ):  # fmt: skip
+        for call in (st3sweep.validate, st3sweep.plan):
+            with pytest.raises(st3sweep.SpecError) as raised:
+                call(space, wrong)
+            assert str(raised.value) == said
+    with pytest.raises(st3sweep.SpecError, match=r"^overrides sparsity\.target=2: sparsity\.target: must be below 1"):
+        st3sweep.train(space["trial"], overrides={"sparsity.target": 2}, progress=False)
+    with pytest.raises(st3sweep.UserError, match=r"^overrides: Object of type set is not JSON serializable"):
+        st3sweep.validate(space, {"train.epochs": {1}})
+    with pytest.raises(st3sweep.UserError, match=r"^settings depth=9: must be 6n\+2: 8 or 14"):
+        st3sweep.cost("cifar_resnet", {"depth": 9})
     with pytest.raises(st3sweep.UserError, match="digits needs no pack"):
         st3sweep.pack(space, tmp_path / "pack")
     with pytest.raises(st3sweep.SpecError, match="a set is no value of a setting"):
         st3sweep.validate({**space, "name": {1, 2}})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_says_where_a_value_is_from(capsys: pytest.CaptureFixture[str]) -> None:
+    space = {
+        "schema": "st3sweep/v1",
+        "name": "study",
+        "trial": {
+            **TRIAL,
+            "model": {"arch": "vgg_small"},
+            "data": {"dataset": "digits"},
+            "sparsity": {"method": "st3"},
+        },
+        "search": {"sparsity.target": {"choice": [0.5, 0.9]}},
+        "searcher": {"sampler": "grid"},
+    }
+    st3sweep.plan(space, {"optim.lr": 0.3})
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "lr: 0.3" in line]
+    assert line.split()[-1] == "overrides"
 
 
 def test_a_run_of_an_earlier_version_opens() -> None:
@@ -318,5 +352,7 @@ def test_a_run_of_an_earlier_version_opens() -> None:
     assert len(run.plot().axes) >= 1
     with pytest.raises(st3sweep.UserError, match="meets the limits"):
         run.pick(max_gflops=1e-9)
+    with pytest.raises(st3sweep.SpecError, match=r"^overrides budget\.trials=0: budget\.trials: must be at least 1"):
+        run.resume(overrides={"budget.trials": 0}, trials=None, extend=True)
     with pytest.raises(st3sweep.UserError, match="not the folder of a run"):
         st3sweep.load_run("nowhere")
