@@ -13,6 +13,7 @@ import yaml
 from ray import tune
 
 from st3sweep.execution.cluster import release
+from st3sweep.execution.mailbox import Log, see
 from st3sweep.execution.slot import Slot
 from st3sweep.runs.folder import take_stop_request, trial_folder
 from st3sweep.space.resources import TUNE_ACTOR_CPUS
@@ -30,6 +31,7 @@ class _Held:
     name: str
     mailbox: Any
     group: str | None = None  # placement group of its workers
+    log: Log | None = None  # their output
     number: int | None = None
     asked_to_stop: bool = False
 
@@ -73,7 +75,7 @@ class Driver(tune.Callback):
         if held is None or held.name != result["mailbox"]:  # new, or restarted after it was lost
             self._on_slot_lost(slot)
             held = self.slots[slot] = _Held(result["mailbox"], ray.get_actor(result["mailbox"]))
-        held.group = result["group"] or held.group
+        held.group, held.log = result["group"] or held.group, result["log"] or held.log
         for message in result["messages"]:
             assert held.number is not None, "a slot reports only its assigned trial"
             self.sweep.record(held.number, message)
@@ -86,7 +88,7 @@ class Driver(tune.Callback):
         if held is not None and held.group is not None:
             release(held.group)
         if held is not None and held.number is not None:
-            self.sweep.lost(held.number, "see Ray's logs")
+            self.sweep.lost(held.number, see(held.log))
 
     def _assign(self, held: _Held) -> None:
         """Give a free slot a trial, or close it if none will follow; ask a busy slot to stop if the sweep wants it."""
@@ -147,4 +149,4 @@ def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: 
     failed = [error for error in tuner.fit().errors if error is not None]
     if failed and not sweep.is_complete():
         reason = " ".join(str(failed[-1]).strip().splitlines()[-1].split())[:300]  # of a remote traceback, the error
-        sweep.pause(f"every slot was lost, {SLOT_RESTARTS + 1} times each: {reason}")
+        sweep.every_slot_lost(SLOT_RESTARTS + 1, reason)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from typing import Any
 
 Job = dict[str, Any]  # trial, spec, folder
+Log = tuple[str, str]  # host, and the path there of a worker's output
 
 
 class Mailbox:
@@ -29,6 +31,8 @@ class Mailbox:
         self._workers: dict[int, bytes] = {}  # by rank: pickled handles, with which the slot can kill them
         self._taken: dict[int, int] = {}  # by rank: jobs that the worker has taken
         self._group: str | None = None
+        self._log: Log | None = None  # of rank 0
+        self._earlier_log: Log | None = None  # of the worker before it
         self._heard: float | None = None  # time of the open job's last report; None until it is taken
         self._changed = asyncio.Condition()
 
@@ -51,14 +55,16 @@ class Mailbox:
     async def is_closed(self) -> bool:
         return self._closed
 
-    async def enter(self, rank: int, worker: bytes, group: str | None = None) -> None:
+    async def enter(self, rank: int, worker: bytes, group: str | None = None, log: Log | None = None) -> None:
         """Register a new worker, in placement group ``group``. Its start-up does not count as the job's silence."""
         self._workers[rank], self._taken[rank], self._heard = worker, 0, None
         self._group = group
+        if rank == 0:
+            self._earlier_log, self._log = self._log, log
 
-    async def group(self) -> str | None:
-        """Return the placement group of the workers."""
-        return self._group
+    async def whereabouts(self) -> tuple[str | None, Log | None]:
+        """Return the placement group of the workers, and where the output of rank 0 is."""
+        return self._group, self._log
 
     async def take(self, rank: int, finished: int) -> tuple[int, Job] | None:
         """Wait for the open job; return its number and the job. ``finished`` is the last number that this worker ended.
@@ -75,7 +81,7 @@ class Mailbox:
                     self._heard = time.monotonic()
                     self._attempts += 1
                     if self._attempts > self._max_attempts:
-                        died = f"its workers died {self._max_attempts} times"
+                        died = f"its workers died {self._max_attempts} times{see(self._earlier_log)}"
                         self._end({"status": "failed", "error": died})
                         continue
                 self._taken[rank] = self._taken.get(rank, 0) + 1
@@ -124,3 +130,11 @@ class Mailbox:
         self._open = False
         self._messages.append(message)
         self._changed.notify_all()
+
+
+def see(log: Log | None) -> str:
+    """Return ``; see FILE``, with the host if that is another one; empty where no file is known."""
+    if log is None:
+        return ""
+    host, path = log
+    return f"; see {path}" + ("" if host == socket.gethostname() else f" on {host}")

@@ -25,8 +25,8 @@ PROBE_SECONDS = 5.0
 class Slot(tune.Trainable):
     """A slot as a Tune trainable; the driver puts jobs into its mailbox.
 
-    Results are ``{"mailbox": name, "messages": [...], "group": id}``. ``group`` is the placement group of its workers,
-    None before they start.
+    Results are ``{"mailbox": name, "messages": [...], "group": id, "log": (host, path)}``. ``group`` is the placement
+    group of its workers, ``log`` the output of the first; both are None before they start.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ class Slot(tune.Trainable):
         self._workers = threading.Thread(target=self._hold_workers, args=(config,), daemon=True)
         self._workers.start()  # while the mailbox starts
         self._introduced = False
-        self._group: str | None = None
+        self._whereabouts: Any = None
 
     def step(self) -> dict[str, Any]:
         """Return the reports since the last step; at first an empty list, which asks for a trial."""
@@ -51,13 +51,14 @@ class Slot(tune.Trainable):
                     return self._result([]) | {"done": True}
                 raise RuntimeError(f"the slot's workers failed: {self._error}") from self._error
             self._end_if_hanging()
-            if self._group != ray.get(self._mailbox.group.remote()):
-                break  # the driver must know it, to release it if this machine is lost
+            if self._whereabouts != ray.get(self._mailbox.whereabouts.remote()):
+                break  # the driver must know the group, to release it if this machine is lost, and the log, to name it
         return self._result(messages)
 
     def _result(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        self._group = ray.get(self._mailbox.group.remote())
-        return {"mailbox": self._name, "messages": messages, "group": self._group}
+        self._whereabouts = ray.get(self._mailbox.whereabouts.remote())
+        group, log = self._whereabouts
+        return {"mailbox": self._name, "messages": messages, "group": group, "log": log}
 
     def _hold_workers(self, config: dict[str, Any]) -> None:
         """Run one group of workers after another until the mailbox is closed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     mailbox, unusable = config["mailbox"], _register(config["plugins"], config["functions"], world)
     group = ray.util.get_current_placement_group()
     handle = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # the mailbox need not import its class
-    ray.get(mailbox.enter.remote(world.rank, handle, group.id.hex() if group else None))
+    ray.get(mailbox.enter.remote(world.rank, handle, group.id.hex() if group else None, _log()))
     clean = ProcessState.capture()
     finished = 0
     # Each rank waits at the mailbox, which has no timeout; all ranks train the job that rank 0 took.
@@ -44,6 +46,15 @@ def worker_loop(config: dict[str, Any]) -> None:
         finished, job = taken
         clean.restore()
         _run(job, finished, world, mailbox, unusable)
+
+
+def _log() -> tuple[str, str] | None:
+    """Return this host and the file that Ray writes this process's errors to; None where it is not known."""
+    try:
+        path = os.readlink("/proc/self/fd/2")
+    except OSError:
+        return None
+    return (socket.gethostname(), path) if Path(path).is_file() else None
 
 
 def _register(plugins: Sequence[str], functions: bytes, world: World) -> UserError | None:

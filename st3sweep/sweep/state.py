@@ -71,6 +71,7 @@ class Sweep:
         self.draining = self.pausing = False
         self.why = ""  # reason to end early
         self.losses: dict[int, int] = {}
+        self.outputs: dict[int, str] = {}  # by trial that lost a slot: what to see, latest last
         self.total = expected or math.inf  # of the search; replicates come on top
         self.searched = sum(not trial.is_replicate for trial in self.ledger.trials.values())
         self._replay_early_stopping()
@@ -177,15 +178,26 @@ class Sweep:
             self._end(number, message["status"], message, message.get("error"))
         self.tables.write(self.ledger)
 
-    def lost(self, number: int, error: str) -> None:
-        """Requeue the trial of a lost slot, or fail it once it has lost MAX_LOSSES slots."""
+    def lost(self, number: int, see: str = "") -> None:
+        """Requeue the trial of a lost slot, or fail it once it has lost MAX_LOSSES slots.
+
+        ``see`` names the file with the output of its worker, ``; see FILE``, if it has one.
+        """
         if self.ledger.trials[number].status != "running":
             return
+        earlier = self.outputs.pop(number, "")
+        if see := see or earlier:
+            self.outputs[number] = see
         self.losses[number] = self.losses.get(number, 0) + 1
         if self.losses[number] >= MAX_LOSSES:
-            self._end(number, "failed", {}, f"its slot was lost {MAX_LOSSES} times: {error}")
+            self._end(number, "failed", {}, f"its slot was lost {MAX_LOSSES} times{see}")
         else:
             self._requeue(self.ledger.trials[number])
+
+    def every_slot_lost(self, times: int, reason: str) -> None:
+        """End the program: each slot was lost ``times`` times, most recently for ``reason``."""
+        last = [f"; trial {number} was the last to lose one{see}" for number, see in self.outputs.items()][-1:]
+        self.pause(f"every slot was lost, {times} times each: {reason}{''.join(last)}")
 
     def _requeue(self, trial: Trial) -> None:
         self.held.discard(trial.number)

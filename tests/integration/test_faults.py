@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -19,6 +21,8 @@ from optuna.trial import TrialState
 from programs import (
     PATIENCE_SECONDS,
     check_nothing_lost,
+    command_line,
+    descendants,
     ended,
     epochs_of,
     events,
@@ -28,6 +32,7 @@ from programs import (
 )
 from ray.cluster_utils import Cluster
 
+import st3sweep
 from st3sweep.runs.tables import read_table
 
 EPOCHS = 20
@@ -141,6 +146,37 @@ def test_a_run_survives_kills_at_random_moments(kills: int, tmp_path: Path) -> N
         code, output = ended(p)
     assert code == 0, f"seed {seed}: {output}"
     check_nothing_lost(run, tmp_path / "alone", dict.fromkeys(range(2), "finished"))
+
+
+@pytest.mark.slow
+def test_a_sweep_that_loses_every_slot_names_the_output_of_the_last_worker(tmp_path: Path) -> None:
+    """Kill each process that a slot starts in, until the sweep gives up."""
+    run, killed, outputs = tmp_path / "faults", set(), set()
+    with program("run", space(tmp_path, "0.1, 0.05", epochs=100_000), "--storage", str(tmp_path)) as p:
+        wait_until(lambda: epochs_of(run, 0) >= 2, p)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while p.poll() is None:
+            assert time.monotonic() < deadline
+            with suppress(OSError):  # a worker that has just ended
+                outputs |= {os.readlink(f"/proc/{worker.pid}/fd/2") for worker in workers(p.pid)}
+            for process in descendants(p.pid):
+                if command_line(process).startswith("ray::Slot"):
+                    process.kill()
+                    killed.add(process.pid)
+            time.sleep(0.1)
+        code, output = ended(p)
+    assert code == 130, output
+    assert len(killed) == 6
+    why = events(run, "closed")[-1]["why"]
+    assert re.match(r"every slot was lost, 6 times each: .+; trial [01] was the last to lose one; see /", why)
+    log = Path(why.rpartition("; see ")[2])
+    assert str(log) in outputs
+    assert "RayTrainWorker" in log.read_text()
+    assert f"{why}; continue with: st3sweep resume {run}" in output
+    assert st3sweep.load_run(run).status()["why"] == why
+    for event in events(run, "done"):  # a trial that had a worker, and then lost three slots
+        said, _, path = event["error"].rpartition("; see ")
+        assert (said, path in outputs) == ("its slot was lost 3 times", True)
 
 
 def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from driven_sweep import SPACE, Run, epoch, finish, result, statuses, top1, train
 
 from st3sweep.runs.ledger import Ledger
 from st3sweep.runs.tables import read_table
 from st3sweep.space.loading import load_space
-from st3sweep.sweep.state import MAX_LOSSES
+from st3sweep.sweep.state import MAX_LOSSES, Outcome
+from st3sweep.sweep.status import read_status
 from st3sweep.util.errors import UserError
 
 
@@ -128,12 +130,49 @@ def test_a_lost_slot_requeues_its_trial_and_too_many_fail_it(run_of: Callable[[s
         assert trial is not None
         assert trial.number == 0, "the requeued trial comes first"
         sweep.record(0, epoch(trial, loss + 1))
-        sweep.lost(0, "the machine is gone")
+        sweep.lost(0, "; see /logs/worker.err on node-7" if loss == 0 else "")  # the later ones had no worker
     assert sweep.ledger.trials[0].status == "failed"
-    assert sweep.ledger.trials[0].error == f"its slot was lost {MAX_LOSSES} times: the machine is gone"
-    sweep.lost(0, "late")
+    assert sweep.ledger.trials[0].error == f"its slot was lost {MAX_LOSSES} times; see /logs/worker.err on node-7"
+    sweep.lost(0, "; see late")
     assert finish(sweep) == [1]
     assert statuses(sweep) == ["failed", "finished"]
+
+
+def test_the_end_of_a_sweep_without_slots_names_the_last_output(run_of: Callable[[str], Run]) -> None:
+    run = run_of("budget: {trials: 3}")
+    (run.folder / "resolved.yaml").write_text(yaml.safe_dump(run.space.document.data))
+    why = "every slot was lost, 6 times each: MemoryError"
+
+    def ended(*losses: str) -> str:
+        sweep = run.program()
+        for see in losses:
+            trial = sweep.next_trial()
+            assert trial is not None
+            sweep.lost(trial.number, see)
+        sweep.every_slot_lost(6, "MemoryError")
+        sweep.close()
+        assert sweep.outcome() == Outcome("interrupted", sweep.why)
+        status = read_status(run.folder)
+        assert status.ledger.why == status.as_dict()["why"] == sweep.why
+        assert status.lines("run")[0] == f"run: not running ({sweep.why})"
+        return sweep.why
+
+    assert ended() == why, "no trial had a worker"
+    named = f"{why}; trial 0 was the last to lose one; see /logs/b.err"
+    assert ended("; see /logs/a.err", "; see /logs/b.err") == named
+    assert ended("; see /logs/b.err", "") == named, "the second worker died before it said where it writes"
+    sweep = run.program()
+    held = [sweep.next_trial() for _ in range(2)]
+    assert [trial.number for trial in held if trial] == [0, 1]
+    for number in (0, 1):
+        sweep.lost(number, f"; see /logs/{number}.err")
+    again = sweep.next_trial()
+    assert again is not None
+    sweep.lost(again.number, "")
+    sweep.every_slot_lost(6, "MemoryError")
+    assert sweep.why.endswith("; trial 0 was the last to lose one; see /logs/0.err")
+    sweep.close()
+    assert finish(run.program()) == [0, 1, 2]
 
 
 def test_an_objective_that_is_no_number_is_a_failed_trial(run_of: Callable[[str], Run]) -> None:
@@ -153,6 +192,17 @@ def test_a_full_disk_ends_the_program_and_not_the_trial(run_of: Callable[[str], 
     assert trial.status == "running"
     assert sweep.next_trial() is None
     assert sweep.outcome().why == "OSError: no space left on device"
+    sweep = run.program()
+    held = [sweep.next_trial() for _ in range(2)]
+    assert [trial.number for trial in held if trial] == [0, 1]
+    for number in (0, 1):
+        sweep.lost(number, f"; see /logs/{number}.err")
+    again = sweep.next_trial()
+    assert again is not None
+    sweep.lost(again.number, "")
+    sweep.every_slot_lost(6, "MemoryError")
+    assert sweep.why.endswith("; trial 0 was the last to lose one; see /logs/0.err")
+    sweep.close()
     assert finish(run.program()) == [0, 1, 2]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from st3sweep.execution.mailbox import Mailbox
+from st3sweep.execution.mailbox import Mailbox, see
 
 FIRST, SECOND = {"trial": 0}, {"trial": 1}
 NOTHING = 0.01  # seconds to wait for what must not come
@@ -75,17 +76,29 @@ def test_a_new_worker_gets_the_open_job_but_not_one_that_is_over() -> None:
 def test_a_job_that_takes_its_workers_down_fails_and_the_next_is_taken() -> None:
     async def story(box: Mailbox) -> None:
         await box.put(FIRST)
-        for _ in range(2):
+        for attempt in (1, 2):
+            for rank in (0, 1):
+                await box.enter(rank, b"", "group", ("node-7", f"/logs/{attempt}.err") if rank == 0 else None)
+            assert await box.whereabouts() == ("group", ("node-7", f"/logs/{attempt}.err"))
             assert await box.take(0, 0) == (1, FIRST)
             assert await box.take(1, 0) == (1, FIRST), "only rank 0 counts"
+        await box.enter(0, b"", "group", ("node-7", "/logs/3.err"))
         third = asyncio.create_task(box.take(0, 0))
-        assert await box.next_messages(5) == [{"status": "failed", "error": "its workers died 2 times"}]
+        assert await box.next_messages(5) == [
+            {"status": "failed", "error": "its workers died 2 times; see /logs/2.err on node-7"}
+        ]
         assert not third.done()
         await box.put(SECOND)
         assert await third == (2, SECOND)
         assert await box.take(0, 0) == (2, SECOND), "the count starts again with a job"
 
     run(story, max_attempts=2)
+
+
+def test_an_output_is_named_with_its_machine_if_that_is_another_one() -> None:
+    assert see(None) == ""
+    assert see((socket.gethostname(), "/logs/1.err")) == "; see /logs/1.err"
+    assert see(("node-7", "/logs/1.err")) == "; see /logs/1.err on node-7"
 
 
 def test_closing_releases_all_waiting_calls() -> None:
