@@ -27,7 +27,7 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def cost(
-    network: Annotated[str, typer.Argument(help="A model: its arch, or its name in torchvision.")],
+    network: Annotated[str, typer.Argument(help="A model: its arch, or its name in torchvision or timm.")],
     budget: Annotated[
         Path | None, typer.Option(help="CSV with columns layer and sparsity; layer * stands for all others.")
     ] = None,

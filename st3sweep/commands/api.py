@@ -134,7 +134,7 @@ def cost(
 ) -> NetworkCost:
     """Return a model's multiply-accumulates layer by layer, dense or at the sparsities in the file ``layers``.
 
-    ``model`` is an arch, or a name of torchvision; ``settings`` are its fields, ``{"depth": 56}``.
+    ``model`` is an arch, or a name of torchvision or timm; ``settings`` are its fields, ``{"depth": 56}``.
     """
     from st3sweep.commands.cost import network_cost
 

@@ -13,6 +13,7 @@ from st3sweep.networks import build_model
 from st3sweep.networks.flops import gflops, layer_costs
 from st3sweep.networks.layer_budget import read_layer_budget
 from st3sweep.networks.published import PUBLISHED, settings
+from st3sweep.networks.timm import timm_names
 from st3sweep.networks.torchvision_names import NETWORKS
 from st3sweep.space.field_errors import explain
 from st3sweep.space.overrides import Overrides
@@ -20,6 +21,8 @@ from st3sweep.trial.model import ModelConfig
 from st3sweep.util.errors import UserError, near_match
 from st3sweep.util.text import aligned, format_flops
 from st3sweep.util.yaml_lines import parse_value
+
+BY_NAME = ("timm", "torchvision")  # archs whose models are asked for by their names there
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def network_cost(
     image_size: int | None = None,
     classes: int | None = None,
 ) -> NetworkCost:
-    """Compute the cost of the model ``name``, an arch or a name in torchvision; dense without ``budget``.
+    """Compute the cost of the model ``name``, an arch or a name in torchvision or timm; dense without ``budget``.
 
     ``overrides`` are settings of the model. Image size and classes default to those of the dataset that the model was
     published on, or of ImageNet. Raises UserError for arguments that the model does not take, and SpecError for errors
@@ -67,8 +70,8 @@ def network_cost(
     published = next((one for one in PUBLISHED if one.model["arch"] == spec.arch), None)
     size = image_size or (published.pixels if published else 224)
     number = classes or (published.classes if published else 1000)
-    if size < spec.smallest_image:
-        raise UserError(f"--image-size {size}: {spec.name} needs images of at least {spec.smallest_image} pixels")
+    if needed := spec.needed_images(size):
+        raise UserError(f"--image-size {size}: {spec.label} {needed}")
     costs = layer_costs(build_model(spec, number, 3), (3, size, size))
     budgets = read_layer_budget(budget, [cost.name for cost in costs]) if budget else {}
     rows = [
@@ -84,7 +87,7 @@ def network_cost(
     ]
     weights = sum(row.weights for row in rows)
     return NetworkCost(
-        network=spec.name,
+        network=spec.label,
         image_size=size,
         classes=number,
         weights=weights,
@@ -99,11 +102,7 @@ def network_cost(
 
 def _model(name: str, overrides: Mapping[str, str]) -> Any:
     known, given = settings(), Overrides.of(overrides)
-    if name == "torchvision" or (name not in known and name not in NETWORKS):
-        ours = ", ".join(arch for arch in known if arch != "torchvision")
-        near = near_match(name, [*known, *NETWORKS]) if name != "torchvision" else ""
-        raise UserError(f"{name}: unknown model; available are {ours}, and torchvision's by name, e.g. resnet18{near}")
-    fields: dict[str, Any] = {"arch": name} if name in known else {"arch": "torchvision", "network": name}
+    fields = _named(name, [arch for arch in known if arch not in BY_NAME])
     own = known[fields["arch"]] if name in known else ""
     for setting, text in given.items():
         if setting not in own.replace(",", "").split()[::2]:
@@ -116,7 +115,23 @@ def _model(name: str, overrides: Mapping[str, str]) -> Any:
         return ModelConfig.parse(fields)
     except ValidationError as error:
         setting = str(error.errors()[0]["loc"][-1])
+        if setting not in given:
+            raise UserError(f"{name}: {explain(error)}") from None
         raise UserError(f"{given.where(setting)}: {explain(error)}") from None
+
+
+def _named(name: str, archs: list[str]) -> dict[str, Any]:
+    """Return the model of the name: an arch, else torchvision's, else timm's. Raises UserError where none has it."""
+    if name in archs:
+        return {"arch": name}
+    if name in NETWORKS:
+        return {"arch": "torchvision", "network": name}
+    theirs = timm_names() if name not in BY_NAME else ()
+    if name in theirs:
+        return {"arch": "timm", "name": name}
+    near = near_match(name, [*archs, *NETWORKS, *theirs]) if name not in BY_NAME else ""
+    by_name = "torchvision's and timm's by name, e.g. resnet18"
+    raise UserError(f"{name}: unknown model; available are {', '.join(archs)}, and {by_name}{near}")
 
 
 def cost_text(cost: NetworkCost) -> str:

@@ -100,7 +100,7 @@ def plan_text(space: Space, info: Any | None) -> str:
     points = sample_points(space)
     trial = space.trial_for(points[0])
     facts = [("sweep", spec.name)]
-    networks = {one.model.name: one for one in map(space.trial_for, points)}
+    networks = {one.model.label: one for one in map(space.trial_for, points)}
     facts += [("model", _network(one, info)) for one in networks.values()]
     facts.append(("data", _data(trial, info)))
     facts.append(("recipe", trial.recipe))
@@ -140,9 +140,9 @@ def _network(trial: TrialSettings, info: Any | None) -> str:
     elif trial.data.known_classes:  # the data is not on this machine
         weights, macs = _dense(trial.model, trial.data.known_classes, trial.data.channels, size)
     else:
-        return trial.model.name
+        return trial.model.label
     return (
-        f"{trial.model.name}: {weights:,} prunable weights; dense, at {size} pixels:"
+        f"{trial.model.label}: {weights:,} prunable weights; dense, at {size} pixels:"
         f" {macs:,} multiply-accumulates ({format_flops(macs / 1e9)})"
     )
 

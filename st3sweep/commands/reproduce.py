@@ -63,12 +63,14 @@ def _other_surroundings(run: Path) -> list[str]:
         then, now = json.loads((run / PROVENANCE).read_text()), provenance(None)
     except (OSError, ValueError):
         return [f"{run / PROVENANCE}: cannot be read; versions are not compared"]
-    facts = [(name, _facts(then).get(name), value) for name, value in _facts(now).items()]
+    before = _facts(then)
+    facts = [(name, before[name], value) for name, value in _facts(now).items() if name in before]
     return [f"{name}: {before} then, {value} now" for name, before, value in facts if before != value]
 
 
 def _facts(record: dict[str, Any]) -> dict[str, Any]:
-    packages = {name: record["packages"].get(name) for name in ("torch", "torchvision", "numpy")}
+    recorded = record["packages"]  # of an earlier version: without timm
+    packages = {name: recorded[name] for name in ("torch", "torchvision", "timm", "numpy") if name in recorded}
     return {
         "commit": (record["git"] or {}).get("commit"),
         "python": record["python"],

@@ -60,7 +60,7 @@ def _sparse_model(run: Path, trial: int, allow_changed: bool) -> tuple[nn.Module
         model.load_state_dict(saved["model"])
     except RuntimeError:
         raise UserError(
-            f"{path}: not the checkpoint of this trial (its tensors do not fit {spec.model.name})"
+            f"{path}: not the checkpoint of this trial (its tensors do not fit {spec.model.label})"
         ) from None
     weights = list(prunable(model).values())
     costs = flops.layer_costs(model, (inputs["channels"], inputs["image_size"], inputs["image_size"]))

@@ -28,7 +28,7 @@ class CifarResNetConfig(ModelConfig):
         return depth
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         return f"resnet{self.depth}" + ("" if self.width == 16 else f"_w{self.width}")
 
     def build(self, num_classes: int, channels: int) -> CifarResNet:

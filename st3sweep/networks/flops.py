@@ -32,7 +32,8 @@ def layer_costs(model: nn.Module, input_shape: tuple[int, int, int]) -> list[Lay
     """Return the costs of all conv and linear layers in the order of ``named_modules``, for one image of (C, H, W).
 
     A copy of the model runs once on an empty batch, which gives all shapes without arithmetic, and without the seconds
-    that importing the meta device takes. A layer that runs twice counts twice, one that does not run counts 0.
+    that importing the meta device takes; a model that cannot take one, since it reshapes by the size of the batch, runs
+    there. A layer that runs twice counts twice, one that does not run counts 0.
     """
     shadow = copy.deepcopy(model).float().eval()
     layers = {n: m for n, m in shadow.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -47,7 +48,11 @@ def layer_costs(model: nn.Module, input_shape: tuple[int, int, int]) -> list[Lay
 
     handles = [layer.register_forward_hook(count(name, layer.weight)) for name, layer in layers.items()]
     with torch.no_grad():
-        shadow(torch.empty(0, *input_shape, device=next(shadow.parameters()).device))
+        try:
+            shadow(torch.empty(0, *input_shape, device=next(shadow.parameters()).device))
+        except RuntimeError:
+            macs.update(dict.fromkeys(layers, 0))
+            shadow.to("meta")(torch.empty(1, *input_shape, device="meta"))
     for handle in handles:
         handle.remove()
     return [LayerCost(n, tuple(m.weight.shape), m.weight.numel(), macs[n]) for n, m in layers.items()]

@@ -19,7 +19,7 @@ class MobileNetV1Config(ModelConfig):
     stem_stride: Literal[1, 2] = 2
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         return "mobilenet_v1" + ("" if self.width == 1.0 else f"_w{self.width:g}")
 
     def build(self, num_classes: int, channels: int) -> MobileNetV1:

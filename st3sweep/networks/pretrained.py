@@ -17,8 +17,8 @@ def load_pretrained(model: nn.Module, config: ModelConfig) -> None:
     """Copy the weights that ``config.weights`` names into ``model``; does nothing where it names none.
 
     The file is one of safetensors, or a state_dict saved by torch, also one exported by st3sweep. With ``classifier:
-    new`` the last linear layer keeps its random weights. Runs no code from the file. Raises UserError for a file that
-    cannot be read, or whose names or shapes are not the model's.
+    new`` the classifier, the last linear layer, keeps its random weights. Runs no code from the file. Raises UserError
+    for a file that cannot be read, or whose names or shapes are not the model's.
     """
     if config.weights is None:
         return
@@ -53,11 +53,12 @@ def _state_dict(config: ModelConfig) -> dict[str, Tensor]:
 
 
 def _classifier(model: nn.Module, config: ModelConfig) -> set[str]:
-    """Return the names of the tensors of the last linear layer."""
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UserError(f"model.classifier: new needs a linear layer, which {config.name} has not")
-    return {f"{linear[-1]}.weight", f"{linear[-1]}.bias"}
+    """Return the names of the classifier's tensors."""
+    classifier = config.classifier_of(model)
+    if classifier is None:
+        raise UserError(f"model.classifier: new needs a linear layer, which {config.label} has not")
+    [name] = [name for name, module in model.named_modules() if module is classifier]
+    return {f"{name}.{tensor}" for tensor in classifier.state_dict()}
 
 
 def _difference(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:

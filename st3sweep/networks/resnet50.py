@@ -17,7 +17,7 @@ class ResNet50Config(ModelConfig):
     arch: Literal["resnet50"]
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         return "resnet50"
 
     def build(self, num_classes: int, channels: int) -> ResNet50:

@@ -25,7 +25,7 @@ class TorchvisionConfig(ModelConfig):
     three_channels_only: ClassVar[bool] = True
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         # ResNet-50 is the same model under both names; our VGG-11 differs from torchvision's.
         return self.network if self.network == "resnet50" else f"torchvision_{self.network}"
 

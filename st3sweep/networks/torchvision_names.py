@@ -5,7 +5,7 @@ They are listed here because importing torchvision takes seconds, and imports to
 
 from __future__ import annotations
 
-from st3sweep.util.errors import near_match
+from st3sweep.networks.convolutional import NO_ATTENTION, known_name
 
 NETWORKS = (
     "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny", "densenet121", "densenet161",
@@ -20,7 +20,6 @@ NETWORKS = (
     "shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "squeezenet1_0", "squeezenet1_1", "vgg11", "vgg11_bn", "vgg13",
     "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "wide_resnet101_2", "wide_resnet50_2",
 )  # fmt: skip
-# Not supported: their cost includes products of activations, and weights outside conv and linear layers.
 _ATTENTION = ("vit_", "swin_", "maxvit_")
 # Smallest image side, in pixels, that a model of this kind can convolve and pool.
 _SMALLEST = {
@@ -32,10 +31,8 @@ _SMALLEST = {
 def known_network(name: str) -> str:
     """Return ``name``. Raises ValueError where it is no convolutional classifier of torchvision."""
     if name.startswith(_ATTENTION):
-        raise ValueError("must consist of conv and linear layers, without attention")
-    if name not in NETWORKS:
-        raise ValueError(f"must be a convolutional classifier of torchvision{near_match(name, NETWORKS)}")
-    return name
+        raise ValueError(NO_ATTENTION)
+    return known_name(name, NETWORKS, "torchvision")
 
 
 def smallest_image(name: str) -> int:

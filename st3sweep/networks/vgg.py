@@ -17,7 +17,7 @@ class VGG11Config(ModelConfig):
     arch: Literal["vgg11"]
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         return "vgg11"
 
     @property
@@ -35,7 +35,7 @@ class VGGSmallConfig(ModelConfig):
     arch: Literal["vgg_small"]
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         return "vgg_small"
 
     @property

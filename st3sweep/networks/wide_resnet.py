@@ -32,7 +32,7 @@ class WideResNetConfig(ModelConfig):
         return depth
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         return f"wide_resnet{self.depth}x{self.width}" + (f"_d{self.dropout:g}" if self.dropout else "")
 
     def build(self, num_classes: int, channels: int) -> WideResNet:

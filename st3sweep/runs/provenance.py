@@ -14,7 +14,19 @@ from typing import Any
 
 from st3sweep.util.version import __version__
 
-PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "pillow")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "ray",
+    "optuna",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "scikit-learn",
+    "pillow",
+    "timm",
+)
 
 
 def provenance(root: str | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class TrialSummary:
     def of(cls, settings: TrialSettings) -> TrialSummary:
         return cls(
             method=settings.sparsity.label,
-            model=settings.model.name,
+            model=settings.model.label,
             dataset=settings.data.dataset,
             seed=settings.seed,
             sparsity_target=settings.sparsity.final_sparsity,

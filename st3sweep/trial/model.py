@@ -31,7 +31,7 @@ class ModelConfig(Registered):
 
     arch: str
     weights: str | None = None  # trained ones to start from: a file (see ``networks.pretrained``), or a name
-    classifier: Literal["trained", "new"] = "trained"  # whether the last linear layer is among them
+    classifier: Literal["trained", "new"] = "trained"  # whether the classifier is among them
 
     @property
     def weights_by_name(self) -> bool:
@@ -58,7 +58,7 @@ class ModelConfig(Registered):
         return fields
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         """Return the name in tables and messages, e.g. resnet20."""
         return self.arch
 
@@ -66,6 +66,16 @@ class ModelConfig(Registered):
     def smallest_image(self) -> int:
         """Return the smallest image side, in pixels, that the model accepts."""
         return 1
+
+    def needed_images(self, pixels: int) -> str | None:
+        """Return which images the model needs, if those of ``pixels`` a side are none that it can take; else None."""
+        return f"needs images of at least {self.smallest_image} pixels" if pixels < self.smallest_image else None
+
+    def classifier_of(self, model: nn.Module) -> nn.Module | None:
+        """Return the layer of ``model`` that ``classifier: new`` leaves out; by default the last linear layer."""
+        from torch import nn
+
+        return next((module for module in reversed([*model.modules()]) if isinstance(module, nn.Linear)), None)
 
     def build(self, num_classes: int, channels: int) -> nn.Module:
         """Build the model, from torch's global generator: (B, ``channels``, H, W) → (B, ``num_classes``)."""

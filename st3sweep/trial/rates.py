@@ -27,7 +27,7 @@ def weight_decay(trial: TrialSettings, step: int, total_steps: int, share_of_tar
     """Return the weight decay of ``step``; ``share_of_target`` is the scheduled sparsity over its target, 0 to 1."""
     decay = trial.optim.weight_decay
     if decay.kind == "by_target":
-        return weight_decay_by_target(trial.model.name, trial.sparsity.final_sparsity or 0.0)
+        return weight_decay_by_target(trial.model.label, trial.sparsity.final_sparsity or 0.0)
     if decay.kind == "with_sparsity":
         return weight_decay_with_sparsity(decay.value, decay.final_ratio, share_of_target)
     if decay.kind == "cosine":

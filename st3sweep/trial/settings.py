@@ -56,12 +56,10 @@ class TrialSettings(Frozen):
     def _check_images(self) -> None:
         model, data = self.model, self.data
         if model.three_channels_only and data.channels != 3:
-            message = f"{model.name} takes images of 3 channels; {data.dataset} has {data.channels}"
+            message = f"{model.label} takes images of 3 channels; {data.dataset} has {data.channels}"
             raise fail("model.arch", message, "data.dataset")
-        if data.image_size < model.smallest_image:
-            message = (
-                f"{model.name} needs images of at least {model.smallest_image} pixels; these have {data.image_size}"
-            )
+        if needed := model.needed_images(data.image_size):
+            message = f"{model.label} {needed}; these have {data.image_size}"
             raise fail("model.arch", message, "data.image_size", "data.dataset")
 
     def _check_times(self) -> None:
@@ -80,9 +78,9 @@ class TrialSettings(Frozen):
                 raise fail("optim.schedule.milestones", message, "train.epochs")
         if fraction(schedule.warmup, epochs) >= 1:
             raise fail("optim.schedule.warmup", "must end before training does")
-        if self.optim.weight_decay.kind == "by_target" and self.model.name not in WEIGHT_DECAY_BY_TARGET:
+        if self.optim.weight_decay.kind == "by_target" and self.model.label not in WEIGHT_DECAY_BY_TARGET:
             named = ", ".join(sorted(WEIGHT_DECAY_BY_TARGET))
-            message = f"by_target has no row for {self.model.name}; the table names {named}"
+            message = f"by_target has no row for {self.model.label}; the table names {named}"
             raise fail("optim.weight_decay.kind", message, "model")
         if self.train.finetune_lr is not None and self.train.finetune_epochs == 0:
             message = "has no effect while train.finetune_epochs is 0"

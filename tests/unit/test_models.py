@@ -29,6 +29,7 @@ SMALL: list[dict[str, Any]] = [
 TORCHVISION: list[dict[str, Any]] = [
     {"arch": "torchvision", "network": network} for network in ("mobilenet_v3_small", "regnet_y_400mf", "googlenet")
 ]
+TIMM: list[dict[str, Any]] = [{"arch": "timm", "name": "convnext_atto"}]  # and in test_timm.py
 
 
 def build(fields: dict[str, Any], classes: int = 7, channels: int = 3, **settings: float) -> nn.Module:
@@ -120,7 +121,7 @@ def test_the_seed_decides_the_weights(fields: dict[str, Any]) -> None:
 
 
 def test_every_arch_is_tried() -> None:
-    assert {fields["arch"] for fields in [*SMALL, *TORCHVISION]} == set(ModelConfig.registered)
+    assert {fields["arch"] for fields in [*SMALL, *TORCHVISION, *TIMM]} == set(ModelConfig.registered)
 
 
 @pytest.mark.long
@@ -240,7 +241,7 @@ def test_the_smallest_image_that_a_network_of_torchvision_takes(network: str) ->
 
 def test_names_in_the_results() -> None:
     def name(**fields: Any) -> str:
-        return ModelConfig.parse(fields).name
+        return ModelConfig.parse(fields).label
 
     assert name(arch="vgg11") == "vgg11"
     assert name(arch="torchvision", network="vgg11") == "torchvision_vgg11"

@@ -117,9 +117,9 @@ def test_errors_in_a_budget_name_the_line(content: str, said: str, budget: Path)
     ("arguments", "said"),
     [
         (["resnet5"], "resnet5: unknown model; available are cifar_resnet, mobilenet_v1, resnet50, vgg11, vgg_small, "
-         "wide_resnet, and torchvision's by name, e.g. resnet18; did you mean resnet50?"),
+         "wide_resnet, and torchvision's and timm's by name, e.g. resnet18; did you mean resnet50?"),
         (["torchvision"], "torchvision: unknown model; available are cifar_resnet, mobilenet_v1, resnet50, vgg11, "
-         "vgg_small, wide_resnet, and torchvision's by name, e.g. resnet18\n"),
+         "vgg_small, wide_resnet, and torchvision's and timm's by name, e.g. resnet18\n"),
         (["vit_b_16"], "vit_b_16: unknown model; "),
         (["cifar_resnet", "--set", "depth=9"], "--set depth=9: must be 6n+2: 8 or 14"),
         (["cifar_resnet", "--set", "dept=8"], "--set dept=8: cifar_resnet has no such setting; it has: depth 20, "),

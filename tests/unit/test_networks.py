@@ -55,3 +55,4 @@ def test_the_settings_are_those_of_every_arch() -> None:
     assert set(settings) == set(ModelConfig.registered)
     assert settings["wide_resnet"] == "depth 34, width 2, dropout 0.0"
     assert settings["torchvision"] == "network"
+    assert settings["timm"] == "name"

@@ -68,7 +68,7 @@ _DECAY = (
     "    when: {optim.weight_decay.kind: cosine}\n    float: [1e-3, 1]\n"
 )
 _NETWORK = "{arch: cifar_resnet, depth: 8, width: 8}"
-_NETWORKS = "cifar_resnet, mobilenet_v1, resnet50, torchvision, vgg11, vgg_small, wide_resnet"
+_NETWORKS = "cifar_resnet, mobilenet_v1, resnet50, timm, torchvision, vgg11, vgg_small, wide_resnet"
 _SEARCH = "search:\n"
 _CONSTRAINT = "- sparsity.target < 0.95"
 _OBJECTIVES = "objectives:\n  - {metric: val_top1, goal: max}\n  - {metric: gflops, goal: min}\n"

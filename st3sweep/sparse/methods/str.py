@@ -229,7 +229,7 @@ def pilot_settings(trial: TrialSettings, epochs: int, s_init: float) -> TrialSet
     if isinstance(schedule, StepSchedule):
         times["milestones"] = tuple(fraction(time, whole) for time in schedule.milestones)
     if decay.kind == "by_target":
-        value = weight_decay_by_target(trial.model.name, _target(trial))
+        value = weight_decay_by_target(trial.model.label, _target(trial))
         faster: Any = ConstantDecay(kind="constant", value=value / short)
     else:
         faster = decay.model_copy(update={"value": decay.value / short})
