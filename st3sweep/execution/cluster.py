@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -19,16 +19,22 @@ from st3sweep.util.sockets import ray_folder
 
 
 @contextmanager
-def cluster(address: str | None, resources: Resources, *, verbose: bool = False) -> Iterator[int]:
-    """Connect to ``address``, or start Ray on this machine; yield how many slots fit (see ``count_slots``)."""
+def cluster(
+    address: str | None, resources: Resources, say: Callable[[str], None] = lambda _: None, *, verbose: bool = False
+) -> Iterator[int]:
+    """Connect to ``address``, or start Ray on this machine; yield how many slots fit (see ``count_slots``).
+
+    ``say`` is told if Ray's temporary files are not where the environment wants them.
+    """
     quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
     with ExitStack() as to_close:
         if address is None:
             # On this machine, workers may outnumber the cores and share them. One CPU more, since each of Tune's own
             # actors asks for a hundredth.
             cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
+            folder = str(ray_folder(say))
             to_close.enter_context(fork_server())
-            ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=str(ray_folder()), **quiet)
+            ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet)
             available = {**ray.cluster_resources(), "CPU": float(cpus)}
         else:
             try:

@@ -51,7 +51,9 @@ def sweep(
                 run.promote(promote)
                 progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
                 if not run.is_complete() and not run.blocking_limit():
-                    slots = to_close.enter_context(cluster(address, space.config.resources, verbose=verbose))
+                    slots = to_close.enter_context(
+                        cluster(address, space.config.resources, progress.say, verbose=verbose)
+                    )
                     _run_slots(run, slots, plugins)
             except KeyboardInterrupt:
                 run.pause("interrupted at once")

@@ -22,7 +22,10 @@ def test_the_paths_of_sockets_fit(variables: dict[str, str], folder: str, monkey
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert str(ray_folder()) == folder
+    said: list[str] = []
+    assert str(ray_folder(said.append)) == folder
+    moved = folder == "/tmp/ray" and "TMPDIR" in variables
+    assert said == ["Ray's temporary files are in /tmp/ray: TMPDIR is too long for the paths of its sockets"] * moved
     socket_path = f"{folder}/session_2026-11-26_15-54-04_599467_1234567/sockets/plasma_store"
     assert len(socket_path) <= 107
     monkeypatch.setenv("RAY_TMPDIR", "/scratch/" + "long/" * 12)
