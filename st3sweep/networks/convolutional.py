@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,16 @@ def known_name(name: str, names: Sequence[str], package: str) -> str:
     if name not in names:
         raise ValueError(f"must be a convolutional classifier of {package}{near_match(name, names)}")
     return name
+
+
+def without_storage(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the model that ``build`` makes, on the meta device: its shapes, without its weights."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, NotImplementedError):  # it reads a number from a tensor, as RegNets do, and all of timm 1.0.3
+        with torch.random.fork_rng(devices=[]):
+            return build().to("meta")
 
 
 def why_not_convolutional(model: nn.Module, input_shape: tuple[int, int, int]) -> str | None:

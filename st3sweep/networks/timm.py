@@ -11,7 +11,7 @@ import torch
 from pydantic import AfterValidator
 from torch import nn
 
-from st3sweep.networks.convolutional import known_name, why_not_convolutional
+from st3sweep.networks.convolutional import known_name, why_not_convolutional, without_storage
 from st3sweep.trial.model import ModelConfig, register_model
 
 INSTALL = "pip install 'st3sweep[timm]'"
@@ -101,10 +101,5 @@ def _takes(name: str, pixels: int) -> bool:
 
 @lru_cache(maxsize=4)
 def _without_storage(name: str) -> nn.Module:
-    """Build the model on the meta device, for 1000 classes and 3 channels: its shapes, without its weights."""
-    try:
-        with torch.device("meta"):
-            return timm_network(name, 1000, 3).eval()
-    except (RuntimeError, NotImplementedError):  # it reads a number from a tensor, as many do in timm 1.0.3
-        with torch.random.fork_rng(devices=[]):
-            return timm_network(name, 1000, 3).eval().to("meta")
+    """Build the model for 1000 classes and 3 channels, without its weights."""
+    return without_storage(lambda: timm_network(name, 1000, 3)).eval()
