@@ -6,57 +6,21 @@ Swept, stopped, looked at where neither is known, resumed and exported.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import safetensors.torch
-from programs import PROJECT, ended, epochs_of, program, wait_until
+from plugin_package import PLUGINS, SPACE, command, unpacked_wheel
+from programs import ended, epochs_of, program, wait_until
 
 import st3sweep
 from st3sweep.runs.tables import read_table
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
-SPACE = """\
-schema: st3sweep/v1
-name: toy
-trial:
-  model: {arch: shapes_net, width: 8}
-  data: {dataset: shapes, validation: 32}
-  train: {epochs: 30, batch_size: 16}
-  sparsity: {method: toy}
-search:
-  sparsity.target: {choice: [0.5, 0.9]}
-searcher: {sampler: grid}
-resources: {workers: 1, cpus_per_worker: 1, slots: 1}
-"""
-
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Install the package into a folder as an installer does: its modules, with name and entry points beside them."""
-    folder = tmp_path / "installed"
-    project = tomllib.loads((PLUGINS / "package" / "pyproject.toml").read_text())["project"]
-    shutil.copytree(PLUGINS / "package" / "st3_shapes", folder / "st3_shapes")
-    facts = folder / "st3_shapes-1.2.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    points = project["entry-points"]["st3sweep.plugins"]
-    lines = [f"{name} = {module}" for name, module in points.items()]
-    (facts / "entry_points.txt").write_text("\n".join(["[st3sweep.plugins]", *lines]) + "\n")
-    return folder
-
-
-def command(*words: str, path: str = "") -> tuple[int, str, str]:
-    """Exit code, output and errors of a command that needs no Ray, with the folders ``path`` on Python's path."""
-    environment = {**os.environ, "PYTHONPATH": path}
-    line = [sys.executable, "-m", "st3sweep", *words]
-    done = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+    """Return a folder that holds the package as it is installed, with its entry points."""
+    return unpacked_wheel(tmp_path)
 
 
 def test_a_sweep_with_plugins(installed: Path, tmp_path: Path) -> None:
