@@ -47,7 +47,7 @@ class TrialSettings(Frozen):
             message = f"has no effect with method {self.sparsity.method}, {self.sparsity.fresh_start}"
             raise fail("model.weights", message, "sparsity.method")
         if self.model.loss is not None and self.train.label_smoothing:
-            message = f"has no effect with model {self.model.name}, which has a loss of its own"
+            message = f"has no effect with model {self.model.label}, which has a loss of its own"
             raise fail("train.label_smoothing", message, "model.arch")
         self.sparsity.check(self)
         self._check_optim()
