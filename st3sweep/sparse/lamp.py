@@ -17,46 +17,46 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from st3sweep.sparse.flat import Group, groups
 from st3sweep.sparse.masks import largest
 
 
 @torch.no_grad()
 def lamp_scores(weight: Tensor) -> Tensor:
-    """Return the score of each weight, float64 of the shape of ``weight``; 0 for a weight of 0.
+    """Return the score of each weight, float64 of the shape and layout of ``weight``; 0 for a weight of 0.
 
     Of equal magnitudes the later one, in the order of ``flatten``, counts as larger.
     """
     ordered, order = weight.reshape(-1).abs().sort(stable=True)
-    return torch.empty_like(ordered, dtype=torch.float64).scatter_(0, order, _scores(ordered)).view(weight.shape)
+    (group,) = groups([ordered])
+    scores = torch.empty_like(ordered, dtype=torch.float64).scatter_(0, order, _scores(group, ordered))
+    return torch.empty_like(weight, dtype=torch.float64).copy_(scores.view(weight.shape))
 
 
 @torch.no_grad()
-def lamp_thresholds(weights: Sequence[Tensor], sparsity: float) -> list[Tensor]:
-    """Return each layer's threshold, 0-d, for pruning the ``floor((n-1) sparsity) + 1`` lowest of all scores.
+def lamp_thresholds(weights: Sequence[Tensor], sparsity: float) -> Tensor:
+    """Return each layer's threshold, (layers,), for pruning the ``floor((n-1) sparsity) + 1`` lowest of all scores.
 
     It is the largest |θ| pruned, 0 where none is. ``sparsity`` is in [0, 1). No host-device synchronisation on a GPU.
     """
     if not 0.0 <= sparsity < 1.0:
         raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
     total = sum(weight.numel() for weight in weights)
-    layers = [_in_order(weight.detach().reshape(-1).abs()) for weight in weights]
-    kept = largest([_scores(layer) for layer in layers], total - math.floor((total - 1) * sparsity) - 1)
-    return [layer.masked_fill(mask, 0.0).amax() for layer, mask in zip(layers, kept, strict=True)]
+    rows = [(group, group.sort_layers(group.flatten(weights).abs())) for group in groups(weights)]
+    kept = largest([_scores(*row) for row in rows], total - math.floor((total - 1) * sparsity) - 1)
+    highest = [
+        group.reduce_layers(row.masked_fill(mask, 0.0), "max") for (group, row), mask in zip(rows, kept, strict=True)
+    ]
+    return highest[0] if len(highest) == 1 else torch.cat(highest)
 
 
-def _scores(ordered: Tensor) -> Tensor:
-    """Return scores, float64, of magnitudes in ascending order."""
+def _scores(group: Group, ordered: Tensor) -> Tensor:
+    """Return scores (n,), float64, of magnitudes in ascending order in each layer."""
     squares = ordered.double().square()
-    left = squares.flip(0).cumsum(0).flip(0)  # over this weight and all larger ones
-    return torch.where(squares > 0, squares / left, 0.0)
-
-
-def _in_order(magnitudes: Tensor) -> Tensor:
-    """Sort ascending. On a CPU, torch's sort also moves indices, which takes several times as long as numpy's."""
-    if magnitudes.device.type == "cpu" and magnitudes.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.sort(magnitudes.numpy()))
-    return magnitudes.sort().values
+    if not group.single:  # one running sum for all layers, which are made of similar size to lose no digits
+        highest = group.reduce_layers(squares, "max").clamp(min=torch.finfo(squares.dtype).tiny)
+        squares /= group.of_layers(highest)
+    return torch.where(squares > 0, squares / group.sums_to_end(squares), 0.0)  # over all that are no smaller

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from st3sweep.sparse.flat import groups, multiply_
 from st3sweep.sparse.masks import nonzeros
 from st3sweep.sparse.method import Method, Weights
 
@@ -37,20 +38,19 @@ class MaskedMethod(Method):
 
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
-        for weight, mask in zip(weights, self.masks, strict=True):
-            weight.mul_(mask)
+        multiply_(weights, self.masks)
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
-        return [weight * mask for weight, mask in zip(weights, self.masks, strict=True)]
+        sparse = []
+        for group in groups(weights):
+            sparse += group.unflatten(group.flatten(weights) * group.flatten(self.masks))
+        return sparse
 
     @torch.no_grad()
     def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
-        for weight, mask in zip(weights, self.masks, strict=True):
-            if weight.grad is not None:
-                weight.grad.mul_(mask)
-            if (momentum := momentum_of(weight, optimizer)) is not None:
-                momentum.mul_(mask)
+        multiply_([weight.grad for weight in weights], self.masks)
+        multiply_([momentum_of(weight, optimizer) for weight in weights], self.masks)
 
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         return 0.0

@@ -48,7 +48,7 @@ def largest_together(scores: Sequence[Tensor], density: float, keep_dense: str =
 
 def among(scores: Tensor, mask: Tensor) -> Tensor:
     """Return ``scores`` where ``mask`` is true and -inf elsewhere: 0 would not do, as a score may itself be 0."""
-    return scores.masked_fill(~mask, -torch.inf)
+    return torch.where(mask, scores, -torch.inf)  # in the layout of both, which ``masked_fill`` would not keep
 
 
 def _largest(flat: Tensor, count: int) -> Tensor:

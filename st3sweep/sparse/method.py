@@ -5,6 +5,7 @@ Notation: θ the dense weights that are trained, θ̂ the sparse weights that th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -12,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from st3sweep.sparse.flat import Group, groups
 from st3sweep.trial.settings import TrialSettings
 
 Weights = Sequence[Tensor]
@@ -127,15 +129,12 @@ def sparse_weights(weights: Weights, method: Method) -> Iterator[None]:
     """
     if method.in_scope:
         raise RuntimeError("sparse_weights is open already: θ would be overwritten by θ̂")
-    held = method.sparsify(weights)
-    if held is not None:
-        _exchange(held, weights)  # so that a step needs only one more copy of the weights
+    held = _replace(weights, method.sparsify(weights))
     method.in_scope = True
     try:
         yield
     finally:
-        if held is not None:
-            _copy(held, weights)
+        _restore(weights, held)
         method.in_scope = False
 
 
@@ -144,18 +143,24 @@ def harden(weights: Weights, method: Method) -> None:
     """Overwrite θ with θ̂. Continue with ``FixedMask``, under which hardening again changes nothing."""
     sparse = method.sparsify(weights)
     if sparse is not None:
-        _copy(sparse, weights)
+        torch._foreach_copy_(list(weights), sparse)
 
 
 @torch.no_grad()
-def _copy(source: Weights, target: Weights) -> None:
-    for from_, to in zip(source, target, strict=True):
-        to.copy_(from_)
+def _replace(weights: Weights, sparse: list[Tensor] | None) -> list[tuple[Group, Tensor]]:
+    """Write θ̂ to ``weights``, and return θ by group; nothing where θ̂ is θ."""
+    if sparse is None:
+        return []
+    left, held = deque(sparse), []
+    del sparse  # each layer's θ̂ is released once it is written: a step needs only one more copy of the weights
+    for group in groups(weights):
+        row = group.flatten(weights)
+        held.append((group, row.clone() if group.single else row))
+        torch._foreach_copy_(list(weights[group.layers]), [left.popleft() for _ in group.sizes])
+    return held
 
 
 @torch.no_grad()
-def _exchange(a: Weights, b: Weights) -> None:
-    for one, other in zip(a, b, strict=True):
-        kept = one.clone()
-        one.copy_(other)
-        other.copy_(kept)
+def _restore(weights: Weights, held: list[tuple[Group, Tensor]]) -> None:
+    for group, row in held:
+        group.write(row, weights)

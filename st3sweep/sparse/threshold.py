@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from st3sweep.sparse import flat
+from st3sweep.sparse.flat import constant, groups
 
 Floats = NDArray[np.floating]
 
@@ -26,16 +30,21 @@ _FOR_THREADS = 1 << 21  # with fewer weights, threads cost more than they save
 
 
 @torch.no_grad()
-def global_threshold(weights: Sequence[Tensor], sparsity: float, scales: Sequence[float] | None = None) -> Tensor:
+def global_threshold(
+    weights: Sequence[Tensor], sparsity: float | Tensor, scales: Sequence[float] | None = None
+) -> Tensor:
     """Return the ``sparsity``-quantile of all ``|w| c_l`` together, interpolated linearly at ``(n-1) * sparsity``.
 
     ``weights`` are of any shapes, on one device; ``scales`` holds c_l > 0, one a weight, default 1; ``sparsity`` is in
-    [0, 1). Returns a 0-d tensor. ``floor((n-1) * sparsity) + 1`` scores are not above it when none tie. No host-device
-    synchronisation on a GPU.
+    [0, 1), a number or, on a GPU, a 0-d tensor of float64 there, whose range is not checked. Returns a 0-d tensor.
+    ``floor((n-1) * sparsity) + 1`` scores are not above it when none tie. On a GPU no host-device synchronisation, and
+    shapes that do not depend on ``sparsity``.
     """
+    scales = scales or [1.0] * len(weights)
+    if isinstance(sparsity, Tensor):
+        return _quantile_torch(weights, scales, sparsity)
     if not 0.0 <= sparsity < 1.0:
         raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
-    scales = scales or [1.0] * len(weights)
     position = (sum(weight.numel() for weight in weights) - 1) * sparsity
     below = math.floor(position)
     select = _select_numpy if _fits_numpy(weights) else _select_torch
@@ -44,10 +53,25 @@ def global_threshold(weights: Sequence[Tensor], sparsity: float, scales: Sequenc
 
 
 @torch.no_grad()
-def magnitude_of_rank(weight: Tensor, rank: int) -> Tensor:
-    """Return the ``rank``-th smallest magnitude of one layer, from 0; 0-d. No host-device synchronisation on a GPU."""
-    select = _select_numpy if _fits_numpy([weight]) else _select_torch
-    return select([weight], [1.0], rank)[0]
+def smallest_magnitudes(weights: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """Return the ``counts``-th smallest magnitude of each layer, from 1, and 0 where that is 0; shape (layers,).
+
+    No host-device synchronisation on a GPU.
+    """
+    found = []
+    for group in groups(weights):
+        own = counts[group.layers]
+        if group.single and _fits_numpy(weights):
+            of_layer = weights[group.layers]
+            found.append(_select_numpy(of_layer, [1.0], own[0] - 1)[0] if own[0] else weights[0].new_zeros(()))
+        else:
+            ordered = group.sort_layers(group.flatten(weights).abs())
+            starts = accumulate([0, *group.sizes[:-1]])
+            ranks = [start + max(0, count - 1) for start, count in zip(starts, own, strict=True)]
+            chosen = ordered[constant(tuple(ranks), torch.long, ordered.device)]
+            some = constant(tuple(count > 0 for count in own), torch.bool, chosen.device)
+            found.append(torch.where(some, chosen, 0.0))
+    return torch.cat([values.view(-1) for values in found])
 
 
 @torch.no_grad()
@@ -89,7 +113,7 @@ class _Scan(NamedTuple):
 
 
 def _fits_numpy(weights: Sequence[Tensor]) -> bool:
-    return weights[0].device.type == "cpu" and weights[0].dtype in (torch.float32, torch.float64)
+    return not flat.launch_bound(weights[0]) and weights[0].dtype in (torch.float32, torch.float64)
 
 
 def _select_numpy(weights: Sequence[Tensor], scales: Sequence[float], below: int) -> tuple[Tensor, Tensor]:
@@ -173,13 +197,28 @@ def _scan_layer(array: Floats, scale: float, low: float, high: float) -> tuple[i
 
 def _select_torch(weights: Sequence[Tensor], scales: Sequence[float], below: int) -> tuple[Tensor, Tensor]:
     """Return the same as ``_select_numpy``, without host-device synchronisation."""
-    flat = torch.cat([_flat(weight).abs() * scale for weight, scale in zip(weights, scales, strict=True)])
-    lower = order_statistic(flat, below)
-    # The next order statistic: the same value where it ties, else the least that is greater.
-    tied = torch.count_nonzero(flat <= lower) > below + 1
-    greater = torch.where(flat > lower, flat, torch.inf).amin()
-    last = below == flat.numel() - 1
-    return lower, lower if last else torch.where(tied, lower, greater)
+    ordered = _ordered_scores(weights, scales)
+    return ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+
+
+def _quantile_torch(weights: Sequence[Tensor], scales: Sequence[float], sparsity: Tensor) -> Tensor:
+    """Return the quantile for a ``sparsity`` that the host does not know."""
+    ordered = _ordered_scores(weights, scales)
+    position = sparsity * (len(ordered) - 1)
+    below = position.floor()
+    ranks = torch.stack([below, below + 1]).long().clamp_(max=len(ordered) - 1)
+    lower, upper = ordered[ranks]
+    return torch.lerp(lower, upper, (position - below).to(ordered.dtype))
+
+
+def _ordered_scores(weights: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
+    rows = []
+    for group in groups(weights):
+        row = group.flatten(weights).abs()
+        if any(scale != 1.0 for scale in scales):
+            row.mul_(group.of_layers(constant(tuple(scales), row.dtype, row.device)))
+        rows.append(row)
+    return (rows[0] if len(rows) == 1 else torch.cat(rows)).sort().values
 
 
 def order_statistic(flat: Tensor, rank: int) -> Tensor:

@@ -31,7 +31,7 @@ def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSett
     decayed = {id(weight) for weight in weights}
     rest = [p for p in model.parameters() if id(p) not in decayed]
     groups: list[dict[str, Any]] = [{"params": list(weights)}, {"params": rest, "weight_decay": 0.0}]
-    return SGD(groups, lr=spec.optim.lr, momentum=spec.optim.momentum)
+    return SGD(groups, lr=spec.optim.lr, momentum=spec.optim.momentum, foreach=True)
 
 
 def optimisation_step(
@@ -66,9 +66,9 @@ def optimisation_step(
         _added(weights, gradients)
     parameters = [p for p in model.parameters() if p.grad is not None]
     if clip_norm is None:
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
     else:
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
     optimizer.step()
     of_weights = optimizer.param_groups[0]
     method.step_own_parameters(of_weights["lr"], of_weights["weight_decay"])
@@ -105,9 +105,10 @@ def _taken(weights: Sequence[Tensor]) -> list[Tensor | None]:
 
 
 def _added(weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    for weight, gradient in zip(weights, gradients, strict=True):
-        if weight.grad is not None and gradient is not None:
-            weight.grad += gradient
+    pairs = [(weight.grad, gradient) for weight, gradient in zip(weights, gradients, strict=True)]
+    both = [(one, other) for one, other in pairs if one is not None and other is not None]
+    if both:
+        torch._foreach_add_([one for one, _ in both], [other for _, other in both])
 
 
 def classification_loss(

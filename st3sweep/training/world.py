@@ -34,8 +34,8 @@ class World:
             flat = torch.cat([tensor.reshape(-1) for tensor in group])
             dist.all_reduce(flat)
             flat /= self.size
-            for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
-                tensor.copy_(part.view(tensor.shape))
+            parts = flat.split([tensor.numel() for tensor in group])
+            torch._foreach_copy_(group, [part.view(tensor.shape) for part, tensor in zip(parts, group, strict=True)])
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum over ranks, in place."""

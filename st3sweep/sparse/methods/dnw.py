@@ -25,8 +25,9 @@ from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.allocation import kept_dense
+from st3sweep.sparse.flat import groups
 from st3sweep.sparse.method import Method, Weights
-from st3sweep.sparse.threshold import magnitude_of_rank
+from st3sweep.sparse.threshold import smallest_magnitudes
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import KeepDense, MethodConfig, dense_layers_label, register_method
 
@@ -59,28 +60,29 @@ class DNW(Method):
             0 if dense else math.floor(config.target * weight.numel())
             for weight, dense in zip(weights, kept, strict=True)
         ]
-        self.tau: list[Tensor] = []  # threshold of each layer, 0-d
+        self.tau = weights[0].new_zeros(0)  # threshold of each layer, (layers,)
         self.refresh(0.0, weights)
 
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
-        self.tau = [
-            magnitude_of_rank(weight, fallen - 1) if fallen else weight.new_zeros(())
-            for weight, fallen in zip(weights, self.fallen, strict=True)
-        ]
+        self.tau = smallest_magnitudes(weights, self.fallen)
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
         if not any(self.fallen):
             return None
-        return [weight * (weight.abs() > tau) for weight, tau in zip(weights, self.tau, strict=True)]
+        sparse = []
+        for group in groups(weights):
+            theta = group.flatten(weights)
+            sparse += group.unflatten(theta * (theta.abs() > group.of_layers(self.tau)))
+        return sparse
 
     def thresholds(self) -> list[float | None]:
-        return [*torch.stack(self.tau).tolist()]
+        return [*self.tau.tolist()]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "tau": self.tau}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.tau = state["tau"]
+        self.tau = torch.stack([*state["tau"]])  # of older checkpoints a list

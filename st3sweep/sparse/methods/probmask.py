@@ -36,6 +36,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from st3sweep.sparse.flat import Group, groups
 from st3sweep.sparse.method import Weights
 from st3sweep.sparse.projection import project_
 from st3sweep.sparse.stochastic import StochasticMethod
@@ -131,7 +132,10 @@ class ProbMask(StochasticMethod):
             mask = self.mask
         else:
             mask = self.relaxed = self._relaxed_mask(self.pass_number)
-        return [weight * part for weight, part in zip(weights, self._by_layer(mask, weights), strict=True)]
+        sparse = []
+        for group, part in self._parts(mask, weights):
+            sparse += group.unflatten(group.flatten(weights) * part)
+        return sparse
 
     @torch.no_grad()
     def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
@@ -139,12 +143,13 @@ class ProbMask(StochasticMethod):
             return
         m, s = self.relaxed, self.scores
         slope = self._sharpness() * m * (1.0 - m) * (1.0 / (s + _EPS) + 1.0 / (1.0 - s + _EPS))  # ∂m/∂s
-        of_scores = torch.zeros_like(s)
-        parts = zip(*(self._by_layer(flat, weights) for flat in (m, slope, of_scores)), strict=True)
-        for weight, (mask, by_score, of_layer) in zip(weights, parts, strict=True):
-            if weight.grad is not None:
-                of_layer.copy_(weight.grad * weight * by_score)
-                weight.grad.mul_(mask)
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        found = []
+        for (group, mask), (_, by_score) in zip(self._parts(m, weights), self._parts(slope, weights), strict=True):
+            gradient = group.flatten(gradients)
+            found.append(group.from_memory_order(gradient * group.flatten(weights) * by_score))
+            group.write(gradient.mul_(mask), gradients)
+        of_scores = found[0] if len(found) == 1 else torch.cat(found)
         self.scores.grad = of_scores if self.scores.grad is None else self.scores.grad + of_scores
         self.relaxed = None
 
@@ -208,6 +213,8 @@ class ProbMask(StochasticMethod):
         digest = hashlib.sha256(f"probmask {self.seed} {self.steps} {what}".encode()).digest()
         return torch.Generator(self.scores.device).manual_seed(int.from_bytes(digest[:7], "big"))
 
-    def _by_layer(self, flat: Tensor, weights: Weights) -> list[Tensor]:
-        """Return views of the parts of ``flat`` (n,) in the shapes of the weights."""
-        return [part.view(weight.shape) for part, weight in zip(torch.split(flat, self.sizes), weights, strict=True)]
+    def _parts(self, row: Tensor, weights: Weights) -> list[tuple[Group, Tensor]]:
+        """Return each group with its part of ``row`` (n,), whose layers are in the order of ``flatten``, as its row."""
+        own = groups(weights)
+        parts = torch.split(row, [group.n for group in own])
+        return [(group, group.to_memory_order(part)) for group, part in zip(own, parts, strict=True)]

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from st3sweep.networks.flops import over_budget
 from st3sweep.sparse.criteria import layer_scales
+from st3sweep.sparse.flat import Group, constant, groups, multiply_
 from st3sweep.sparse.lamp import lamp_thresholds
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.threshold import global_threshold, mac_threshold
@@ -129,7 +130,7 @@ class ST3(Method):
         scores, shapes = "l1" if self.lamp else config.criterion, [weight.shape for weight in weights]
         powers = (config.shape_power or 0.0, config.mac_power or 0.0)
         self.scales = layer_scales(scores, shapes, self.macs_per_weight, *powers)
-        self.tau: list[Tensor] | None = None  # threshold of each layer, 0-d; None while nothing is pruned
+        self.tau: Tensor | None = None  # threshold of each layer, (layers,); None while nothing is pruned
 
     def _macs_to_remove(self, gflops: float) -> float:
         """Return the fraction of the dense model's multiply-accumulates beyond the budget."""
@@ -143,14 +144,14 @@ class ST3(Method):
         self.scheduled_sparsity = self.target_sparsity * ramp(progress, *self.ramp)
         self.tau = None if self.scheduled_sparsity == 0.0 else self._layer_thresholds(weights, self.scheduled_sparsity)
 
-    def _layer_thresholds(self, weights: Weights, sparsity: float) -> list[Tensor]:
+    def _layer_thresholds(self, weights: Weights, sparsity: float) -> Tensor:
         if self.lamp:
             return lamp_thresholds(weights, sparsity)
         if self.budgeted:
             tau = mac_threshold(weights, self.macs_per_weight, (1.0 - sparsity) * self.macs, self.scales)
         else:
             tau = global_threshold(weights, sparsity, self.scales)
-        return [tau / scale for scale in self.scales]
+        return tau / constant(tuple(self.scales), tau.dtype, tau.device)
 
     @torch.no_grad()
     def projected_densities(self, weights: Weights) -> list[float] | None:
@@ -165,47 +166,49 @@ class ST3(Method):
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
         if self.tau is None:
             return None
-        return [
-            soft_threshold(weight, tau, soft=self.soft, rescale=self.rescale)
-            for weight, tau in zip(weights, self.tau, strict=True)
-        ]
+        sparse = []
+        for group in groups(weights):
+            theta, tau = group.flatten(weights), group.of_layers(self.tau)
+            sparse += group.unflatten(
+                soft_threshold(theta, tau, soft=self.soft, rescaled=group if self.rescale else None)
+            )
+        return sparse
 
     @torch.no_grad()
     def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         if self.straight_through or self.tau is None:
             return
-        for weight, tau in zip(weights, self.tau, strict=True):
-            if weight.grad is not None:
-                weight.grad.mul_(weight.abs() > tau)
+        kept = []
+        for group in groups(weights):
+            kept += group.unflatten(group.flatten(weights).abs() > group.of_layers(self.tau))
+        multiply_([weight.grad for weight in weights], kept)
 
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         return float(self.straight_through)
 
     def thresholds(self) -> list[float | None]:
-        return [0.0] * len(self.scales) if self.tau is None else [*torch.stack(self.tau).tolist()]
+        return [0.0] * len(self.scales) if self.tau is None else [*self.tau.tolist()]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "tau": self.tau}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.tau = state["tau"]
+        self.tau = None if state["tau"] is None else torch.stack([*state["tau"]])  # of older checkpoints a list
 
 
-def soft_threshold(weight: Tensor, tau: Tensor, *, soft: bool = True, rescale: bool = True) -> Tensor:
-    """Return θ̂ of one layer by the equations above; ``weight`` has output channels on axis 0, ``tau`` is 0-d."""
-    magnitude = weight.abs()
+def soft_threshold(theta: Tensor, tau: Tensor, *, soft: bool = True, rescaled: Group | None = None) -> Tensor:
+    """Return θ̂ of a row θ by the equations above; ``tau`` broadcasts to it, and s is that of the group ``rescaled``."""
+    magnitude = theta.abs()
     mask = magnitude > tau
-    scale = channel_scale(magnitude, mask) if rescale else None
-    kept = (magnitude.sub_(tau) if soft else magnitude).mul_(mask)  # in place: a layer can be large
-    if scale is not None:
-        kept.mul_(scale)
-    return kept.copysign_(weight)
+    scale = None if rescaled is None else channel_scale(rescaled, magnitude, mask)
+    kept = (magnitude.sub_(tau) if soft else magnitude).mul_(mask)  # in place: a model can be large
+    if rescaled is not None and scale is not None:
+        rescaled.scale_channels_(kept, scale)
+    return kept.copysign_(theta)
 
 
-def channel_scale(magnitude: Tensor, mask: Tensor) -> Tensor:
-    """Return s per output channel, shaped to broadcast: ``(C_out, 1, ...)``."""
-    axes: Sequence[int] = range(1, magnitude.dim())
-    kept = (magnitude * mask).mean(dim=tuple(axes), keepdim=True)
-    rho = (kept + 1e-6) / (magnitude.mean(dim=tuple(axes), keepdim=True) + 1e-6)
+def channel_scale(group: Group, magnitude: Tensor, mask: Tensor) -> Tensor:
+    """Return s of each output channel of the group."""
+    rho = (group.channel_means(magnitude * mask) + 1e-6) / (group.channel_means(magnitude) + 1e-6)
     return 1.01 / (rho + 0.01)

@@ -28,6 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from st3sweep.sparse.flat import groups
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.methods.st3 import soft_threshold
 from st3sweep.sparse.threshold import global_threshold
@@ -123,23 +124,27 @@ class STR(Method):
         self.progress = progress
         if self.config.target is not None:
             tau = self.s.sigmoid()
-            zeros = torch.stack([(weight.abs() <= tau[layer]).sum() for layer, weight in enumerate(weights)]).sum()
-            self.sparsity = zeros / sum(weight.numel() for weight in weights)
+            zeros = [(group.flatten(weights).abs() <= group.of_layers(tau)).sum() for group in groups(weights)]
+            self.sparsity = torch.stack(zeros).sum() / sum(weight.numel() for weight in weights)
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
-        tau = self.s.sigmoid()
-        return [soft_threshold(weight, tau[layer], rescale=False) for layer, weight in enumerate(weights)]
+        tau, sparse = self.s.sigmoid(), []
+        for group in groups(weights):
+            sparse += group.unflatten(soft_threshold(group.flatten(weights), group.of_layers(tau)))
+        return sparse
 
     @torch.no_grad()
     def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         tau = self.s.sigmoid()
-        along = torch.zeros_like(tau)  # Σ g sign(θ) m of each layer
-        for layer, weight in enumerate(weights):
-            if weight.grad is not None:
-                weight.grad.mul_(weight.abs() > tau[layer])
-                along[layer] = (weight.grad * weight.sign()).sum()
-        self.s.grad = -tau * (1.0 - tau) * along
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        along = []  # Σ g sign(θ) m of each layer
+        for group in groups(weights):
+            theta = group.flatten(weights)
+            gradient = group.flatten(gradients).mul_(theta.abs() > group.of_layers(tau))
+            along.append(group.reduce_layers(gradient * theta.sign(), "sum"))
+            group.write(gradient, gradients)
+        self.s.grad = -tau * (1.0 - tau) * torch.cat(along)
 
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         return 0.0
