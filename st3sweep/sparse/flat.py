@@ -2,7 +2,7 @@
 
 On a GPU the step of a small model waits for kernel launches, so there all layers are one ``Group``. On a CPU each layer
 is a group of its own: launches cost little, and a layer's temporaries stay in cache. A method is written once, for a
-group. ``docs/decisions/017-one-row.md`` compares this with weights that are views of one buffer.
+group. ``docs/decisions/018-one-row.md`` compares this with weights that are views of one buffer.
 """
 
 from __future__ import annotations
