@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from st3sweep.cli.common import AllowChanged, Overrides, Plugins, RunFolder, overrides
+from st3sweep.cli.common import AllowChanged, AsJson, Overrides, Plugins, RunFolder, overrides
 from st3sweep.reporting.console import say
 from st3sweep.util.text import aligned
 
@@ -70,6 +70,7 @@ def _digits(value: Any) -> str:
 class ModelFormat(StrEnum):
     safetensors = "safetensors"
     pt = "pt"
+    packed = "packed"
 
 
 @app.command()
@@ -78,16 +79,25 @@ def export(
     trial: Annotated[int, typer.Argument(min=0, help="Number of the trial in the table of results.")],
     path: Annotated[Path | None, typer.Option("--out", help="File to write. Default: in the trial's folder.")] = None,
     format_: Annotated[
-        ModelFormat, typer.Option("--format", help="File format; pt is for readers without safetensors.")
+        ModelFormat,
+        typer.Option(
+            "--format",
+            help="safetensors or pt: plain torch loads it, zeros in place. packed: only the non-zeros, for numpy.",
+        ),
     ] = (ModelFormat.safetensors),
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Packed: values in float16; measures the accuracy that this loses.")
+    ] = False,
+    zstd: Annotated[bool, typer.Option("--zstd", help="Packed: compress the file (extra zstd).")] = False,
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Also evaluate the file on the validation set.")] = False,
+    json_: AsJson = False,
     plugin: Plugins = None,
     allow_changed_plugins: AllowChanged = False,
 ) -> None:
-    """Export a finished trial's sparse model, zeros in place, to a file that plain torch loads."""
-    from st3sweep.commands.export import export_model
+    """Export a finished trial's sparse model to a file, and print its layers and its size."""
+    from st3sweep.commands.export import ExportConfig, export_model
 
     export_model(
-        folder, trial, path, format_.value, evaluate=evaluate, plugins=plugin or [],
-        allow_changed_plugins=allow_changed_plugins,
+        folder, trial, path, ExportConfig(format_.value, fp16, zstd), evaluate=evaluate, plugins=plugin or [],
+        allow_changed_plugins=allow_changed_plugins, as_json=json_,
     )  # fmt: skip

@@ -344,19 +344,22 @@ class Run:
         format: str = "safetensors",
         plugins: Sequence[str] = (),
         *,
+        fp16: bool = False,
+        zstd: bool = False,
         allow_changed_plugins: bool = False,
     ) -> Path:
-        """Write a finished trial's sparse model to a file that plain torch loads, and return its path.
+        """Write a finished trial's sparse model to a file, and return its path.
 
-        By default the file is in the trial's folder; ``format`` is safetensors or pt. Raises UserError before anything
-        is written.
+        By default the file is in the trial's folder; ``format`` is safetensors, pt or packed, which ``fp16`` and
+        ``zstd`` make smaller. Raises UserError before anything is written.
         """
-        from st3sweep.commands.export import write_model
+        from st3sweep.commands.export import ExportConfig, write_model
         from st3sweep.training.components import register_components
 
         register_components(plugins)
         out = None if path is None else Path(path)
-        return write_model(self.folder, trial, out, format, allow_changed=allow_changed_plugins)[0]
+        config = ExportConfig(format, fp16, zstd)
+        return write_model(self.folder, trial, out, config, allow_changed=allow_changed_plugins).path
 
     def reproduce(
         self, trial: int, device: str = "auto", plugins: Sequence[str] = (), *, allow_changed_plugins: bool = False

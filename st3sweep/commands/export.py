@@ -1,62 +1,141 @@
-"""Export a finished trial's sparse model to a file, and print its layers."""
+"""Export a finished trial's sparse model to a file, and print its layers and its size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from st3sweep.export import packed_file
 from st3sweep.export.from_run import export, validation_top1
-from st3sweep.export.model_file import FORMATS, counted, save, totals
+from st3sweep.export.half import in_half
+from st3sweep.export.model_file import FORMATS, counted, rebuilt, save, totals
 from st3sweep.networks.flops import LayerCost
 from st3sweep.reporting.console import short
 from st3sweep.runs.folder import trial_folder
 from st3sweep.training.components import register_components
 from st3sweep.util.errors import UserError
-from st3sweep.util.text import aligned, format_flops
+from st3sweep.util.text import aligned, format_flops, json_line
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to write: ``format`` is one of FORMATS; ``fp16`` and ``zstd`` are for packed files."""
+
+    format: str = "safetensors"
+    fp16: bool = False
+    zstd: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Return the end of the file's name."""
+        if self.format == "packed":
+            return ".packed.safetensors" + (".zst" if self.zstd else "")
+        return f".{self.format}"
+
+    def check(self) -> None:
+        """Raise UserError for an unknown format, or an option that is not for it."""
+        if self.format not in FORMATS:
+            raise UserError(f"--format {self.format}: allowed: {', '.join(FORMATS)}")
+        for option in ("fp16", "zstd"):
+            if getattr(self, option) and self.format != "packed":
+                raise UserError(f"--{option}: needs --format packed (got {self.format})")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file, the model as read back from it, its metadata, and its sizes in bytes."""
+
+    path: Path
+    model: nn.Module
+    metadata: dict[str, Any]
+    sizes: dict[str, float]
 
 
 def export_model(
     run: Path,
     trial: int,
     path: Path | None,
-    format_: str,
+    config: ExportConfig,
     *,
     evaluate: bool,
     plugins: Sequence[str],
     allow_changed_plugins: bool = False,
+    as_json: bool = False,
 ) -> Path:
-    """Write trial ``trial`` of ``run`` to ``path``, by default in the trial's folder, and print its layers.
+    """Write trial ``trial`` of ``run`` to ``path``, by default in the trial's folder, and print what it holds.
 
     With ``evaluate`` the file is also evaluated on the validation set. Raises UserError before anything is written.
     """
     register_components(plugins)
-    path, model, metadata = write_model(run, trial, path, format_, allow_changed=allow_changed_plugins)
-    costs, zeros = counted(model, metadata)
-    _print_layers(costs, zeros)
+    done = write_model(run, trial, path, config, allow_changed=allow_changed_plugins)
+    costs, zeros = counted(done.model, done.metadata)
     found = totals(costs, zeros)
-    cost = format_flops(found["gflops"], of=metadata["gflops_dense"])
+    top1 = validation_top1(done.model, done.metadata, run, trial) if evaluate else None
+    if as_json:
+        facts = {name: done.metadata.get(name) for name in ("gflops_dense", "val_top1", "test_top1", "fp16")}
+        print(json_line({"file": str(done.path), **found, **facts, "evaluated_top1": top1, "bytes": done.sizes}))
+        return done.path
+    _print_layers(costs, zeros)
+    cost = format_flops(found["gflops"], of=done.metadata["gflops_dense"])
     print(f"sparsity {found['sparsity']:.4f}, {cost}, as recorded")
-    if evaluate:
-        top1 = validation_top1(model, metadata, run, trial)
-        print(f"validation {top1:.2f} %, recorded {metadata['val_top1']:.2f} %")
-    print(f"file: {short(path)}")
-    return path
+    if half := done.metadata.get("fp16"):
+        full, rounded = half["val_top1_fp32"], half["val_top1"]
+        print(f"fp16 loses {full - rounded:.2f} points: validation {rounded:.2f} %, {full:.2f} % in fp32")
+    if top1 is not None:
+        print(f"validation {top1:.2f} %, recorded {done.metadata['val_top1']:.2f} %")
+    _print_sizes(done.sizes)
+    print(f"file: {short(done.path)}")
+    return done.path
 
 
 def write_model(
-    run: Path, trial: int, path: Path | None, format_: str, *, allow_changed: bool = False
-) -> tuple[Path, nn.Module, dict[str, Any]]:
-    """Write the model of trial ``trial`` of ``run``; returns the file, the model read back from it, its metadata."""
-    path = path or trial_folder(run, trial) / f"model.{format_}"
-    if format_ not in FORMATS:
-        raise UserError(f"--format {format_}: allowed: {', '.join(FORMATS)}")
-    if path.suffix != f".{format_}":
-        raise UserError(f"--out {path}: must end in .{format_}; see --format")
+    run: Path, trial: int, path: Path | None, config: ExportConfig, *, allow_changed: bool = False
+) -> Exported:
+    """Write the model of trial ``trial`` of ``run``, and read it back. Raises UserError before anything is written."""
+    config.check()
+    path = path or trial_folder(run, trial) / f"model{config.suffix}"
+    end = config.suffix.removeprefix(".packed")
+    if not path.name.endswith(end):
+        raise UserError(f"--out {path}: must end in {end}; see --format")
     state, metadata = export(run, trial, allow_changed=allow_changed)
-    return path, save(path, state, metadata, format_), metadata
+    if config.fp16:
+        state, metadata = _in_half(state, metadata, run, trial)
+    model = save(path, state, metadata, config.format, fp16=config.fp16, zstd=config.zstd)
+    return Exported(path, model, metadata, _sizes(path, model, metadata, config.fp16))
+
+
+def _in_half(
+    state: dict[str, Tensor], metadata: dict[str, Any], run: Path, trial: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Round the weights, and measure on the validation set what that costs; the recorded accuracy stays."""
+    rounded, metadata = in_half(state, metadata)
+    full = validation_top1(rebuilt(state, metadata), metadata, run, trial)
+    half = validation_top1(rebuilt(rounded, metadata), metadata, run, trial)
+    return rounded, {**metadata, "fp16": {"val_top1": half, "val_top1_fp32": full}}
+
+
+def _sizes(path: Path, model: nn.Module, metadata: dict[str, Any], fp16: bool) -> dict[str, float]:
+    """Return the bytes of the file; of its weights packed, and at their ideal; of all tensors dense in float32."""
+    state = model.state_dict()
+    dense = sum(tensor.numel() * tensor.itemsize for tensor in state.values())
+    names = packed_file.packable(state, list(metadata["zeros"]))
+    state = packed_file.positive_zeros(state, names)
+    sizes = packed_file.sizes(state, names, "float16" if fp16 else "float32")
+    return {"file": path.stat().st_size, "dense": dense, **sizes}
+
+
+def _print_sizes(sizes: dict[str, float]) -> None:
+    ideal = sizes["ideal"] + sizes["other_tensors"]
+    print(
+        f"size {sizes['file']:,.0f} bytes, {sizes['dense'] / sizes['file']:.1f} times smaller than dense; "
+        f"ideal {ideal:,.0f} (entropy of the mask, values, other tensors): {sizes['file'] / ideal:.2f} x"
+    )
+    packed = f"packed {sizes['weights']:,.0f} bytes, ideal {sizes['ideal']:,.0f}: "
+    print(f"prunable weights alone: {packed}{sizes['weights'] / max(sizes['ideal'], 1):.2f} x")
 
 
 def _print_layers(costs: Sequence[LayerCost], zeros: Sequence[int]) -> None:

@@ -1,8 +1,9 @@
-"""Save and load a trained model as one file: plain tensors, zeros in place, and the metadata to rebuild and feed it.
+"""Save and load a trained model as one file: tensors, zeros in place or packed, and metadata to rebuild and feed it.
 
-The tensors are those of the plain model's state_dict. Beside them is one JSON text, under the key ``st3sweep``: in the
-metadata of a safetensors file, or next to ``state_dict`` in a ``.pt`` file. Its fields: ``version`` of this format,
-``sha256`` of all the rest, those of ``from_run.export`` and those of ``data.Splits.input_facts``.
+The tensors are those of the plain model's state_dict; ``packed_file.py`` stores only their non-zeros. Beside them is
+one JSON text, under the key ``st3sweep``: in the metadata of a safetensors file, or next to ``state_dict`` in a ``.pt``
+file. Its fields: ``version`` of this format, ``sha256`` of all the rest (of the tensors as loaded), those of
+``from_run.export`` and those of ``data.Splits.input_facts``.
 """
 
 from __future__ import annotations
@@ -11,26 +12,26 @@ import hashlib
 import io
 import json
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
+from st3sweep.export import packed_file
 from st3sweep.networks import build_model, flops
+from st3sweep.networks.weight_file import KEY, read_safetensors
 from st3sweep.sparse.masks import nonzeros
 from st3sweep.sparse.method import prunable
 from st3sweep.trial.model import ModelConfig
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.atomic import atomic_write
 
-VERSION = 1
-FORMATS = ("safetensors", "pt")
-_KEY = "st3sweep"
+VERSION = 1  # of files of plain tensors
+PACKED_VERSION = 2
+FORMATS = ("safetensors", "pt", "packed")
 
 StateDict = dict[str, Tensor]
 Metadata = dict[str, Any]
@@ -40,22 +41,25 @@ class ModelFileError(UserError):
     """A file holds no intact model exported by st3sweep, or cannot be written; the message names it."""
 
 
-def save(path: Path, state: StateDict, metadata: Metadata, format_: str = "safetensors") -> nn.Module:
+def save(
+    path: Path,
+    state: StateDict,
+    metadata: Metadata,
+    format_: str = "safetensors",
+    *,
+    fp16: bool = False,
+    zstd: bool = False,
+) -> nn.Module:
     """Write the model to ``path`` and return it as read back from there; ``format_`` is one of ``FORMATS``.
 
-    The file is checked before it gets its name: it must have the recorded zeros (``metadata["zeros"]``, by layer),
-    ``sparsity`` and ``gflops``. Raises ModelFileError if it has not, or cannot be written.
+    A packed file stores its values in float16 with ``fp16``, which must be exact (``half.py`` rounds them), and is
+    compressed with ``zstd``. The file is checked before it gets its name: it must have the recorded zeros
+    (``metadata["zeros"]``, by layer), ``sparsity`` and ``gflops``. Raises ModelFileError if it has not, or cannot be
+    written; UserError where zstd is absent.
     """
     # Copies, because safetensors refuses tensors that share memory or are not contiguous.
     state = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in state.items()}
-    metadata = {**metadata, "version": VERSION}
-    text = _text({**metadata, "sha256": _hash(state, metadata)})
-    if format_ == "safetensors":
-        content = safetensors.save(state, {_KEY: text})
-    else:
-        buffer = io.BytesIO()
-        torch.save({"state_dict": state, _KEY: text}, buffer)
-        content = buffer.getvalue()
+    content = _packed(state, metadata, fp16, zstd) if format_ == "packed" else _plain(state, metadata, format_)
     try:
         with atomic_write(path) as file:
             file.write(content)
@@ -81,21 +85,30 @@ def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
     try:
         metadata = json.loads(text)
         version, claimed = metadata["version"], metadata.pop("sha256")
+        known = PACKED_VERSION if "shapes" in metadata else VERSION
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelFileError(f"{path}: not a model exported by st3sweep (no such metadata)") from None
-    if version != VERSION:
-        raise ModelFileError(f"{path}: format version {version}, but this st3sweep reads {VERSION}")
+    if version != known:
+        raise ModelFileError(f"{path}: format version {version}, but this st3sweep reads {known}")
     if _hash(state, metadata) != claimed:
         raise ModelFileError(f"{path}: altered (its checksum does not match)")
     try:
-        config: ModelConfig = ModelConfig.parse(metadata["model"])
+        return rebuilt(state, metadata), metadata
     except ValidationError:
         raise ModelFileError(
             f"{path}: its model {metadata['model'].get('arch')} is unknown; import its plugin"
         ) from None
+
+
+def rebuilt(state: StateDict, metadata: Metadata) -> nn.Module:
+    """Build the model that ``metadata`` describes, with the tensors of ``state``, in evaluation mode.
+
+    Raises pydantic's ValidationError for a model that is not registered.
+    """
+    config: ModelConfig = ModelConfig.parse(metadata["model"])
     model = build_model(config, metadata["num_classes"], metadata["channels"])
     model.load_state_dict(state)
-    return model.eval(), metadata
+    return model.eval()
 
 
 def counted(model: nn.Module, metadata: Metadata) -> tuple[list[flops.LayerCost], list[int]]:
@@ -113,6 +126,31 @@ def totals(costs: list[flops.LayerCost], zeros: list[int]) -> dict[str, float]:
     return {"sparsity": sparsity, "gflops": flops.gflops(costs, densities)}
 
 
+def _plain(state: StateDict, metadata: Metadata, format_: str) -> bytes:
+    metadata = {**metadata, "version": VERSION}
+    text = _text({**metadata, "sha256": _hash(state, metadata)})
+    if format_ == "safetensors":
+        return safetensors.save(state, {KEY: text})
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state, KEY: text}, buffer)
+    return buffer.getvalue()
+
+
+def _packed(state: StateDict, metadata: Metadata, fp16: bool, zstd: bool) -> bytes:
+    names = packed_file.packable(state, list(metadata["zeros"]))
+    state = packed_file.positive_zeros(state, names)
+    metadata = {
+        **metadata,
+        "version": PACKED_VERSION,
+        "shapes": {name: list(state[name].shape) for name in names},
+        "values": "float16" if fp16 else "float32",
+    }
+    metadata["card"] = packed_file.card(metadata)
+    text = _text({**metadata, "sha256": _hash(state, metadata)})
+    content = packed_file.packed_content(state, metadata, {KEY: text})
+    return packed_file.compressed(content) if zstd else content
+
+
 def _check(path: Path, model: nn.Module, metadata: Metadata) -> None:
     """Raise ModelFileError unless the zeros, sparsity and gflops of ``model`` are those recorded."""
     costs, zeros = counted(model, metadata)
@@ -128,16 +166,17 @@ def _check(path: Path, model: nn.Module, metadata: Metadata) -> None:
 
 
 def _read(path: Path) -> tuple[StateDict, Any]:
-    """Return tensors and JSON text of a file of either format, whatever its name."""
+    """Return tensors and JSON text of a file of any format, whatever its name."""
+    content = path.read_bytes()
     try:
-        content = path.read_bytes()
         if content.startswith(b"PK"):  # a .pt file is a zip archive
             saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            return saved["state_dict"], saved[_KEY]
-        with safe_open(path, "pt") as opened:
-            names = opened.keys()  # not a mapping: it has no other way to iterate
-            return {name: opened.get_tensor(name) for name in names}, (opened.metadata() or {}).get(_KEY)
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
+            return saved["state_dict"], saved[KEY]
+        state, metadata = read_safetensors(content)
+        return state, metadata.get(KEY)
+    except UserError:
+        raise
+    except Exception:  # readers raise exceptions of any type for broken bytes
         raise ModelFileError(f"{path}: truncated, altered or not an exported model") from None
 
 

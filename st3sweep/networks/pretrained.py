@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from st3sweep.networks.weight_file import read_safetensors
 from st3sweep.trial.model import ModelConfig
 from st3sweep.util.errors import UserError
 
@@ -16,9 +16,9 @@ from st3sweep.util.errors import UserError
 def load_pretrained(model: nn.Module, config: ModelConfig) -> None:
     """Copy the weights that ``config.weights`` names into ``model``; does nothing where it names none.
 
-    The file is one of safetensors, or a state_dict saved by torch, also one exported by st3sweep. With ``classifier:
-    new`` the classifier, the last linear layer, keeps its random weights. Runs no code from the file. Raises UserError
-    for a file that cannot be read, or whose names or shapes are not the model's.
+    The file is one of safetensors, or a state_dict saved by torch, also one exported by st3sweep, packed or not. With
+    ``classifier: new`` the classifier, the last linear layer, keeps its random weights. Runs no code from the file.
+    Raises UserError for a file that cannot be read, or whose names or shapes are not the model's.
     """
     if config.weights is None:
         return
@@ -38,9 +38,11 @@ def _state_dict(config: ModelConfig) -> dict[str, Tensor]:
         return config.named_weights(config.weights)
     path = Path(config.weights)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
+        if path.suffix in (".safetensors", ".zst"):
+            return read_safetensors(path.read_bytes())[0]
         saved: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError as error:  # the package that reads it is absent
+        raise UserError(f"model.weights: {error}") from None
     except OSError as error:
         raise UserError(f"model.weights: {path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # readers raise exceptions of any type for broken bytes

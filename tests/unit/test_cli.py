@@ -137,8 +137,8 @@ def test_export_writes_the_model_and_describes_it(
     for line, layer in zip(lines, layers.itertuples(), strict=False):
         zeros = round((1 - layer.density) * layer.numel)
         assert line.split()[:4] == [layer.layer, str(layer.numel), str(zeros), f"{layer.density:.4f}"]
-    assert lines[-3].startswith(f"sparsity {row.sparsity:.4f}, {1000 * row.gflops:.4g} of ")
-    assert lines[-2] == f"validation {row.val_top1:.2f} %, recorded {row.val_top1:.2f} %"
+    assert lines[-5].startswith(f"sparsity {row.sparsity:.4f}, {1000 * row.gflops:.4g} of ")
+    assert lines[-4] == f"validation {row.val_top1:.2f} %, recorded {row.val_top1:.2f} %"
     file = trained / "trials" / "0000" / f"model.{format_}"
     assert lines[-1] == f"file: {file}"
     _, metadata = load_exported(file)
@@ -148,6 +148,52 @@ def test_export_writes_the_model_and_describes_it(
         "dataset": "digits",
         "method": "ST-3",
     }
+
+
+def test_a_packed_export_reports_sizes_and_what_float16_costs(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from st3sweep.export.model_file import load_exported
+
+    file = tmp_path / "a.safetensors"
+    code, text, _ = st3sweep(capsys, "export", trained, 0, "--format", "packed", "--fp16", "--json", "--out", file)
+    assert code == 0
+    found = json.loads(text)
+    row = read_table(trained, "trials").iloc[0]
+    model, metadata = load_exported(file)
+    state = model.state_dict()
+    assert (found["bytes"]["file"], found["file"]) == (file.stat().st_size, str(file))
+    assert found["bytes"]["dense"] == sum(tensor.numel() * tensor.itemsize for tensor in state.values())
+    assert found["bytes"]["ideal"] < found["bytes"]["weights"] < 1.2 * found["bytes"]["ideal"]
+    # The trial has 4,964 prunable weights, 80 % of them zeros; 0.72 bits each say which.
+    assert found["bytes"]["ideal"] == pytest.approx(4964 * (0.2 * 2 + 0.72 / 8), rel=0.05)
+    assert found["val_top1"] == row.val_top1
+    assert found["fp16"] == metadata["fp16"]
+    assert found["fp16"]["val_top1_fp32"] == row.val_top1
+    assert abs(found["fp16"]["val_top1"] - row.val_top1) <= 2.0
+    assert all(tensor.equal(tensor.half().float()) for name, tensor in state.items() if name == "fc.weight")
+    lines = st3sweep(capsys, "export", trained, 0, "--format", "packed", "--fp16")[1].splitlines()
+    assert lines[-4].startswith("fp16 loses ")
+    assert lines[-3].startswith(f"size {found['bytes']['file']:,} bytes, ")
+    assert lines[-2].startswith(f"prunable weights alone: packed {found['bytes']['weights']:,} bytes, ideal ")
+    assert lines[-1] == f"file: {trained / 'trials' / '0000' / 'model.packed.safetensors'}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fp16"], "--fp16: needs --format packed (got safetensors)"),
+        (["--zstd", "--format", "pt"], "--zstd: needs --format packed (got pt)"),
+        (["--format", "packed", "--out", "a.zst"], "--out a.zst: must end in .safetensors; see --format"),
+        (["--format", "packed", "--zstd", "--out", "a.safetensors"], "must end in .safetensors.zst; see --format"),
+    ],
+)
+def test_options_of_export_that_do_not_fit_are_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    code, _, error = st3sweep(capsys, "export", trained, 0, *options)
+    assert (code, error.count("\n")) == (2, 1)
+    assert message in error
 
 
 def test_export_does_not_need_the_data(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
