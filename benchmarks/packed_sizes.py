@@ -25,6 +25,7 @@ from st3sweep.export import packed_file
 from st3sweep.export.from_run import export
 from st3sweep.export.half import in_half
 from st3sweep.export.model_file import counted, save, totals
+from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model
 from st3sweep.sparse.method import harden, prunable
 from st3sweep.sparse.methods import build_method
@@ -56,9 +57,10 @@ def random_model(arch: str, sparsity: float, criterion: str) -> tuple[State, dic
     method = build_method(trial, weights, [1.0] * len(weights))
     method.refresh(1.0, weights)
     harden(weights, method)
+    inputs = {"channels": 3, "image_size": size, "mean": [0.5] * 3, "std": [0.25] * 3, "num_classes": classes}
     about = {
         "model": trial.model.model_dump(mode="json"), "method": trial.sparsity.label, "dataset": "none",
-        "num_classes": classes, "channels": 3, "image_size": size, "mean": [0.5] * 3, "std": [0.25] * 3,
+        **inputs, "preprocessing": preprocessing(trial.data, inputs),
     }  # fmt: skip
     costs, zeros = counted(model, about)
     by_layer = {layer.name: count for layer, count in zip(costs, zeros, strict=True)}

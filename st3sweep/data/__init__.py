@@ -7,6 +7,7 @@ pack; ``batches.py`` iterates.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import st3sweep.data.formats  # noqa: F401 (registers them)
@@ -42,7 +43,16 @@ def load(data: DataConfig) -> Splits:
     else:
         data.fetch()
         splits = decoded_cache.load_once(data)
-    return splits
+    return replace(splits, class_names=_class_names(data, splits.num_classes))
+
+
+def _class_names(data: DataConfig, count: int) -> tuple[str, ...] | None:
+    """Return the names of all classes; None where the data have none, or the root that has them is not there."""
+    try:
+        names = data.class_names()
+    except (DataError, OSError):
+        return None
+    return names if names and len(names) == count else None
 
 
 def make_pack(

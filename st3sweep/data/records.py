@@ -53,10 +53,11 @@ class Splits:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    class_names: tuple[str, ...] | None = None  # in the order of the labels, where the data have names
 
     def image_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of every image, as fetched."""
-        channels, height, width = self.validation.fetch(self.validation.labels.new_zeros(1), 0, 0, False).shape[1:]
+        channels, height, width = self._first().shape[1:]
         return channels, height, width
 
     def info(self) -> DataInfo:
@@ -66,12 +67,18 @@ class Splits:
         return DataInfo(self.num_classes, channels, size, len(self.train), len(self.validation), test)
 
     def input_facts(self) -> dict[str, Any]:
-        """Return a model's input shape, normalisation and number of classes, as plain values."""
-        channels, size, _ = self.image_shape()
+        """Return a model's input shape, normalisation and classes, as plain values."""
+        image = self._first()
+        channels, size = image.shape[1:3]
         return {
             "num_classes": self.num_classes,
+            "class_names": list(self.class_names) if self.class_names else None,
             "channels": channels,
             "image_size": size,
             "mean": list(self.mean),
             "std": list(self.std),
+            "divide_by": 255 if "uint8" in str(image.dtype) else 1,  # floating-point images are used as they are
         }
+
+    def _first(self) -> Any:
+        return self.validation.fetch(self.validation.labels.new_zeros(1), 0, 0, False)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from st3sweep import data
 from st3sweep.data import DataError
 from st3sweep.data.batches import eval_batches
+from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model, flops
 from st3sweep.runs.finished_trial import finished_trial
 from st3sweep.runs.folder import trial_folder
@@ -65,7 +66,8 @@ def _sparse_model(run: Path, trial: int, allow_changed: bool) -> tuple[nn.Module
     weights = list(prunable(model).values())
     costs = flops.layer_costs(model, (inputs["channels"], inputs["image_size"], inputs["image_size"]))
     harden(weights, restore_method(spec, weights, flops.macs_per_weight(costs), saved["method"]))
-    return model, {**_described(stored, spec), **inputs, "zeros": _recorded_zeros(stored)}
+    about = {**_described(stored, spec), **inputs, "preprocessing": preprocessing(spec.data, inputs)}
+    return model, {**about, "zeros": _recorded_zeros(stored)}
 
 
 def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial: int) -> float:

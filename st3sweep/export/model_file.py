@@ -90,7 +90,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
         raise ModelFileError(f"{path}: not a model exported by st3sweep (no such metadata)") from None
     if version != known:
         raise ModelFileError(f"{path}: format version {version}, but this st3sweep reads {known}")
-    if _hash(state, metadata) != claimed:
+    if _hash(state, metadata) != claimed or _text({**metadata, "sha256": claimed}) != text:
         raise ModelFileError(f"{path}: altered (its checksum does not match)")
     try:
         return rebuilt(state, metadata), metadata

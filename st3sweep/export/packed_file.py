@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from st3sweep.export.preprocessing import in_words
 from st3sweep.util import packed_weights
 from st3sweep.util.extras import optional
 
@@ -34,7 +35,7 @@ _CARD = """\
 {model}, trained on {dataset} with {method}: {kept:.1f} % of {numel} weights are not zero.
 Cost of an image: {gflops:.6g} GFLOPs (multiply-accumulates that are not with zero), dense {gflops_dense:.6g}.
 Accuracy (top-1): {accuracy}.
-Input: float32 (B, {channels}, {image_size}, {image_size}), {input}. Output: logits (B, {num_classes}).
+Input: float32 (B, {channels}, {image_size}, {image_size}); {input}. Output: logits (B, {num_classes}){names}.
 To read the file (import json, numpy as np; from safetensors import safe_open):
 
 {loader}"""
@@ -95,7 +96,8 @@ def card(metadata: Mapping[str, Any]) -> str:
         numel=numel,
         gflops_dense=metadata.get("gflops_dense", float("nan")),
         accuracy=", ".join(percent) or "not recorded",
-        input=f"pixels in [0, 1], less {metadata['mean']}, divided by {metadata['std']}",
+        input=in_words(metadata["preprocessing"]),
+        names=", named in class_names" if metadata.get("class_names") else "",
         loader=LOADER,
     )
 

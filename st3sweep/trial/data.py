@@ -90,6 +90,18 @@ class DataConfig(Registered):
         """Return the number of classes, where the name alone determines it; else None."""
         return None
 
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the names of the classes, in the order of their labels; None where the data have none."""
+        return None
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how an image is made for evaluation, before it is normalised; empty where the data come ready.
+
+        ``channel_order`` is RGB or grey; ``resize``, None or what of the image gets how many pixels: ``short_side`` or
+        ``square``; ``centre_crop``, None or pixels of a side.
+        """
+        return {}
+
     def inspect(self) -> Any:
         """Return counts and shape as of ``load``, a ``data.DataInfo``; decodes nothing. Raises ``data.DataError``."""
         raise NotImplementedError

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from st3sweep.export import model_file
 from st3sweep.export.model_file import FORMATS, ModelFileError, load_exported, save
+from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model, flops
 from st3sweep.sparse.method import prunable
 from st3sweep.trial.settings import TrialSettings
+
+INPUTS = {"channels": 1, "image_size": 8, "mean": [0.1], "std": [0.3]}
 
 
 @pytest.fixture
@@ -42,6 +45,7 @@ def metadata(model: nn.Module, tiny_trial: Any) -> dict[str, Any]:
         "image_size": 8,
         "mean": [0.1],
         "std": [0.3],
+        "preprocessing": preprocessing(tiny_trial().data, INPUTS),
         "zeros": {layer.name: 18 if layer.name == "conv1" else 0 for layer in costs},
         "sparsity": 18 / numel,
         "gflops": (sum(layer.macs for layer in costs) - 18 * 64) / 1e9,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from st3sweep.export.half import in_half
 from st3sweep.export.model_file import ModelFileError, counted, load_exported, save, totals
 from st3sweep.export.packed_file import LOADER
+from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model
 from st3sweep.networks.pretrained import load_pretrained
 from st3sweep.sparse.method import prunable
@@ -34,6 +35,9 @@ path = sys.argv[1]
 np.savez(sys.argv[2], **state)
 print(sorted(name for name in ("torch", "st3sweep") if sys.modules[name] is not None))
 """
+
+
+INPUTS = {"channels": 1, "image_size": 8, "mean": [0.1], "std": [0.3]}
 
 
 @pytest.fixture
@@ -60,6 +64,7 @@ def metadata(model: nn.Module, tiny_trial: Any) -> dict[str, Any]:
         "image_size": 8,
         "mean": [0.1],
         "std": [0.3],
+        "preprocessing": preprocessing(tiny_trial().data, INPUTS),
         "val_top1": 98.25,
     }
     costs, zeros = counted(model, about)

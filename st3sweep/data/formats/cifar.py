@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from st3sweep.data import decode, normalisation
+from st3sweep.data.class_names import CIFAR10, CIFAR100
 from st3sweep.data.formats import cifar_batches, parquet
 from st3sweep.data.formats.cifar_batches import Layout
 from st3sweep.data.pack.sources import Source, Sources
@@ -69,6 +70,12 @@ class CifarConfig(OnDiskConfig):
     @property
     def known_classes(self) -> int:
         return _DATASETS[self.dataset].classes
+
+    def class_names(self) -> tuple[str, ...]:
+        return CIFAR10 if self.dataset == "cifar10" else CIFAR100
+
+    def preprocessing(self) -> dict[str, Any]:
+        return {"channel_order": "RGB", "resize": None, "centre_crop": None}
 
     def fetch(self) -> None:
         if self.download:

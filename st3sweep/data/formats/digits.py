@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from st3sweep.data.class_names import DIGITS
 from st3sweep.data.normalisation import mean_and_std
 from st3sweep.data.records import DataError, DataInfo, Splits
 from st3sweep.data.split import parts, sizes, stratified
@@ -29,6 +30,12 @@ class DigitsConfig(DataConfig):
     validation: Validation = 300
     image_size: int = Field(16, ge=8, le=64)
     augment: ShiftDigits = ShiftDigits()
+
+    def class_names(self) -> tuple[str, ...]:
+        return DIGITS
+
+    def preprocessing(self) -> dict[str, Any]:
+        return {"channel_order": "grey", "resize": {"square": self.image_size}, "centre_crop": None}
 
     def inspect(self) -> DataInfo:
         """Return the counts of the fixed split: 297 test images, the others for training and validation."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,15 @@ class ImageFolderConfig(OnDiskConfig):
     def decoding(self) -> int:
         """Return 2 (16-bit images, links, more suffixes, no hidden folders); ImageNet's files, all JPEG, stay at 1."""
         return 1 if self.dataset == "imagenet" else 2
+
+    def class_names(self) -> tuple[str, ...] | None:
+        if _in_parquet(self.root):
+            return image_parquet.named_classes(self.root)
+        return tuple(_class_names(existing_root(self.root) / "train"))
+
+    def preprocessing(self) -> dict[str, Any]:
+        short = decode.short_side(self.image_size)
+        return {"channel_order": "RGB", "resize": {"short_side": short}, "centre_crop": self.image_size}
 
     def split_files(self) -> dict[str, list[str]]:
         if _in_parquet(self.root):

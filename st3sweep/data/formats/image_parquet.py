@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from st3sweep.data import decode
-from st3sweep.data.formats.parquet import ParquetImages, find, open_files, unlabelled
+from st3sweep.data.formats.parquet import ParquetImages, class_names, find, open_files, unlabelled
 from st3sweep.data.normalisation import mean_and_std
 from st3sweep.data.pack.sources import Sources
 from st3sweep.data.records import DataError, DataInfo, Splits
@@ -34,6 +34,12 @@ class ImageParquetConfig(OnDiskConfig):
     @property
     def decoding(self) -> int:
         return 2  # 16-bit images
+
+    def class_names(self) -> tuple[str, ...] | None:
+        return named_classes(self.root)
+
+    def preprocessing(self) -> dict[str, Any]:
+        return {"channel_order": "RGB", "resize": {"square": self.image_size}, "centre_crop": None}
 
     def files(self) -> list[Path]:
         return files_in(self.root)
@@ -117,6 +123,12 @@ def rows(root_name: str) -> tuple[ParquetImages, ParquetImages | None, int]:
             "data.root", f"the test set in {root} has a label {test.labels.max()}; training has 0 to {classes - 1}"
         )
     return training, test, classes
+
+
+def named_classes(root_name: str) -> tuple[str, ...] | None:
+    """Return the names of the classes under ``root_name``, as the library datasets stores them; None where absent."""
+    files = find(existing_root(root_name), "train")
+    return class_names(files[0], _LABEL) if files else None
 
 
 def _test_files(root: Path) -> list[Path]:

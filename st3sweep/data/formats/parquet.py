@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -132,6 +133,17 @@ def open_files(files: list[Path], label_columns: Sequence[str]) -> ParquetImages
     if starts[-1] == 0:
         raise DataError("data.root", f"no rows in {', '.join(map(str, files))}")
     return ParquetImages(files, starts, image_columns, np.concatenate(labels))
+
+
+def class_names(file: Path, label_columns: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the names of the labels that the library datasets keeps in the file's metadata; None where it has none."""
+    try:
+        stored = (pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}")
+        features = json.loads(stored)["info"]["features"]
+        names = next(features[column]["names"] for column in label_columns if column in features)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None
+    return tuple(map(str, names))
 
 
 def _image_column(file: Path, schema: Any) -> str:
