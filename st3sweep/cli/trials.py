@@ -71,6 +71,8 @@ class ModelFormat(StrEnum):
     safetensors = "safetensors"
     pt = "pt"
     packed = "packed"
+    onnx = "onnx"
+    openvino = "openvino"
 
 
 @app.command()
@@ -82,13 +84,18 @@ def export(
         ModelFormat,
         typer.Option(
             "--format",
-            help="safetensors or pt: plain torch loads it, zeros in place. packed: only the non-zeros, for numpy.",
+            help="safetensors or pt: plain torch loads it, zeros in place. packed: only the non-zeros, for numpy. onnx "
+            "or openvino: for that engine, batch norms folded (extras onnx, openvino).",
         ),
     ] = (ModelFormat.safetensors),
     fp16: Annotated[
         bool, typer.Option("--fp16", help="Packed: values in float16; measures the accuracy that this loses.")
     ] = False,
     zstd: Annotated[bool, typer.Option("--zstd", help="Packed: compress the file (extra zstd).")] = False,
+    keep_dead_channels: Annotated[
+        bool,
+        typer.Option("--keep-dead-channels", help="Engines: keep channels that cannot change the logits."),
+    ] = False,
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Also evaluate the file on the validation set.")] = False,
     json_: AsJson = False,
     plugin: Plugins = None,
@@ -97,7 +104,8 @@ def export(
     """Export a finished trial's sparse model to a file, and print its layers and its size."""
     from st3sweep.commands.export import ExportConfig, export_model
 
+    config = ExportConfig(format_.value, fp16, zstd, keep_dead_channels)
     export_model(
-        folder, trial, path, ExportConfig(format_.value, fp16, zstd), evaluate=evaluate, plugins=plugin or [],
+        folder, trial, path, config, evaluate=evaluate, plugins=plugin or [],
         allow_changed_plugins=allow_changed_plugins, as_json=json_,
     )  # fmt: skip

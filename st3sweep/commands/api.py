@@ -346,19 +346,21 @@ class Run:
         *,
         fp16: bool = False,
         zstd: bool = False,
+        keep_dead_channels: bool = False,
         allow_changed_plugins: bool = False,
     ) -> Path:
         """Write a finished trial's sparse model to a file, and return its path.
 
-        By default the file is in the trial's folder; ``format`` is safetensors, pt or packed, which ``fp16`` and
-        ``zstd`` make smaller. Raises UserError before anything is written.
+        By default the file is in the trial's folder; ``format`` is safetensors, pt, onnx, openvino or packed, which
+        ``fp16`` and ``zstd`` make smaller; files for onnx and openvino lose dead channels unless
+        ``keep_dead_channels``. Raises UserError before anything is written.
         """
         from st3sweep.commands.export import ExportConfig, write_model
         from st3sweep.training.components import register_components
 
         register_components(plugins)
         out = None if path is None else Path(path)
-        config = ExportConfig(format, fp16, zstd)
+        config = ExportConfig(format, fp16, zstd, keep_dead_channels)
         return write_model(self.folder, trial, out, config, allow_changed=allow_changed_plugins).path
 
     def reproduce(

@@ -10,9 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from st3sweep.export import packed_file
+from st3sweep.export.dead_channels import remove_dead_channels
+from st3sweep.export.engines import ENGINES, save_onnx, save_openvino
+from st3sweep.export.folding import fold_batch_norms, traced
 from st3sweep.export.from_run import export, validation_top1
 from st3sweep.export.half import in_half
-from st3sweep.export.model_file import FORMATS, counted, rebuilt, save, totals
+from st3sweep.export.model_file import FORMATS, check_counts, counted, rebuilt, save, totals
+from st3sweep.networks import flops
 from st3sweep.networks.flops import LayerCost
 from st3sweep.reporting.console import short
 from st3sweep.runs.folder import trial_folder
@@ -23,36 +27,49 @@ from st3sweep.util.text import aligned, format_flops, json_line
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to write: ``format`` is one of FORMATS; ``fp16`` and ``zstd`` are for packed files."""
+    """What to write: ``format`` is one of FORMATS or ENGINES.
+
+    ``fp16`` and ``zstd`` are for packed files; ``keep_dead_channels`` is for engines, whose files lose them otherwise.
+    """
 
     format: str = "safetensors"
     fp16: bool = False
     zstd: bool = False
+    keep_dead_channels: bool = False
 
     @property
     def suffix(self) -> str:
         """Return the end of the file's name."""
         if self.format == "packed":
             return ".packed.safetensors" + (".zst" if self.zstd else "")
+        if self.format == "openvino":
+            return ".xml"
         return f".{self.format}"
 
     def check(self) -> None:
         """Raise UserError for an unknown format, or an option that is not for it."""
-        if self.format not in FORMATS:
-            raise UserError(f"--format {self.format}: allowed: {', '.join(FORMATS)}")
+        if self.format not in (*FORMATS, *ENGINES):
+            raise UserError(f"--format {self.format}: allowed: {', '.join((*FORMATS, *ENGINES))}")
         for option in ("fp16", "zstd"):
             if getattr(self, option) and self.format != "packed":
                 raise UserError(f"--{option}: needs --format packed (got {self.format})")
+        if self.keep_dead_channels and self.format not in ENGINES:
+            raise UserError(f"--keep-dead-channels: needs --format {' or '.join(ENGINES)} (got {self.format})")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A written file, the model as read back from it, its metadata, and its sizes in bytes."""
+    """A written file: the model as read back from it, the one that it runs as, metadata, sizes in bytes.
+
+    For an engine ``model`` is torch's, ``runs`` is the file in the engine, and ``difference`` is between their logits.
+    """
 
     path: Path
     model: nn.Module
+    runs: nn.Module
     metadata: dict[str, Any]
     sizes: dict[str, float]
+    difference: float | None = None
 
 
 def export_model(
@@ -74,10 +91,23 @@ def export_model(
     done = write_model(run, trial, path, config, allow_changed=allow_changed_plugins)
     costs, zeros = counted(done.model, done.metadata)
     found = totals(costs, zeros)
-    top1 = validation_top1(done.model, done.metadata, run, trial) if evaluate else None
+    top1 = validation_top1(done.runs, done.metadata, run, trial) if evaluate else None
     if as_json:
-        facts = {name: done.metadata.get(name) for name in ("gflops_dense", "val_top1", "test_top1", "fp16")}
-        print(json_line({"file": str(done.path), **found, **facts, "evaluated_top1": top1, "bytes": done.sizes}))
+        facts = {
+            name: done.metadata.get(name) for name in ("gflops_dense", "val_top1", "test_top1", "fp16", "dead_channels")
+        }
+        print(
+            json_line(
+                {
+                    "file": str(done.path),
+                    **found,
+                    **facts,
+                    "evaluated_top1": top1,
+                    "bytes": done.sizes,
+                    "logits_difference": done.difference,
+                }
+            )
+        )
         return done.path
     _print_layers(costs, zeros)
     cost = format_flops(found["gflops"], of=done.metadata["gflops_dense"])
@@ -87,6 +117,13 @@ def export_model(
         print(f"fp16 loses {full - rounded:.2f} points: validation {rounded:.2f} %, {full:.2f} % in fp32")
     if top1 is not None:
         print(f"validation {top1:.2f} %, recorded {done.metadata['val_top1']:.2f} %")
+    if dead := done.metadata.get("dead_channels"):
+        left = format_flops(dead["gflops_dense"], of=done.metadata["gflops_dense"])
+        print(
+            f"{dead['removed']} dead channels removed: a dense network of {left}, {format_flops(dead['gflops'])} sparse"
+        )
+    if done.difference is not None:
+        print(f"logits of {config.format} differ by at most {done.difference:.2g} from torch's")
     _print_sizes(done.sizes)
     print(f"file: {short(done.path)}")
     return done.path
@@ -104,8 +141,25 @@ def write_model(
     state, metadata = export(run, trial, allow_changed=allow_changed)
     if config.fp16:
         state, metadata = _in_half(state, metadata, run, trial)
+    if config.format in ENGINES:
+        return _for_engine(path, config, state, metadata)
     model = save(path, state, metadata, config.format, fp16=config.fp16, zstd=config.zstd)
-    return Exported(path, model, metadata, _sizes(path, model, metadata, config.fp16))
+    return Exported(path, model, model, metadata, _sizes(path, model, metadata, config.fp16))
+
+
+def _for_engine(path: Path, config: ExportConfig, state: dict[str, Tensor], metadata: dict[str, Any]) -> Exported:
+    model = rebuilt(state, metadata)
+    check_counts(path, model, metadata)
+    graph = fold_batch_norms(traced(model))
+    if not config.keep_dead_channels:
+        size = metadata["image_size"]
+        removed = remove_dead_channels(graph, (metadata["channels"], size, size))
+        costs, zeros = counted(graph, metadata)
+        left = {"gflops_dense": flops.gflops(costs), "gflops": totals(costs, zeros)["gflops"]}
+        metadata = {**metadata, "dead_channels": {"removed": removed, **left}}
+    save_engine = save_onnx if config.format == "onnx" else save_openvino
+    engine, difference = save_engine(path, graph, model, metadata)
+    return Exported(path, model, engine, metadata, _sizes(path, model, metadata, fp16=False), difference)
 
 
 def _in_half(
@@ -125,13 +179,14 @@ def _sizes(path: Path, model: nn.Module, metadata: dict[str, Any], fp16: bool) -
     names = packed_file.packable(state, list(metadata["zeros"]))
     state = packed_file.positive_zeros(state, names)
     sizes = packed_file.sizes(state, names, "float16" if fp16 else "float32")
-    return {"file": path.stat().st_size, "dense": dense, **sizes}
+    files = [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
+    return {"file": sum(file.stat().st_size for file in files), "dense": dense, **sizes}
 
 
 def _print_sizes(sizes: dict[str, float]) -> None:
     ideal = sizes["ideal"] + sizes["other_tensors"]
     print(
-        f"size {sizes['file']:,.0f} bytes, {sizes['dense'] / sizes['file']:.1f} times smaller than dense; "
+        f"size {sizes['file']:,.0f} bytes, dense {sizes['dense']:,.0f}; "
         f"ideal {ideal:,.0f} (entropy of the mask, values, other tensors): {sizes['file'] / ideal:.2f} x"
     )
     packed = f"packed {sizes['weights']:,.0f} bytes, ideal {sizes['ideal']:,.0f}: "

@@ -65,7 +65,7 @@ def save(
             file.write(content)
             file.flush()
             model, metadata = load_exported(file.name)
-            _check(path, model, metadata)
+            check_counts(path, model, metadata)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be written ({error.strerror})") from None
     return model
@@ -90,7 +90,7 @@ def load_exported(path: Path | str) -> tuple[nn.Module, Metadata]:
         raise ModelFileError(f"{path}: not a model exported by st3sweep (no such metadata)") from None
     if version != known:
         raise ModelFileError(f"{path}: format version {version}, but this st3sweep reads {known}")
-    if _hash(state, metadata) != claimed or _text({**metadata, "sha256": claimed}) != text:
+    if _hash(state, metadata) != claimed or metadata_text({**metadata, "sha256": claimed}) != text:
         raise ModelFileError(f"{path}: altered (its checksum does not match)")
     try:
         return rebuilt(state, metadata), metadata
@@ -128,7 +128,7 @@ def totals(costs: list[flops.LayerCost], zeros: list[int]) -> dict[str, float]:
 
 def _plain(state: StateDict, metadata: Metadata, format_: str) -> bytes:
     metadata = {**metadata, "version": VERSION}
-    text = _text({**metadata, "sha256": _hash(state, metadata)})
+    text = metadata_text({**metadata, "sha256": _hash(state, metadata)})
     if format_ == "safetensors":
         return safetensors.save(state, {KEY: text})
     buffer = io.BytesIO()
@@ -146,12 +146,12 @@ def _packed(state: StateDict, metadata: Metadata, fp16: bool, zstd: bool) -> byt
         "values": "float16" if fp16 else "float32",
     }
     metadata["card"] = packed_file.card(metadata)
-    text = _text({**metadata, "sha256": _hash(state, metadata)})
+    text = metadata_text({**metadata, "sha256": _hash(state, metadata)})
     content = packed_file.packed_content(state, metadata, {KEY: text})
     return packed_file.compressed(content) if zstd else content
 
 
-def _check(path: Path, model: nn.Module, metadata: Metadata) -> None:
+def check_counts(path: Path, model: nn.Module, metadata: Metadata) -> None:
     """Raise ModelFileError unless the zeros, sparsity and gflops of ``model`` are those recorded."""
     costs, zeros = counted(model, metadata)
     found = {layer.name: count for layer, count in zip(costs, zeros, strict=True)}
@@ -180,12 +180,13 @@ def _read(path: Path) -> tuple[StateDict, Any]:
         raise ModelFileError(f"{path}: truncated, altered or not an exported model") from None
 
 
-def _text(metadata: Metadata) -> str:
+def metadata_text(metadata: Metadata) -> str:
+    """Return the JSON that a file holds, the same for the same metadata."""
     return json.dumps(metadata, sort_keys=True, ensure_ascii=False)
 
 
 def _hash(state: StateDict, metadata: Metadata) -> str:
-    digest = hashlib.sha256(_text(metadata).encode())
+    digest = hashlib.sha256(metadata_text(metadata).encode())
     for name in sorted(state):
         tensor = state[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
