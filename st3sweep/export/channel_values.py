@@ -75,7 +75,7 @@ def channel_values(node: fx.Node, of: dict[fx.Node, Channels], modules: dict[str
     module = modules.get(str(node.target)) if node.op == "call_module" else None
     if isinstance(module, nn.Linear) and len(shape(source)) != 2:
         return None  # its channels are not the second dimension
-    if _overwrites(module, what) and len(source.users) > 1:
+    if _overwrites(node, module) and len(source.users) > 1:
         return None  # its other readers see what it wrote
     if isinstance(module, nn.Conv2d | nn.Linear):
         return _of_layer(module, inputs)
@@ -117,8 +117,9 @@ def _of_norm(norm: nn.BatchNorm2d, inputs: Channels) -> Channels:
     return Channels(known, value)
 
 
-def _overwrites(module: nn.Module | None, what: Any) -> bool:
-    return bool(getattr(module, "inplace", False)) or what in (operator.iadd, "add_", "relu_")
+def _overwrites(node: fx.Node, module: nn.Module | None) -> bool:
+    in_place = getattr(module, "inplace", False) or node.kwargs.get("inplace", False)
+    return bool(in_place) or node.target in (operator.iadd, "add_", "relu_")
 
 
 def _means_over_positions(node: fx.Node, what: Any) -> bool:

@@ -72,14 +72,16 @@ def _analysed(graph: fx.GraphModule, modules: Modules) -> tuple[dict[fx.Node, Ch
     for node in graph.graph.nodes:
         module = _module(node, modules)
         found = channel_values(node, values, modules) if module is None or calls[id(module)] == 1 else None
-        inputs = [spaces[one] for one in node.all_input_nodes if one in spaces]
         if found is None:  # the input, the output, or an operation of which nothing is known
-            for space in inputs:
-                space.frozen = True
+            for one in node.all_input_nodes:
+                if one in spaces:
+                    spaces[one].frozen = True
+                    values[one] = Channels.unknown(len(values[one].known))  # it may have been overwritten
             if len(shape(node)) > 1:
                 values[node], spaces[node] = Channels.unknown(shape(node)[1]), _Space([node], frozen=True)
             continue
         values[node] = found
+        inputs = [spaces[one] for one in node.all_input_nodes]
         if _reads(module):
             grouped = isinstance(module, nn.Conv2d) and module.groups > 1
             inputs[0].frozen |= grouped

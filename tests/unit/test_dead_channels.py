@@ -136,11 +136,13 @@ def test_a_channel_that_no_layer_reads_goes_and_so_do_those_that_only_it_read() 
 
 
 class Residual(nn.Module):
-    """relu(a(x)) + b(relu(a(x))), read by a padded convolution."""
+    """relu(a(x)) + b(relu(a(x))), read by a padded convolution; ``in_place``: by one without padding."""
 
     def __init__(self, in_place: bool = False) -> None:
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 4, 3, padding=1)
+        if in_place:
+            self.c.padding = (0, 0)
         self.in_place = in_place
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,6 +198,7 @@ class Odd(nn.Module):
     def __init__(self, what: str) -> None:
         super().__init__()
         self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.c, self.d, self.e = nn.Conv2d(4, 4, 1), nn.Linear(4, 2), nn.Linear(16, 5)
         self.what = what
 
     def forward(self, x: Tensor) -> Tensor:
@@ -203,9 +206,11 @@ class Odd(nn.Module):
         if self.what == "cat":
             return torch.cat([F.relu(y), y], 1).mean((2, 3))
         if self.what == "shared":
-            return self.b(self.b(y)).mean((2, 3))
+            return self.c(F.relu(self.c(F.relu(y)))).mean((2, 3))
+        if self.what == "last dimension":
+            return self.e(y).mean((2, 3))
         if self.what == "grouped":
-            return self.b(F.relu(y)).mean((2, 3))
+            return self.d(self.c(self.b(F.relu(y))).mean((2, 3)))
         if self.what == "scaled":
             return (y * torch.sigmoid(y.mean((2, 3), keepdim=True))).mean((2, 3))
         if self.what == "positions":
@@ -213,12 +218,13 @@ class Odd(nn.Module):
         return y.mean((1, 2))
 
 
-@pytest.mark.parametrize("what", ["cat", "shared", "grouped", "scaled", "positions", "means"])
+@pytest.mark.parametrize("what", ["cat", "shared", "grouped", "scaled", "positions", "means", "last dimension"])
 def test_what_is_not_known_stays_whole(what: str) -> None:
     model = Odd(what).eval()
     with torch.no_grad():
         model.a.weight[1], model.a.bias[1] = 0.0, -1.0
-        model.b.weight[0], model.b.bias[0] = 0.0, -1.0
+        model.b.weight[0, 1] = 0.0  # reads channel 0, and alone does the first filter of c read it
+        model.c.weight[0, 1:] = 0.0
     assert check_same(model)[1] == 0
 
 
@@ -226,10 +232,26 @@ def test_what_is_overwritten_in_place_stays_right() -> None:
     torch.manual_seed(2)
     model = Residual(in_place=True).eval()
     with torch.no_grad():
-        for layer in (model.a, model.b):
+        for layer, bias in ((model.a, -0.2), (model.b, 0.5)):
             layer.weight[[0, 3]] = 0.0
-            layer.bias[[0, 3]] = -0.2
+            layer.bias[[0, 3]] = bias  # the sum is 0.5, not 0.3: ReLU has overwritten -0.2
     check_same(model)
+
+
+def test_a_channel_joined_with_the_input_stays() -> None:
+    class WithInput(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(x + self.a(x)).mean((2, 3))
+
+    model = WithInput().eval()
+    with torch.no_grad():
+        for layer in (model.a, model.b):
+            layer.weight[:, 1] = 0.0  # nobody reads channel 1, but the input has it
+    assert check_same(model)[1] == 0
 
 
 def test_folding_leaves_no_batch_norm_and_keeps_what_another_layer_reads() -> None:
