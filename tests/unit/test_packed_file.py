@@ -101,6 +101,10 @@ def test_the_loader_on_the_card_needs_numpy_only(model: nn.Module, metadata: dic
                 assert not np.signbit(read[name][read[name] == 0]).any() or name not in prunable(model)
 
 
+def test_the_loader_in_the_docs_is_that_of_the_card() -> None:
+    assert LOADER in (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+
+
 def test_the_card_says_what_the_model_takes(model: nn.Module, metadata: dict[str, Any], tmp_path: Path) -> None:
     save(tmp_path / "a", model.state_dict(), metadata, "packed")
     with safe_open(tmp_path / "a", "np") as file:
