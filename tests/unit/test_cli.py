@@ -184,6 +184,7 @@ def test_a_packed_export_reports_sizes_and_what_float16_costs(
     [
         (["--fp16"], "--fp16: needs --format packed (got safetensors)"),
         (["--zstd", "--format", "pt"], "--zstd: needs --format packed (got pt)"),
+        (["--keep-dead-channels"], "--keep-dead-channels: needs --format onnx or openvino (got safetensors)"),
         (["--format", "packed", "--out", "a.zst"], "--out a.zst: must end in .safetensors; see --format"),
         (["--format", "packed", "--zstd", "--out", "a.safetensors"], "must end in .safetensors.zst; see --format"),
     ],
