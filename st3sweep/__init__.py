@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from st3sweep.util.version import __version__
 
 if TYPE_CHECKING:
-    from st3sweep.commands.api import Run, cost, doctor, front, load_run, pack, plan, run, schema, train, validate
+    from st3sweep.commands.api import cost, doctor, front, load_run, pack, plan, run, schema, train, validate
+    from st3sweep.commands.opened_run import Run
     from st3sweep.data.own import register_dataset
     from st3sweep.networks.flops import gflops, layer_costs
     from st3sweep.sparse.method import Method, harden, prunable, sparse_weights
@@ -53,7 +54,6 @@ __all__ = [
 
 _HOME = {
     "st3sweep.commands.api": (
-        "Run",
         "cost",
         "doctor",
         "front",
@@ -65,6 +65,7 @@ _HOME = {
         "train",
         "validate",
     ),
+    "st3sweep.commands.opened_run": ("Run",),
     "st3sweep.data.own": ("register_dataset",),
     "st3sweep.networks.flops": ("gflops", "layer_costs"),
     "st3sweep.sparse.method": ("Method", "harden", "prunable", "sparse_weights"),

@@ -1,0 +1,215 @@
+"""``Run``: a run in a folder, for programs.
+
+Nothing here needs torch or Ray before it trains, exports or loads a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from st3sweep.commands.from_python import shown, texts
+from st3sweep.runs.folder import existing_run
+from st3sweep.util.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import nn
+
+    from st3sweep.early_stopping.replay import Replay, Unit
+
+
+class Run:
+    """A run in a folder: what it has found, and what can be done with it. Reads the files anew at every access."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = existing_run(Path(folder))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial: settings, sparsity (a fraction), ``val_top1`` and ``test_top1`` (percent), gflops, seconds."""
+        from st3sweep.analysis.tables import load_trials
+
+        return load_trials(self.folder)
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """A row an epoch of a trial."""
+        from st3sweep.analysis.tables import load_epochs
+
+        return load_epochs(self.folder)
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """A row a layer of a finished trial, at its best epoch."""
+        from st3sweep.analysis.tables import load_layers
+
+        return load_layers(self.folder)
+
+    def status(self) -> dict[str, Any]:
+        """Return the run's state as plain data, as ``st3sweep status --json`` prints it."""
+        from st3sweep.sweep.status import read_status
+
+        return read_status(self.folder).as_dict()
+
+    @property
+    def state(self) -> str:
+        """``running``, ``complete``, ``budget`` (it is spent) or ``interrupted``."""
+        from st3sweep.sweep.status import read_status
+
+        return read_status(self.folder).state
+
+    def front(self) -> pd.DataFrame:
+        """Return the rows of ``trials`` on the Pareto front of validation accuracy over gflops, cheapest first.
+
+        Where the space's objectives are an own metric of the model and gflops, it is the front of those.
+        """
+        from st3sweep.analysis.fronts import front
+        from st3sweep.analysis.tables import objectives_of
+
+        return front(self.trials, objectives_of(self.folder))
+
+    def pick(self, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.Series[Any]:
+        """Return one trial of the front, as its row.
+
+        With ``max_gflops`` the most accurate that costs no more; with ``min_accuracy`` (validation, percent) the
+        cheapest that is no less accurate; with neither the most accurate. Raises UserError where none qualifies.
+        """
+        from st3sweep.analysis.fronts import pick
+        from st3sweep.analysis.tables import objectives_of
+
+        trials = self.trials
+        chosen = pick(trials, max_gflops, min_accuracy, objectives_of(self.folder))
+        if chosen.empty:
+            none = "meets the limits" if (trials["status"] == "finished").any() else "has finished"
+            raise UserError(f"{self.folder}: no trial {none}")
+        return chosen.iloc[0]
+
+    def plot(self) -> Figure:
+        """Return the plot of the front, a matplotlib Figure, beside published points where there are any."""
+        from st3sweep.analysis.plots import plot_run
+        from st3sweep.analysis.tables import objectives_of
+
+        return plot_run(self.trials, objectives_of(self.folder))
+
+    def replay(
+        self,
+        *rules: str,
+        reduction_factor: float = 2.0,
+        slots: int = 4,
+        orders: int = 200,
+        overshoot: int = 1,
+        unit: Unit = "seconds",
+        seed: int = 0,
+    ) -> list[Replay]:
+        """Estimate what early stopping by each of ``rules`` would have saved and lost in this completed run.
+
+        By default all rules that stop trials: ramp_pareto, residual, asha. ``overshoot`` are epochs that a trial trains
+        after the decision to stop it; an epoch costs its recorded seconds, or with ``unit="epochs"`` 1.
+        """
+        from st3sweep.commands.replay import replays
+
+        return replays(
+            self.folder, rules, reduction_factor, slots=slots, orders=orders, overshoot=overshoot, unit=unit, seed=seed
+        )
+
+    def resume(
+        self,
+        *,
+        trials: int | str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        extend: bool = False,
+        promote: Sequence[int] = (),
+        address: str | None = None,
+        track: Sequence[str] = (),
+        plugins: Sequence[str] = (),
+        allow_changed_plugins: bool = False,
+        progress: bool = True,
+    ) -> Run:
+        """Run what remains: keep finished trials, continue the others from their checkpoints; returns the run.
+
+        ``trials`` extends the search to that many trials, or with a sign by as many: ``trials="+50"``. ``extend`` lets
+        ``overrides`` change budget, replicates and resources; ``promote`` are early-stopped trials to train to the end.
+        Raises SpecError and UserError before any work.
+        """
+        from st3sweep.commands.resume import resume
+
+        with shown(progress):
+            resume(
+                self.folder, texts(overrides), trials=None if trials is None else str(trials), extend=extend,
+                promote=promote, address=address, track=track, plugins=plugins,
+                allow_changed_plugins=allow_changed_plugins, as_json=not progress, verbose=False,
+            )  # fmt: skip
+        return self
+
+    def stop(self, *, drain: bool = False) -> None:
+        """Ask the program that runs the sweep to stop after the current epochs; with ``drain`` after current trials.
+
+        Raises UserError where no program does.
+        """
+        from st3sweep.runs.folder import ask_to_stop
+
+        ask_to_stop(self.folder, "drain" if drain else "now")
+
+    def load_model(self, trial: int, plugins: Sequence[str] = (), *, allow_changed_plugins: bool = False) -> nn.Module:
+        """Return a finished trial's model at its best epoch, zeros in place: a plain module in evaluation mode.
+
+        It takes images normalised as in training, on the CPU. ``plugins`` are those with which the run was started.
+        Raises UserError if the trial has not finished, its model is not registered, or its code has changed since the
+        run started, unless ``allow_changed_plugins``.
+        """
+        from st3sweep.export.from_run import load_model
+        from st3sweep.training.components import register_components
+
+        register_components(plugins)
+        return load_model(self.folder, trial, allow_changed=allow_changed_plugins)
+
+    def export(
+        self,
+        trial: int,
+        path: Path | str | None = None,
+        format: str = "safetensors",
+        plugins: Sequence[str] = (),
+        *,
+        fp16: bool = False,
+        zstd: bool = False,
+        keep_dead_channels: bool = False,
+        allow_changed_plugins: bool = False,
+    ) -> Path:
+        """Write a finished trial's sparse model to a file, and return its path.
+
+        By default the file is in the trial's folder; ``format`` is safetensors, pt, onnx, openvino or packed, which
+        ``fp16`` and ``zstd`` make smaller; files for onnx and openvino lose dead channels unless
+        ``keep_dead_channels``. Raises UserError before anything is written.
+        """
+        from st3sweep.commands.export import ExportConfig, write_model
+        from st3sweep.training.components import register_components
+
+        register_components(plugins)
+        out = None if path is None else Path(path)
+        config = ExportConfig(format, fp16, zstd, keep_dead_channels)
+        return write_model(self.folder, trial, out, config, allow_changed=allow_changed_plugins).path
+
+    def reproduce(
+        self, trial: int, device: str = "auto", plugins: Sequence[str] = (), *, allow_changed_plugins: bool = False
+    ) -> pd.DataFrame:
+        """Train a finished trial again and return the recorded and the new value of each number, a row a number."""
+        import pandas as pd
+
+        from st3sweep.commands.reproduce import reproduce
+        from st3sweep.runs.folder import free_folder, trial_folder
+        from st3sweep.training.components import register_components
+
+        register_components(plugins)
+        out = free_folder(trial_folder(self.folder, trial) / "reproduced")
+
+        def say(line: str) -> None:
+            """Print nothing: which versions and hardware differ is seen in the numbers."""
+
+        rows = reproduce(self.folder, trial, out, device, say, allow_changed_plugins=allow_changed_plugins)
+        return pd.DataFrame(rows, columns=["number", "recorded", "now"]).set_index("number")
