@@ -9,18 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from st3sweep.pareto import Goal, pareto_layers
+from st3sweep.pareto import Goal
 
 Floats = NDArray[np.float64]
 GOALS: tuple[Goal, Goal] = ("min", "min")
-
-
-def pareto_rank(index: int, points: Floats, ties: Floats) -> int:
-    """Rank point ``index`` by non-dominated layer, then by ``spread`` within its layer."""
-    layers = pareto_layers(points, GOALS)
-    own = np.flatnonzero(layers == layers[index])
-    place = spread(normalised(points, layers)[own], ties[own]).index(int(np.flatnonzero(own == index)[0]))
-    return int((layers < layers[index]).sum()) + place + 1
 
 
 def normalised(points: Floats, layers: NDArray[np.int64]) -> Floats:

@@ -16,34 +16,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from st3sweep.early_stopping.ranking import GOALS, Floats, pareto_rank, residual_rank, scalar_rank
-from st3sweep.pareto import pareto_mask
+from st3sweep.early_stopping.rung import Rung
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 
-SAFE_PER_BIN = 2  # best trials of a bin, never stopped; a bin spans a factor of two in gflops
 _ROUNDING = 1e-9  # rounding error of fractions such as 3 epochs of 12
-
-RANKS = {
-    "ramp_pareto": pareto_rank,
-    "residual": residual_rank,
-    "asha": lambda index, points, ties: scalar_rank(index, points[:, 0], ties),
-}
 
 
 @dataclass
 class EarlyStopping:
     """State of early stopping: the trials' results at their rungs, a function of the observed records in their order.
 
-    ``counted``: rung → trial → (error in percent, log gflops, tie), in the order of arrival.
+    ``counted``: rung → its trials, by error in percent and log gflops.
     """
 
     config: EarlyStoppingConfig
     seed: int  # breaks ties
     reached: dict[int, int] = field(default_factory=dict)  # trial → number of its last rung, from 0
     ramp_ended: dict[int, float] = field(default_factory=dict)  # trial → training progress when its ramp ended
-    counted: dict[int, dict[int, tuple[float, float, float]]] = field(default_factory=dict)
+    counted: dict[int, Rung] = field(default_factory=dict)
 
     def observe(self, trial: int, record: Mapping[str, Any]) -> bool:
         """Record an epoch (a row of ``runs.tables.EPOCHS``); return whether ``trial`` is to be stopped after it.
@@ -59,8 +49,8 @@ class EarlyStopping:
         if point is None:
             return False
         for passed in range(before + 1, rung + 1):
-            self.counted.setdefault(passed, {})[trial] = (*point, self._tie(trial, passed))
-        return record["progress"] < 1 - _ROUNDING and self._stops(trial, rung)
+            self.counted.setdefault(passed, Rung()).add(trial, (*point, self._tie(trial, passed)))
+        return record["progress"] < 1 - _ROUNDING and self._stops(rung)
 
     def rung(self, trial: int) -> int | None:
         """Return the number of the last rung that ``trial`` reached, from 0; None before the first."""
@@ -92,27 +82,12 @@ class EarlyStopping:
         digest = hashlib.blake2b(f"{self.seed}:{trial}:{rung}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
-    def _stops(self, trial: int, rung: int) -> bool:
-        entries = self.counted[rung]
-        if len(entries) < self.config.min_trials:
+    def _stops(self, rung: int) -> bool:
+        """Return whether the trial that has just reached the rung is to be stopped."""
+        trials = self.counted[rung]
+        if len(trials) < self.config.min_trials or (self.config.name != "asha" and trials.is_safe()):
             return False
-        table, index = np.array(list(entries.values())), list(entries).index(trial)
-        points, ties = table[:, :2], table[:, 2]
-        if self.config.name != "asha" and (on_front(index, points) or among_best_of_bin(index, points)):
-            return False
-        return RANKS[self.config.name](index, points, ties) > max(1.0, len(entries) / self.config.reduction_factor)
-
-
-def on_front(index: int, points: Floats) -> bool:
-    """Whether no point dominates point ``index``."""
-    return bool(pareto_mask(points, GOALS)[index])
-
-
-def among_best_of_bin(index: int, points: Floats) -> bool:
-    """Whether fewer than two trials of point ``index``'s bin have a lower error; the cheapest trial starts bin 0."""
-    error, cost = points.T
-    bins = np.floor((cost - cost.min()) / math.log(2) + _ROUNDING)
-    return int(((bins == bins[index]) & (error < error[index])).sum()) < SAFE_PER_BIN
+        return trials.is_below(max(1.0, len(trials) / self.config.reduction_factor), self.config.name)
 
 
 def _number(value: Any) -> float | None:

@@ -44,6 +44,7 @@ class Driver(tune.Callback):
         self.slots: dict[str, _Held] = {}  # by Tune's name of the slot
         self.failure: BaseException | None = None
         self.polled = 0.0
+        self.seen = -1  # the sweep's changes when all slots were last looked at
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; the ledger holds the state
@@ -61,14 +62,20 @@ class Driver(tune.Callback):
         self._on_slot_lost(trial.trial_id)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Poll the stop conditions and assign trials; called between any two events, at least ten times a second."""
+        """Poll the stop conditions and assign trials; called between any two events, at least ten times a second.
+
+        Slots are looked at only when the sweep has changed, and once a second since the budget may be a time.
+        """
         if self.failure is not None:
             raise self.failure
-        if time.monotonic() - self.polled >= POLL_SECONDS:
+        due = time.monotonic() - self.polled >= POLL_SECONDS
+        if due:
             self.polled = time.monotonic()
             self._poll_stop_conditions()
-        for held in list(self.slots.values()):
-            self._assign(held)
+        if due or self.sweep.changes != self.seen:
+            self.seen = self.sweep.changes
+            for held in list(self.slots.values()):
+                self._assign(held)
 
     def _receive(self, slot: str, result: dict[str, Any]) -> None:
         held = self.slots.get(slot)

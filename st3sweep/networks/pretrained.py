@@ -70,8 +70,8 @@ def _difference(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
         return f"has no {missing[0]}" + (f", nor {len(missing) - 1} more of the model" if missing[1:] else "")
     if further := sorted(state.keys() - expected.keys()):
         return f"has {further[0]}, which the model has not" + (f"; and {len(further) - 1} more" if further[1:] else "")
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            hint = "; classifier: new leaves the last layer out" if expected[name].shape[1:] == tensor.shape[1:] else ""
-            return f"{name} is {tuple(tensor.shape)}, the model's is {tuple(expected[name].shape)}{hint}"
+    for name, tensor in expected.items():  # in the model's order: files have theirs
+        if name in state and state[name].shape != tensor.shape:
+            hint = "; classifier: new leaves the last layer out" if state[name].shape[1:] == tensor.shape[1:] else ""
+            return f"{name} is {tuple(state[name].shape)}, the model's is {tuple(tensor.shape)}{hint}"
     return ""

@@ -69,6 +69,7 @@ class Sweep:
         self.held: set[int] = set()  # trials assigned to slots
         self.to_stop: set[int] = set()
         self.draining = self.pausing = False
+        self.changes = 0  # so far: between two of them there is no new work for a slot, nor a trial to stop
         self.why = ""  # reason to end early
         self.losses: dict[int, int] = {}
         self.outputs: dict[int, str] = {}  # by trial that lost a slot: what to see, latest last
@@ -160,6 +161,7 @@ class Sweep:
 
     def record(self, number: int, message: dict[str, Any]) -> None:
         """Process a slot's message about trial ``number``: an epoch, or how the trial ended."""
+        self.changes += 1
         trial = self.ledger.trials[number]
         if "status" not in message:
             if self.ledger.add_epoch(number, message):
@@ -185,6 +187,7 @@ class Sweep:
         """
         if self.ledger.trials[number].status != "running":
             return
+        self.changes += 1
         earlier = self.outputs.pop(number, "")
         if see := see or earlier:
             self.outputs[number] = see
@@ -220,10 +223,12 @@ class Sweep:
     def drain(self, why: str) -> None:
         """Start no new trials; running ones train to the end."""
         self.draining, self.why = True, self.why or why
+        self.changes += 1
 
     def pause(self, why: str) -> None:
         """Start no new trials; running ones stop after the current epoch and can be resumed."""
         self.pausing, self.why = True, self.why or why
+        self.changes += 1
 
     def promote(self, numbers: Sequence[int]) -> None:
         """Requeue early-stopped trials to train them to the end. Raises UserError for any other trial."""

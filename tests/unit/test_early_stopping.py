@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st3sweep.early_stopping.ranking import normalised, pareto_rank, residual_rank, spread, trend
+from st3sweep.early_stopping.ranking import GOALS, normalised, residual_rank, spread, trend
 from st3sweep.early_stopping.rules import EarlyStopping
+from st3sweep.early_stopping.rung import Layers, Rung
+from st3sweep.pareto import pareto_layers
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 
 nan, inf = math.nan, math.inf
@@ -150,14 +151,14 @@ def test_rungs_after_the_ramp_are_in_training_progress() -> None:
         seen.append(made.rung(0))
     assert seen == [0, 2, 2, 3, 3, 5]
     assert sorted(made.counted) == [0, 1, 2, 3, 4, 5], "an epoch that passes several rungs counts at each"
-    assert len({entries[0][2] for entries in made.counted.values()}) == 6, "ties are settled anew at each rung"
+    assert len({rung.entries[0][2] for rung in made.counted.values()}) == 6, "ties are settled anew at each rung"
 
 
 def test_a_trial_counts_at_a_rung_once_with_its_first_result() -> None:
     made = early_stopping()
     made.observe(0, epoch(50, 1.0, 0.3))
     made.observe(0, epoch(70, 1.0, 0.4))
-    assert made.counted[0][0][:2] == (50.0, 0.0)
+    assert made.counted[0].entries[0][:2] == (50.0, 0.0)
 
 
 def test_the_cost_is_that_at_the_end_of_the_ramp() -> None:
@@ -165,7 +166,7 @@ def test_the_cost_is_that_at_the_end_of_the_ramp() -> None:
     made.observe(0, epoch(50, 4.0, gflops_final=2.0))
     made.observe(1, epoch(50, 4.0, gflops_final=None))
     made.observe(2, epoch(50, 4.0, ramp=None, progress=0.3, gflops_final=2.0))  # without a ramp, the present cost
-    costs = [math.exp(cost) for _, cost, _ in made.counted[0].values()]
+    costs = [math.exp(cost) for _, cost, _ in made.counted[0].entries.values()]
     assert costs == pytest.approx([2.0, 4.0, 4.0])
 
 
@@ -190,7 +191,7 @@ def test_a_trial_without_a_metric_continues_and_does_not_count(name: str, metric
     if missing == "absent":
         del record[metric]
     assert not made.observe(6, record)
-    assert 6 not in made.counted[0]
+    assert 6 not in made.counted[0].entries
     assert made.rung(6) == 0
     assert not made.observe(7, epoch(10, 1.65, progress=0.3)), "that is only the seventh"
     assert made.observe(8, epoch(10, 1.65, progress=0.3))
@@ -241,6 +242,42 @@ sets_of_points = st.lists(st.tuples(axis, axis), min_size=1, max_size=24)
 
 def with_ties(points: list[tuple[float, float]]) -> tuple[Any, Any]:
     return np.array(points), np.random.default_rng(len(points)).permutation(len(points)) / len(points)
+
+
+def pareto_rank(index: int, points: Any, ties: Any) -> int:
+    """Return the rank of point ``index``, the last that a rung gets."""
+    rung = Rung()
+    for trial in [*range(index), *range(index + 1, len(points)), index]:
+        rung.add(trial, (*points[trial].tolist(), float(ties[trial])))
+    return next(rank for rank in range(1, len(points) + 1) if not rung.is_below(rank, "ramp_pareto"))
+
+
+@given(sets_of_points)
+def test_the_pareto_rank_is_by_layer_and_then_by_spread(points: list[tuple[float, float]]) -> None:
+    table, ties = with_ties(points)
+    layers = pareto_layers(table, GOALS)
+    places = normalised(table, layers)
+    order = [
+        own[place]
+        for layer in range(layers.max() + 1)
+        for own in [np.flatnonzero(layers == layer)]
+        for place in spread(places[own], ties[own])
+    ]
+    assert [pareto_rank(index, table, ties) for index in order] == list(range(1, len(points) + 1))
+
+
+@given(sets_of_points)
+def test_layers_of_points_that_come_one_by_one(points: list[tuple[float, float]]) -> None:
+    made = Layers()
+    for count, point in enumerate(points, start=1):
+        found = made.add(*point, count - 1)
+        expected = pareto_layers(points[:count], GOALS)
+        assert found == expected[-1]
+        assert [sorted(trial for *_, trial in layer) for layer in made.layers] == [
+            np.flatnonzero(expected == layer).tolist() for layer in range(expected.max() + 1)
+        ]
+        for layer in made.layers:
+            assert layer == sorted(layer, key=lambda member: (member[0], -member[1]))
 
 
 @pytest.mark.parametrize("rank", [pareto_rank, residual_rank])
@@ -301,7 +338,7 @@ def test_the_state_is_a_function_of_the_observed_records(stream: list[Any], name
     first, second = (early_stopping(name, seed) for _ in range(2))
     assert [first.observe(*item) for item in stream] == [second.observe(*item) for item in stream]
     assert first == second
-    json.dumps(asdict(first)["counted"], allow_nan=False)  # plain finite numbers
+    json.dumps([rung.entries for rung in first.counted.values()], allow_nan=False)  # plain finite numbers
 
 
 @given(streams, st.integers(0, 3))
@@ -318,7 +355,7 @@ def test_a_trial_on_the_front_of_its_rung_continues(stream: list[Any], name: str
         stopped, rung = made.observe(trial, record), made.rung(trial)
         if stopped:
             assert rung is not None
-            (error, cost, _), others = made.counted[rung][trial], made.counted[rung].values()
+            (error, cost, _), others = made.counted[rung].entries[trial], made.counted[rung].entries.values()
             assert any((e, c) != (error, cost) and e <= error and c <= cost for e, c, _ in others)
             bin_ = math.floor((cost - min(c for _, c, _ in others)) / math.log(2) + 1e-9)
             in_bin = [

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import st3sweep
-from st3sweep.commands.export import ExportConfig, export_model
+from st3sweep.commands.export import ExportConfig, write_model
 from st3sweep.export.from_run import load_model
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import MethodConfig
@@ -67,7 +67,7 @@ def test_a_method_by_groups_is_one_by_layers() -> None:
 
 def test_the_page_loads_an_exported_model_without_the_package_s_loader(folder: Path) -> None:
     st3sweep.train(TRIAL, folder=folder / "run", progress=False)
-    export_model(folder / "run", 0, folder / "digits.safetensors", ExportConfig())
+    write_model(folder / "run", 0, folder / "digits.safetensors", ExportConfig())
     (page,) = examples("deploy.md")
     names: dict[str, Any] = {}
     exec(page, names)

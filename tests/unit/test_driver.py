@@ -1,0 +1,53 @@
+"""How often the driver asks the sweep for work, with slots that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from driven_sweep import Run, train
+
+from st3sweep.execution import driver
+from st3sweep.execution.driver import Driver
+
+
+class Mailbox:
+    """Takes what a slot's mailbox takes; ``jobs`` are the numbers of the trials put into it."""
+
+    def __init__(self) -> None:
+        self.jobs: list[int] = []
+        self.put = self.stop = self.close = self
+
+    def remote(self, job: Any = None) -> None:
+        if isinstance(job, dict):
+            self.jobs.append(job["trial"])
+
+
+def test_free_slots_ask_for_work_when_something_has_changed(
+    run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "POLL_SECONDS", 1000.0)
+    sweep = run_of("budget: {trials: 2}\nreplicates: {seeds: 2}").program()
+    asked = []
+    ask = sweep.next_trial
+    monkeypatch.setattr(sweep, "next_trial", lambda: asked.append(1) or ask())
+    made, mailboxes = Driver(sweep), [Mailbox(), Mailbox(), Mailbox()]
+    made.polled = driver.time.monotonic()
+    made.slots = {str(index): driver._Held(str(index), box) for index, box in enumerate(mailboxes)}
+    for _ in range(10):
+        made.on_step_begin()
+    assert [box.jobs for box in mailboxes] == [[0], [1], []]
+    assert len(asked) == 3, "once each"
+
+    for number in (0, 1):  # now the front gets second seeds, of which the third slot may have one
+        train(sweep, sweep.ledger.trials[number])
+        made.slots[str(number)].number = None
+    for _ in range(10):
+        made.on_step_begin()
+    assert sum(len(box.jobs) for box in mailboxes) > 2
+    assert len(asked) == 6
+
+    sweep.pause("asked to stop")
+    made.on_step_begin()
+    assert all(held.asked_to_stop for held in made.slots.values() if held.number is not None)
