@@ -145,7 +145,7 @@ def test_a_trial_trains_from_a_file_of_weights(tiny_trial: TinyTrial, digits: da
     state = build("mobilenetv3_small_050", channels=1).state_dict()  # of 7 classes
     save_file(state, tmp_path / "seven.safetensors")
     model |= {"weights": str(tmp_path / "seven.safetensors")}
-    with pytest.raises(UserError, match=r"classifier.bias is \(7,\), the model's is \(10,\)"):
+    with pytest.raises(UserError, match=r"classifier.weight is \(7, 1024\), the model's is \(10, 1024\)"):
         start(TrialSettings.model_validate(trial | {"model": model}), World(), digits)
     begun = start(TrialSettings.model_validate(trial | {"model": {**model, "classifier": "new"}}), World(), digits)
     for name, tensor in begun.model.state_dict().items():
