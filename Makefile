@@ -22,9 +22,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Two at a time; each process begins with half of the long ones, and takes tests from the other when it has no more.
+# Three at a time, since the long ones wait for processes a good part of their time; each process begins with a third of
+# those, and takes tests from the others when it has no more.
 tests: $(READY)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/integration tests/contracts tests/unit
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist worksteal tests/integration tests/contracts tests/unit
 
 fast: $(READY)
 	$(BIN)/python -m pytest tests/unit -m "not slow and not long" --hypothesis-profile fast --numprocesses auto --dist loadfile

@@ -29,8 +29,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     long = [item for item in items if "integration" in item.path.parts]
     rest = [item for item in items if "integration" not in item.path.parts]
-    half = len(items) // 2 - len(long[::2])
-    items[:] = [*long[::2], *rest[:half], *long[1::2], *rest[half:]]
+    count, left, shared = int(config.workerinput["workercount"]), len(items), []
+    for number in range(count):  # each begins with as many tests, in this order
+        size, own = left // (count - number), long[number::count]
+        more = max(size - len(own), 0)
+        shared += [*own, *rest[:more]]
+        rest, left = rest[more:], left - size
+    items[:] = [*shared, *rest]
 
 
 @pytest.fixture(scope="session", autouse=True)
