@@ -134,7 +134,7 @@ def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: 
     """Run all remaining trials in ``slots`` slots; return when none remains or the sweep ends early."""
     resources = sweep.space.config.resources
     config = {
-        **resources.model_dump(exclude={"slots", "hang_limit"}),
+        **resources.model_dump(exclude={"slots", "hang_limit", "checkpoints"}),
         "hang_seconds": resources.hang_seconds,
         "folder": str(sweep.folder / "ray" / "slots"),
         "plugins": list(plugins),

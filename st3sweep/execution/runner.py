@@ -49,6 +49,7 @@ def sweep(
             run = Sweep(space, folder, progress, tracking, plugins)
             try:
                 run.promote(promote)
+                run.checkpoints.all_ended()  # after the promotion, whose checkpoints stay
                 progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
                 if not run.is_complete() and not run.blocking_limit():
                     slots = to_close.enter_context(

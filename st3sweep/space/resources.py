@@ -22,6 +22,7 @@ def _duration(text: Any) -> str:
     return text
 
 
+Checkpoints = Literal["front", "finished", "all"]
 Duration = Annotated[str, BeforeValidator(_duration)]
 
 
@@ -34,7 +35,8 @@ class Resources(Frozen):
     """Resources of one trial; ``slots`` trials run at a time (null: as many as fit on the cluster).
 
     A fraction of a GPU shares it among trials of one worker. A trial fails after ``hang_limit`` without a report.
-    Worker processes are replaced after ``trials_per_process`` trials; null: never.
+    Worker processes are replaced after ``trials_per_process`` trials; null: never. ``checkpoints`` says which stay on
+    disk once a trial has ended (``sweep/checkpoints.py``).
     """
 
     workers: int = Field(1, ge=1)
@@ -43,6 +45,7 @@ class Resources(Frozen):
     slots: int | None = Field(None, ge=1)
     hang_limit: Duration | None = None
     trials_per_process: int | None = Field(None, ge=1)
+    checkpoints: Checkpoints = "finished"
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Resources:

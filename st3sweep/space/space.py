@@ -141,7 +141,7 @@ class SpaceConfig(Frozen):
         """Return the metrics of the objectives."""
         return [objective.metric for objective in self.objectives]
 
-    def goals(self) -> list[tuple[str, str]]:
+    def goals(self) -> list[tuple[str, Literal["max", "min"]]]:
         """Return the objectives as (metric, goal) pairs."""
         return [(objective.metric, objective.goal) for objective in self.objectives]
 

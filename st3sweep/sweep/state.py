@@ -22,6 +22,7 @@ from st3sweep.search.searcher import Exhausted, Searcher
 from st3sweep.space.first_points import first_points
 from st3sweep.space.space import Space
 from st3sweep.sweep import budget
+from st3sweep.sweep.checkpoints import CheckpointRemover, check_promotable
 from st3sweep.sweep.replicates import next_replicate
 from st3sweep.sweep.warm_start import EarlierRuns
 from st3sweep.trial.plugins import foreign_components
@@ -65,6 +66,8 @@ class Sweep:
         self.searcher.reconcile(self.ledger)
         self.tables = RunTables(folder)
         self.metrics = space.config.objective_names()
+        keep, goals = space.config.resources.checkpoints, space.config.goals()
+        self.checkpoints = CheckpointRemover(folder, self.ledger, keep, goals, progress.say)
         self.waiting = self.ledger.unfinished()  # from an earlier process: they resume from their checkpoints
         self.held: set[int] = set()  # trials assigned to slots
         self.to_stop: set[int] = set()
@@ -219,6 +222,7 @@ class Sweep:
         self.progress.done(trial)
         if self.tracking:
             self.tracking.done(trial)
+        self.checkpoints.ended(trial)  # last: a kill before it leaves files, never an end without a record
 
     def drain(self, why: str) -> None:
         """Start no new trials; running ones train to the end."""
@@ -238,6 +242,7 @@ class Sweep:
             if trial is None or trial.status != "stopped":
                 is_ = "there is no such trial" if trial is None else f"it is {trial.status}"
                 raise UserError(f"--promote {number}: only a trial that was stopped early can be promoted; {is_}")
+            check_promotable(self.folder, trial)
         for number in numbers:
             self.ledger.add_promoted(number)
             self.waiting.append(self.ledger.trials[number])

@@ -72,7 +72,7 @@ def front_points(space: Space, rows: list[Row]) -> list[tuple[Row, Point]]:
     if not goals or not own:
         return []
     values = [[math.nan if row[metric] is None else row[metric] for metric, _ in goals] for row in own]
-    front = pareto_mask(values, [goal for _, goal in goals])  # type: ignore[misc]
+    front = pareto_mask(values, [goal for _, goal in goals])
     points = [(row, _point(space, row["spec"])) for row, on_front in zip(own, front, strict=True) if on_front]
     return [(row, point) for row, point in points if point]
 

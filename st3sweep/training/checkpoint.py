@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from st3sweep.sparse.method import Method
+from st3sweep.training.checkpoint_files import previous
 from st3sweep.util.storage.atomic import atomic_write
 
 _MAGIC = b"st3sweep"
@@ -59,8 +60,3 @@ def load_latest(path: Path, device: torch.device | str = "cpu") -> tuple[dict[st
             except CheckpointError as error:
                 refused.append(str(error))
     return None, refused
-
-
-def previous(path: Path) -> Path:
-    """Return where ``save`` keeps the previous checkpoint."""
-    return path.with_name(f"{path.name}.previous")

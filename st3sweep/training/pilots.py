@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from st3sweep.data import Splits
+from st3sweep.training.checkpoint_files import PILOTS
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.storage.atomic import atomic_write
 
-FILE, _FOLDER = "calibration.json", "pilots"
+FILE = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Pilots:
             self._asked.append(self._recorded[number])
         else:
             del self._recorded[number:]  # they answer other questions than those that follow now
-            place = self._folder / _FOLDER / str(number)
+            place = self._folder / PILOTS / str(number)
             result = self._fit(settings, self._world, lambda _: False, place, self._splits)
             spent = (result["wall_seconds"], result["training_gflops"])
             method = settings.sparsity.model_dump(mode="json", exclude_none=True)
@@ -73,7 +74,7 @@ class Pilots:
         if self._asked:
             self._write(found)
             if self._world.is_main:
-                shutil.rmtree(self._folder / _FOLDER, ignore_errors=True)
+                shutil.rmtree(self._folder / PILOTS, ignore_errors=True)
 
     def _read(self) -> list[Pilot]:
         path = self._folder / FILE

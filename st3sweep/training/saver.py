@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from st3sweep.training import checkpoint
+from st3sweep.training.checkpoint_files import BEST, LAST
 from st3sweep.training.state import State
 from st3sweep.training.world import World
 
-LAST, BEST = "last.ckpt", "best.ckpt"
 _ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
 
 

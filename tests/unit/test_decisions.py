@@ -10,6 +10,7 @@ import pytest
 import yaml
 from driven_sweep import SPACE, Run, epoch, finish, result, statuses, top1, train
 
+from st3sweep.runs.folder import trial_folder
 from st3sweep.runs.ledger import Ledger
 from st3sweep.runs.tables import read_table
 from st3sweep.space.loading import load_space
@@ -68,6 +69,9 @@ def test_an_early_stopped_trial_is_kept_and_can_be_promoted(run_of: Callable[[st
         # Each is worse than the ones before it at every cost: only the first ones are on a front.
         first.record(trial.number, epoch(trial, 1, val_top1=90.0 - index, gflops_final=1.0 + index))
         if first.should_stop(trial.number):
+            folder = trial_folder(run.folder, trial.number)
+            folder.mkdir(parents=True)
+            (folder / "last.ckpt").write_bytes(b"the state after its epoch")
             first.record(trial.number, {"status": "stopped"})
         else:
             first.record(trial.number, result(trial))

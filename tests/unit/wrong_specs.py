@@ -144,7 +144,12 @@ FIELDS = [
         "unknown field of the resources",
         {"workers: 1, ": "workers: 1, ^gpus: 1, "},
         "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, slots, hang_limit, "
-        "trials_per_process",
+        "trials_per_process, checkpoints",
+    ),
+    Wrong(
+        "unknown setting of the checkpoints",
+        {"workers: 1, ": "workers: 1, ^checkpoints: best, "},
+        "resources.checkpoints: is 'best', allowed: front, finished, all",
     ),
     Wrong(
         "trial field at the top level",
