@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 
+from st3sweep.commands.disk import disk
 from st3sweep.data import DataError, inspect
 from st3sweep.networks import build_model
 from st3sweep.networks.flops import layer_costs, over_budget
@@ -113,6 +114,8 @@ def plan_text(space: Space, info: Any | None) -> str:
         facts.append(("warm start", _warm_start(space)))
     facts.append(("trials", _trials(space, trial)))
     facts += _budget(space)
+    if known := _classes_and_channels(trial, info):
+        facts.append(("disk", disk(space, map(space.trial_for, points), *known)))
     facts.append(("resources", f"{_resources(space)}; {_slots(space.config.resources)}"))
     lines = [line for name, fact in facts for line in _hanging(f"{name:<10}  ", fact)]
     lines += ["", "searched"]
@@ -134,17 +137,21 @@ def _hanging(head: str, text: str) -> list[str]:
 
 
 def _network(trial: TrialSettings, info: Any | None) -> str:
-    size = trial.data.image_size
-    if info:
-        weights, macs = _dense(trial.model, info.num_classes, info.channels, size)
-    elif trial.data.known_classes:  # the data is not on this machine
-        weights, macs = _dense(trial.model, trial.data.known_classes, trial.data.channels, size)
-    else:
+    size, known = trial.data.image_size, _classes_and_channels(trial, info)
+    if known is None:
         return trial.model.label
+    weights, macs = _dense(trial.model, *known, size)
     return (
         f"{trial.model.label}: {weights:,} prunable weights; dense, at {size} pixels:"
         f" {macs:,} multiply-accumulates ({format_flops(macs / 1e9)})"
     )
+
+
+def _classes_and_channels(trial: TrialSettings, info: Any | None) -> tuple[int, int] | None:
+    """Return the numbers of classes and of channels of the data, if known: it may not be on this machine."""
+    if info:
+        return info.num_classes, info.channels
+    return (trial.data.known_classes, trial.data.channels) if trial.data.known_classes else None
 
 
 def _data(trial: TrialSettings, info: Any | None) -> str:

@@ -31,6 +31,15 @@ def format_flops(gflops: float, of: float | None = None) -> str:
     return f"{scale * gflops:.{digits}g}{whole} {unit}"
 
 
+def format_bytes(count: float) -> str:
+    """Format a number of bytes with three digits in the unit that suits its size: 950 B, 1.24 MB, 51.8 TB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if float(f"{count:.3g}") < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.0f} TB" if count >= 1000 else f"{count:.3g} TB"
+
+
 def json_line(value: Any) -> str:
     """Return ``value`` as one line of JSON; numbers that are not finite, which JSON cannot express, become null."""
     try:

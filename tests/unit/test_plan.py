@@ -58,6 +58,8 @@ def test_quickstart(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
         "objectives": "val_top1 max, gflops min",
         "sampler": "grid; seed 0",
         "trials": "6, the whole grid; 20 epochs each",
+        "disk": "480 kB a running trial; with checkpoints: finished 98.2 kB a trial, 589 kB in all; "
+        "front 98.2 kB a trial of the front; all 480 kB a trial, 2.88 MB in all",
         "resources": "1 CPU a trial; 6 at a time on this machine's 6 CPUs",
     }
     assert "\nsearched\n  sparsity.criterion  l1, sigma\n  sparsity.target     0.5, 0.7, 0.98\n" in plan
