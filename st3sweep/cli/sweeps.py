@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -135,6 +136,24 @@ def stop(
     holder = ask_to_stop(existing_run(folder), "drain" if drain else "now")
     when = "when the running trials have ended" if drain else "after the current epochs"
     say(f"asked {holder['host']}:{holder['pid']} to end {when}")
+
+
+class Keep(StrEnum):
+    front = "front"
+    finished = "finished"
+
+
+@app.command()
+def clean(
+    folder: RunFolder,
+    keep: Annotated[Keep, typer.Option(help="Whose checkpoints stay, as in resources.checkpoints.")] = Keep.finished,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files. Default: only say which.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which checkpoints of a run are no longer needed and why; with --yes, remove them."""
+    from st3sweep.commands.clean import print_clean
+
+    print_clean(folder, keep.value, yes=yes, as_json=as_json)
 
 
 @app.command()

@@ -156,6 +156,19 @@ class Run:
 
         ask_to_stop(self.folder, "drain" if drain else "now")
 
+    def clean(self, keep: str = "finished", *, yes: bool = False) -> pd.DataFrame:
+        """Return the checkpoints that ``keep`` (``finished`` or ``front``) leaves out, a row a file; remove if ``yes``.
+
+        Columns: ``trial``, ``file`` (its path), ``bytes``, ``why``. What stays is that of the setting
+        ``resources.checkpoints``. Raises UserError while a program runs the sweep.
+        """
+        import pandas as pd
+
+        from st3sweep.commands.clean import clean
+
+        found = clean(self.folder, keep, yes=yes)
+        return pd.DataFrame([file.row() for file in found.files], columns=["trial", "file", "bytes", "why"])
+
     def load_model(self, trial: int, plugins: Sequence[str] = (), *, allow_changed_plugins: bool = False) -> nn.Module:
         """Return a finished trial's model at its best epoch, zeros in place: a plain module in evaluation mode.
 

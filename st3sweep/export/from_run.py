@@ -52,7 +52,7 @@ def _sparse_model(run: Path, trial: int, allow_changed: bool) -> tuple[nn.Module
     try:
         saved = checkpoint.load(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; it holds the weights to export") from None
+        raise UserError(f"{path}: not found; {_instead(run, stored)}") from None
     except CheckpointError as error:
         raise UserError(str(error)) from None
     inputs = saved.get("input") or _data(spec).input_facts()  # missing in older checkpoints
@@ -68,6 +68,16 @@ def _sparse_model(run: Path, trial: int, allow_changed: bool) -> tuple[nn.Module
     harden(weights, restore_method(spec, weights, flops.macs_per_weight(costs), saved["method"]))
     about = {**_described(stored, spec), **inputs, "preprocessing": preprocessing(spec.data, inputs)}
     return model, {**about, "zeros": _recorded_zeros(stored)}
+
+
+def _instead(run: Path, trial: Trial) -> str:
+    """Say where the weights of a trial that has none in its run are, or how to train them again."""
+    if source := trial.result.get("reused_from"):
+        return f"this result was reused from {source}: export it there"
+    removed = "the weights were removed (resources.checkpoints: front, or clean); train them again with: st3sweep"
+    if trial.workers > 1:  # reproduce trains with one
+        return f"{removed} train {trial_folder(run, trial.number) / 'config.yaml'}"
+    return f"{removed} reproduce {run} {trial.number}"
 
 
 def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial: int) -> float:

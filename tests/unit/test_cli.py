@@ -243,7 +243,9 @@ def test_export_explains_refusals(trained: Path, tmp_path: Path, capsys: pytest.
     best.write_bytes(whole[:-1])
     assert f"{best}: truncated or altered" in refused(run, 0)
     best.unlink()
-    assert f"{best}: not found" in refused(run, 0)
+    again = f"train them again with: st3sweep reproduce {run} 0"
+    removed = "the weights were removed (resources.checkpoints: front, or clean)"
+    assert f"{best}: not found; {removed}; {again}\n" in refused(run, 0)
     best.write_bytes(whole)
 
     def wrong_density(event: dict[str, Any]) -> None:
