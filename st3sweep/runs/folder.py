@@ -10,7 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,9 +79,9 @@ def lock(folder: Path) -> Iterator[None]:
     with open(folder / LOCK, "a+") as file:
         if not _locked(file, fcntl.LOCK_EX):
             raise UserError(f"{folder}: another program is running this sweep")
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        file.flush()
+        with suppress(OSError):  # on a full disk the lock holds without a record: `clean` must be able to free space
+            file.truncate(0)
+            os.write(file.fileno(), json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         yield
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,16 @@ def test_a_run_that_a_program_runs_is_refused(run: Run, capsys: Capture) -> None
             assert "program is running this sweep" in error
         assert str(pid) in st3sweep(capsys, "clean", "run")[2]
     assert files(run) == [ALL] * 5
+
+
+def test_it_frees_space_where_nothing_can_be_written(run: Run) -> None:
+    """As on a full disk: no file may grow."""
+    (run.folder / ".lock").unlink(missing_ok=True)
+    program = f"exec {sys.executable} -m st3sweep clean run --yes"
+    done = subprocess.run(["bash", "-c", f"ulimit -f 0; {program}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "run: freed 13 kB of 25 kB\n" in done.stdout
+    assert files(run) == FINISHED
 
 
 def test_the_twin_in_python(run: Run) -> None:

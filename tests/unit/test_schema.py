@@ -56,6 +56,7 @@ def right(tmp_path: Path) -> dict[str, Any]:
         (("search", "sparsity.ramp"), {"choice": [1]}),
         (("search", "sparsity.soft"), {"choices": [True]}),
         (("searcher", "sampler"), "tp"),
+        (("resources", "checkpoints"), "best"),
         (("schema",), "st3sweep/v2"),
     ],
     ids=lambda part: ".".join(part) if isinstance(part, tuple) else "",
