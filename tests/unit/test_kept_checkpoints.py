@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from driven_sweep import Run, epoch, finish, result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from st3sweep.execution import runner
 from st3sweep.pareto import pareto_mask
+from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.runs.folder import trial_folder
 from st3sweep.runs.ledger import LedgerError, Trial
 from st3sweep.space.loading import load_space
@@ -239,10 +242,51 @@ def test_a_trial_promoted_in_the_session_that_changes_the_setting_keeps_its_chec
     assert left(run, finished) == {"best.ckpt", "pilots"}
 
 
+def test_resuming_removes_what_was_left_but_not_what_it_promotes(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("budget: {wall: 60s}")
+    finished, stopped, failed, running = one_of_each(run)
+    killed, later = run.program(), time.time() + 100.0
+    with monkeypatch.context() as patched:
+        patched.setattr("time.time", lambda: later)
+        killed.ledger.add_closed()  # the budget is spent, so that the next program starts no slots
+    assert run.program().blocking_limit() == "wall"
+    change(run, "budget:", "resources: {checkpoints: front}\nbudget:")
+    with runner.sweep(
+        run.space, run.folder, None, JsonEvents(None, run.events), promote=[stopped.number]
+    ) as outcome:  # fmt: skip
+        assert outcome.end == "budget"
+    assert [left(run, trial) - {"pilots"} for trial in (finished, stopped, failed, running)] == [
+        {"best.ckpt"}, {"last.ckpt", "best.ckpt"}, set(), {*ALL, ".last.ckpt.tmp"},
+    ]  # fmt: skip
+
+
+def test_a_reused_result_is_on_the_front_and_its_files_stay(run_of: RunOf, tmp_path: Path) -> None:
+    front = "resources: {checkpoints: front}\n"
+    earlier = run_of(front + "budget: {trials: 1}")
+    sweep = earlier.program()
+    source = ended(sweep, 90.0, 0.1)
+    sweep.close()
+    (tmp_path / "later").mkdir()
+    later = Run(tmp_path / "later", f"{front}budget: {{trials: 3}}\nwarm_start: {{from: [{earlier.folder}]}}")
+    folder = trial_folder(later.folder, 0)
+    folder.mkdir(parents=True)
+    (folder / "best.ckpt").write_text("somebody's copy")
+    sweep = later.program()
+    worse, better = ended(sweep, 80.0, 0.2), ended(sweep, 95.0, 0.05)
+    assert sweep.ledger.trials[0].result["reused_from"] == f"{earlier.folder}, trial 0"
+    assert (left(later, worse), left(later, better)) == (set(), {"best.ckpt"})
+    later.program().checkpoints.all_ended()
+    assert os.listdir(folder) == ["best.ckpt"], "dominated, but not this run's"
+    assert left(earlier, source) == {"best.ckpt"}
+
+
 VALUES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 
 @given(VALUES)
+@settings(max_examples=50)
 def test_fronts_grow_as_a_mask_over_all_says_and_nobody_comes_back(values: list[tuple[int, int]]) -> None:
     fronts, gone, trials = Fronts((("val_top1", "max"), ("gflops", "min"))), set[int](), list[Trial]()
     for number, (top1, gflops) in enumerate(values):
@@ -261,6 +305,7 @@ def test_fronts_grow_as_a_mask_over_all_says_and_nobody_comes_back(values: list[
 def test_an_early_stopped_trial_continues_from_what_stays(tmp_path: Path, run_of: RunOf) -> None:
     """With real training: the promoted trial has the numbers of one that was never stopped."""
     run = run_of("budget: {trials: 2}")
+    change(run, "image_size: 8}", "image_size: 8, train_limit: 128, validation: 100}")
     sweep = run.program()
     trial = sweep.next_trial()
     assert trial is not None
