@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter
 
 # A method has the same colour and marker in every figure; methods not listed here come after these.
-METHODS = ("ST-3", "ST-3σ", "dense", "GMP", "STR", "ProbMask", "RigL", "RigL+ERK", "GraNet", "DNW")
-MARKERS = ("o", "s", "*", "v", "D", "P", "<", ">", "^", "X")
+METHODS = ("ST-3", "ST-3σ", "dense", "GMP", "STR", "ProbMask", "RigL", "RigL+ERK", "GraNet", "DNW", "AC/DC", "Feather")
+MARKERS = ("o", "s", "*", "v", "D", "P", "<", ">", "^", "X", "h", "p")
 # Leading digits of a log axis's ticks, from the fewest ticks to the most.
 TICK_DIGITS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
@@ -28,9 +28,9 @@ def style_of(method: str, methods: Iterable[str]) -> tuple[Any, str]:
     number = _ordered(methods).index(method)
     palette = sns.color_palette("colorblind")
     turn, place = divmod(number, len(palette))
-    # Each further round of colours is darker, and has other markers.
+    # Each further round of colours is darker; there are more markers than colours, so it has others.
     shade = tuple(channel * 0.55**turn for channel in palette[place])
-    return shade, MARKERS[(place + turn) % len(MARKERS)]
+    return shade, MARKERS[number % len(MARKERS)]
 
 
 def _ordered(methods: Iterable[str]) -> list[str]:
@@ -57,20 +57,26 @@ def sparsity_of(trials: pd.DataFrame) -> pd.Series:
     return trials["sparsity_target"].fillna(trials["sparsity"])
 
 
-def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
-    """Limit the y axis to the bulk of ``values`` in percent, and note above it how many are below.
+def bulk(values: pd.Series) -> tuple[float, float]:
+    """Return the limits of an axis that shows the bulk of ``values`` in percent, at least one of which is known.
 
     Values more than three interquartile ranges below the lower quartile are cut off: collapsed trials, but not the
     steep end of a front.
     """
     points = values.dropna().to_numpy(dtype=float)
-    if not len(points):
-        return
     lower, upper = np.quantile(points, (0.25, 0.75))
     shown = points[points >= lower - 3 * max(upper - lower, 1.0)]
     margin = max(0.06 * (shown.max() - shown.min()), 0.3)
-    bottom = shown.min() - margin
-    axes.set_ylim(bottom, shown.max() + margin)
+    return float(shown.min() - margin), float(shown.max() + margin)
+
+
+def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
+    """Limit the y axis to the ``bulk`` of ``values`` in percent, and note above it how many are below."""
+    points = values.dropna().to_numpy(dtype=float)
+    if not len(points):
+        return
+    bottom, top = bulk(values)
+    axes.set_ylim(bottom, top)
     if below := (points < bottom).sum():
         note = f"{below} of {len(points)} {what} below the axis (down to {points.min():.1f} %)"
         axes.set_title(note, loc="right", fontsize=9, color="0.4")
@@ -102,6 +108,15 @@ def limit_cost(axes: Axes, values: pd.Series, zero: float | None = None) -> None
     label_log_axis(axes.xaxis, *axes.get_xlim(), zero=zero)
     if zero is not None:
         axes.axvline(zero * 10 ** (1 / 6), color="0.6", linewidth=0.8, linestyle=":", zorder=0.5)
+
+
+def note_without_cost(axes: Axes, points: pd.DataFrame) -> None:
+    """Add an entry to the legend that counts the rows of ``points`` without a cost, which have no place on the axis."""
+    missing = points[points["gflops"].isna()]
+    if len(missing):
+        names = ", ".join(dict.fromkeys(missing["method"]))
+        noun = "point" if len(missing) == 1 else "points"
+        axes.plot([], [], linestyle="none", label=f"not drawn: {len(missing)} {noun} of\nunknown cost ({names})")
 
 
 def label_log_axis(axis: Axis, low: float, high: float, zero: float | None = None) -> None:

@@ -62,7 +62,7 @@ def front_probability(members: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
 
     Raises ValueError if no trial has a replicate.
     """
-    error = _pooled_deviation(table) / np.sqrt(table["seeds"].to_numpy())
+    error = pooled_deviation(table) / np.sqrt(table["seeds"].to_numpy())
     mean, cost = table["mean"].to_numpy(), table["gflops"].to_numpy()
     places = table.index.get_indexer(members.index)
     found = [_unbeaten(int(place), mean, error, cost) for place in places]
@@ -76,11 +76,14 @@ def _unbeaten(i: int, mean: Floats, error: Floats, cost: Floats) -> float:
     return float(_WEIGHTS @ ndtr(ahead / error[rivals]).prod(axis=1))
 
 
-def _pooled_deviation(table: pd.DataFrame) -> float:
-    """Compute the pooled standard deviation of one seed's accuracy, in percent. Raises ValueError."""
+def pooled_deviation(table: pd.DataFrame) -> float:
+    """Compute the pooled standard deviation of one seed's accuracy, in percent, from ``table = over_seeds(...)``.
+
+    Raises ValueError if no trial has a replicate.
+    """
     repeated = table[table["seeds"] > 1]
     if repeated.empty:
-        raise ValueError("the probability of being on the front needs replicates, but no trial has one")
+        raise ValueError("the deviation between seeds needs replicates, but no trial has one")
     freedom = repeated["seeds"] - 1
     variance = (freedom * repeated["seeds"] * repeated["standard_error"] ** 2).sum() / freedom.sum()
     return max(float(np.sqrt(variance)), 1e-9)  # above 0: also identical seeds must give finite z-scores

@@ -97,6 +97,21 @@ class Run:
 
         return plot_run(self.trials, objectives_of(self.folder))
 
+    def selection_bias(self, validation_images: int | None = None) -> pd.DataFrame:
+        """Return the front with the columns ``deviation``, ``bias`` and ``noise`` of ``selection.selection_bias``.
+
+        ``bias`` is by how much ``val_top1`` is expected to be too high, in points, because the front selected it.
+        """
+        from st3sweep.analysis.selection import selection_bias
+
+        return selection_bias(self.trials, validation_images)
+
+    def plot_selection(self, validation_images: int | None = None) -> Figure:
+        """Return the plot of test over validation accuracy, the front ringed, with the bias of its selection."""
+        from st3sweep.analysis.selection import plot_selection
+
+        return plot_selection(self.trials, validation_images)
+
     def replay(
         self,
         *rules: str,
