@@ -23,6 +23,7 @@ from st3sweep.analysis.axes import (
     limit_cost,
     limit_values,
     new_figure,
+    note_without_cost,
     place_of_zero,
     plain,
     sparsity_of,
@@ -30,9 +31,9 @@ from st3sweep.analysis.axes import (
     target_colors,
 )
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate
+from st3sweep.analysis.published_points import published as published_points
 from st3sweep.analysis.seeds import over_seeds
 from st3sweep.analysis.tables import flops_unit
-from st3sweep.analysis.tables import published as published_points
 
 METRICS = {"val_top1": "validation top-1 (%)", "test_top1": "test top-1 (%)"}
 BELOW = MarkerStyle("$\\downarrow$")
@@ -49,8 +50,8 @@ def plot_front(
 
     A replicate is a faint point; the trial that it repeats has a bar, the 95 % interval of the mean over its seeds.
     If ``metric`` and gflops are the objectives, a staircase shows the best accuracy that each budget buys.
-    ``published`` are rows of ``tables.published()``, drawn muted. They are test accuracies: raises ValueError for
-    another ``metric``.
+    ``published`` are rows of ``tables.published()``, drawn muted; the legend names methods of which points have no
+    cost, and so no place. They are test accuracies: raises ValueError for another ``metric``.
     """
     figure, (axes,) = new_figure(9.0, 5.0)
     _draw_front(axes, trials, objectives, metric, published)
@@ -142,7 +143,8 @@ def _draw_front(
         return
     axes.set_xscale("log")
     dense = rows["gflops_dense"].dropna()
-    others = pd.DataFrame(columns=["test_top1", "gflops"], dtype=float) if published is None else published
+    none = pd.DataFrame(columns=["method", "test_top1", "gflops"], dtype=float)
+    others = none if published is None else published.dropna(subset=["gflops"])
     if metric in METRICS:
         limit_accuracy(axes, pd.concat([rows[metric], others["test_top1"]]), "points")
     else:
@@ -151,14 +153,15 @@ def _draw_front(
     zero = place_of_zero(costs)
     rows, trials = (table.assign(gflops=table["gflops"].replace(0.0, zero)) for table in (rows, trials))
     limit_cost(axes, scale * costs.replace(0.0, zero), zero=scale * zero if (costs == 0).any() else None)
-    if published is not None:
-        _draw_published(axes, published, scale)
+    _draw_published(axes, others, scale)
     for cost in dense.unique() * scale:
         _draw_dense_line(axes, cost, unit)
     repeats = is_replicate(rows)
     _draw_trials(axes, rows[~repeats], metric, scale)
     _draw_seeds(axes, rows[repeats], over_seeds(rows, metric), metric, scale)
     _draw_staircase(axes, front(trials, objectives).dropna(subset=[metric]), objectives, metric, scale)
+    if published is not None:
+        note_without_cost(axes, published)
     axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 

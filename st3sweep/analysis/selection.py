@@ -82,6 +82,8 @@ def _draw_lines(axes: Axes, trials: pd.DataFrame, validation_images: int | None)
             [], [], linestyle="none", label="noise unknown:\nno replicates, and the number\nof images is not known"
         )
         return
+    if table.empty:  # no cost is known, so nothing is on the front
+        return
     bias = float(table["bias"].mean())
     label = f"front, expected: {bias:.2f} or more lower\n(noise: {table['noise'].iloc[0]})"
     axes.axline((place[0], place[1] - bias), slope=1, color="0.25", linewidth=1.0, linestyle="--", label=label)

@@ -1,4 +1,4 @@
-"""Load the tables of runs and the published points, and format the front as aligned text.
+"""Load the tables of runs, and format the front as aligned text.
 
 Units are those of ``st3sweep.runs.tables``: accuracies in percent, sparsity as a fraction, gflops in 1e9
 multiply-accumulates (1 multiply-accumulate = 1 FLOP, as the field's tables count).
@@ -10,7 +10,6 @@ import itertools
 import math
 import os
 from collections.abc import Hashable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ import numpy as np
 import pandas as pd
 
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front
+from st3sweep.analysis.published_points import published as published
 from st3sweep.analysis.seeds import front_probability, over_seeds
 from st3sweep.runs.folder import RESOLVED
 from st3sweep.runs.tables import ResultsError, is_own_metric, read_table, table_path
 from st3sweep.util import text
 from st3sweep.util.text import aligned
 from st3sweep.util.yaml_lines import read_yaml
-
-PUBLISHED_COLUMNS = ["model", "dataset", "method", "test_top1", "sparsity", "gflops", "source", "remark"]
 
 
 def load_trials(*runs: Path | str) -> pd.DataFrame:
@@ -76,24 +74,6 @@ def run_folder(root: str = "runs") -> Path:
         if runs := [path.parent for path in (base / root).glob("*/trials.parquet")]:
             return max(runs, key=lambda run: table_path(run, "trials").stat().st_mtime)
     raise ResultsError(f"no run in {root}/; set ST3_RUN to the folder of a run")
-
-
-def published(model: str | None = None, dataset: str | None = None) -> pd.DataFrame:
-    """Load the published points, optionally of one model and dataset; empty if there are none.
-
-    The file holds percent and millions of multiply-accumulates; only this function converts them, to ``sparsity`` as a
-    fraction and ``gflops``. Columns: model, dataset, method, test_top1 in percent, sparsity, gflops, source, remark (""
-    or why the row is suspect).
-    """
-    with resources.files("st3sweep.analysis").joinpath("published", "points.csv").open(encoding="utf-8") as file:
-        points = pd.read_csv(file).rename(columns={"top1": "test_top1"})
-    points = points.assign(
-        sparsity=points["sparsity"] / 100, gflops=points["mmacs"] / 1000, remark=points["remark"].fillna("")
-    )
-    for column, wanted in (("model", model), ("dataset", dataset)):
-        if wanted is not None:
-            points = points[points[column] == wanted]
-    return points[PUBLISHED_COLUMNS].reset_index(drop=True)
 
 
 def flops_unit(trials: pd.DataFrame) -> tuple[str, float]:
@@ -156,14 +136,14 @@ def _load(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:
     """Load table ``name`` of the runs; the first column ``run``, with ``trial``, identifies a trial."""
     if not runs:
         raise ValueError("at least one run is needed, but got none")
-    by_label = _labels(runs)
+    by_label = run_labels(runs)
     tables = [read_table(run, name) for run in by_label.values()]
     for label, table in zip(by_label, tables, strict=True):
         table.insert(0, "run", label)
     return pd.concat(tables, ignore_index=True)
 
 
-def _labels(runs: Sequence[Path | str]) -> dict[str, Path | str]:
+def run_labels(runs: Sequence[Path | str]) -> dict[str, Path | str]:
     """Label each run with the end of its path: as many names as tell the runs apart. One run given twice is one."""
     given = {Path(run).resolve(): run for run in reversed(runs)}
     folders = list(dict.fromkeys(Path(run).resolve() for run in runs))
