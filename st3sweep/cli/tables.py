@@ -37,11 +37,18 @@ def pareto(
     folders: Annotated[list[Path], typer.Argument(help="Folders of one or several runs.")],
     as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="Plot the front to this file.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Compare with these points: published, the folder of a run, or a CSV file with more published points.",
+        ),
+    ] = None,
 ) -> None:
     """Print the Pareto front of accuracy versus cost, over one or several runs."""
     from st3sweep.commands.results import print_pareto
 
-    print_pareto(folders, as_json=as_json, plot=plot)
+    print_pareto(folders, against=against, as_json=as_json, plot=plot)
 
 
 @app.command()

@@ -112,6 +112,20 @@ class Run:
 
         return plot_selection(self.trials, validation_images)
 
+    def compare(self, other: Run | Path | str | None = None, more: Path | str | None = None) -> pd.DataFrame:
+        """Compare the front with that of another run, or with published points of its model and dataset.
+
+        Returns a row for each point of the other: the difference of test accuracies in points with its 95 % interval
+        where there are seeds, the costs and the ``verdict`` (``analysis.dominance``). ``more`` is a CSV file of further
+        published points. Raises UserError where there is nothing to compare with.
+        """
+        from st3sweep.analysis.dominance import dominance
+        from st3sweep.commands.against import points_against
+
+        trials = self.trials
+        against = str(other.folder) if isinstance(other, Run) else "published" if other is None else str(other)
+        return dominance(trials, points_against(trials, against, more))
+
     def replay(
         self,
         *rules: str,

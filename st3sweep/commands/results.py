@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from st3sweep.analysis import tables
+from st3sweep.analysis.dominance import dominance, sentences
 from st3sweep.analysis.fronts import front, pick
+from st3sweep.commands.against import points_against
 from st3sweep.commands.pictures import check_picture, save_picture
 from st3sweep.reporting.console import short
 from st3sweep.runs.tables import SCHEMAS, read_table, table_path
@@ -32,14 +35,19 @@ def print_table(folder: Path, table: str, format_: str) -> None:
         print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
 
 
-def print_pareto(folders: Sequence[Path], *, as_json: bool, plot: Path | None) -> None:
-    """Print the front of one or several runs, and plot it."""
+def print_pareto(folders: Sequence[Path], *, against: str | None = None, as_json: bool, plot: Path | None) -> None:
+    """Print the front of one or several runs, compare it with what ``against`` names, and plot it."""
     check_picture(plot)
     trials, objectives = tables.load_trials(*folders), tables.objectives_of(*folders)
+    compared = dominance(trials, points_against(trials, against)) if against is not None else None
     if as_json:
-        print(json.dumps(tables.json_rows(front(trials, objectives)), ensure_ascii=False))
+        rows: Any = tables.json_rows(front(trials, objectives))
+        shown = rows if compared is None else {"front": rows, "against": tables.json_rows(compared)}
+        print(json.dumps(shown, ensure_ascii=False))
     else:
         print(tables.front_table(trials, objectives))
+        if compared is not None:
+            print("", f"test accuracy against {against}:", *sentences(compared), sep="\n")
     if plot is not None:
         from st3sweep.analysis import plots
 
