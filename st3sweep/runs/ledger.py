@@ -52,6 +52,7 @@ class Trial:
     gpu_hours: float = 0.0  # while a slot had it, up to its last event; money likewise
     money: float = 0.0
     began: float | None = None  # time of its last event in a slot; None while no slot has it
+    ended: float | None = None  # wall seconds of the run, as ``Ledger.wall_seconds``, when it was over
 
     @cached_property
     def summary(self) -> TrialSummary | None:
@@ -232,9 +233,10 @@ class Ledger:
             trial.began = None
         elif kind == "done":
             trial.status, trial.error, trial.result = event["status"], event["error"], event["result"]
-            trial.began = None
+            trial.began, trial.ended = None, self.wall_seconds
         elif kind == "promoted":
             trial.status, trial.error, trial.result, trial.promoted = "running", None, {}, True
+            trial.ended = None
         else:
             raise ValueError(f"no such event: {kind}")
 

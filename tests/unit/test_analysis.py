@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from st3sweep.analysis import fronts, plots, tables
+from st3sweep.analysis import fronts, plots, published_points, tables
 from st3sweep.analysis.axes import METHODS, style_of
+from st3sweep.analysis.selection import plot_selection
 from st3sweep.runs.tables import ResultsError, table_path, write_table
 
 DENSE = 0.0032
@@ -179,14 +180,14 @@ def test_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_published_units() -> None:
     points = tables.published("resnet50", "imagenet")
-    assert list(points.columns) == tables.PUBLISHED_COLUMNS
+    assert list(points.columns) == published_points.PUBLISHED_COLUMNS
     row = points[(points["method"] == "ST-3") & (points["sparsity"] == 0.8)]
     assert row[["test_top1", "gflops"]].values.tolist() == [[76.95, 1.215]]
     assert points.loc[points["method"] == "dense", ["sparsity", "gflops"]].values.tolist() == [[0.0, 4.089]]
     everything = tables.published()
     assert set(everything["model"]) == {"resnet50", "mobilenet_v1"}
     assert everything["sparsity"].between(0, 1, inclusive="left").all()
-    assert (everything["remark"] != "").sum() == 3
+    assert (everything["remark"] != "").sum() == 5
     assert tables.published("resnet50", "cifar10").empty
 
 
@@ -400,6 +401,7 @@ def test_every_figure_and_table_of_a_degenerate_run(name: str, run: Path, tmp_pa
         "front": plots.plot_front(rows, metric="test_top1"),
         "ramp": plots.plot_ramp(epochs, rows),
         "layers": plots.plot_layers(layers, rows),
+        "selection": plot_selection(rows, validation_images=100),
     }
     for kind, figure in figures.items():
         plots.save(figure, tmp_path / f"{kind}.png")
@@ -438,9 +440,13 @@ def test_a_method_looks_the_same_everywhere() -> None:
 
 @pytest.mark.long
 def test_layers_of_imports() -> None:
-    code = "import sys, st3sweep.analysis.{0}; print(*{{{1}}} & set(sys.modules))"
-    pyplot = "'torch', 'ray', 'matplotlib.pyplot'"
-    for module, forbidden in (("tables", pyplot), ("fronts", pyplot), ("seeds", pyplot), ("plots", "'torch', 'ray'")):
-        line = [sys.executable, "-c", code.format(module, forbidden)]
-        done = subprocess.run(line, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "", module
+    tables = (
+        ("tables", "fronts", "seeds", "noise", "dominance", "published_points"),
+        "'torch', 'ray', 'matplotlib.pyplot'",
+    )
+    figures = ("plots", "selection", "hypervolume_curves", "published_plots", "replicates"), "'torch', 'ray'"
+    for modules, forbidden in (tables, figures):
+        imports = ", ".join(f"st3sweep.analysis.{module}" for module in modules)
+        code = f"import sys, {imports}; print(*{{{forbidden}}} & set(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "", modules
