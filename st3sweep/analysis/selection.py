@@ -116,7 +116,7 @@ def _bootstrap(accuracy: Floats, cost: Floats, deviation: Floats, draws: int) ->
     """Return the mean noise of each trial, (n,), over the draws that put it on the front; NaN where none does."""
     order = np.argsort(cost, kind="stable")
     accuracy, cost, deviation = accuracy[order], cost[order], deviation[order]
-    first, last = np.searchsorted(cost, cost, "left"), np.searchsorted(cost, cost, "right") - 1
+    last = np.searchsorted(cost, cost, "right") - 1  # among those of equal cost
     random = np.random.default_rng(0)
     total, times = np.zeros(len(cost)), np.zeros(len(cost))
     step = max(1, _CHUNK // max(1, len(cost)))
@@ -124,8 +124,7 @@ def _bootstrap(accuracy: Floats, cost: Floats, deviation: Floats, draws: int) ->
         error = random.standard_normal((min(step, draws - start), len(cost))) * deviation
         drawn = accuracy + error
         best = np.maximum.accumulate(drawn, axis=1)  # of all that cost no more
-        # On the front: the best of its own cost, and better than all that are cheaper.
-        chosen = (drawn == best[:, last]) & ((first == 0) | (drawn > best[:, first - 1]))
+        chosen = drawn == best[:, last]  # on the front; noise leaves no ties
         total += (error * chosen).sum(axis=0)
         times += chosen.sum(axis=0)
     bias = np.full(len(cost), np.nan)
