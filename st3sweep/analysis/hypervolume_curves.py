@@ -19,6 +19,7 @@ from st3sweep.util.errors import ResultsError
 from st3sweep.util.text import flops_unit
 
 COLUMNS = ["run", "trial", "status", "wall_seconds", "training_gflops", "hypervolume", "gflops_dense"]
+_COMPUTE = (("EFLOPs", 1e9), ("PFLOPs", 1e6), ("TFLOPs", 1e3), ("GFLOPs", 1.0))  # and how many GFLOPs each is
 _GOALS = [goal for _, goal in OBJECTIVES]
 
 
@@ -56,9 +57,11 @@ def plot_hypervolume(*runs: Path | str) -> Figure:
     seconds = float(curves["wall_seconds"].max()) if len(curves) else 0.0
     time, per = ("hours", 3600.0) if seconds >= 7200 else ("minutes", 60.0) if seconds >= 120 else ("seconds", 1.0)
     _draw(panels[0], curves, "wall_seconds", 1 / per, scale)
-    _draw(panels[1], curves, "training_gflops", 1e-3, scale)
+    compute = float(curves["training_gflops"].max()) if len(curves) else 0.0
+    work, of = next((one for one in _COMPUTE if compute >= one[1]), _COMPUTE[-1])
+    _draw(panels[1], curves, "training_gflops", 1 / of, scale)
     panels[0].set(xlabel=f"wall time ({time})", ylabel=f"hypervolume (% × {unit})")
-    panels[1].set(xlabel="compute of all trainings (TFLOPs, 1e12 multiply-accumulates)")
+    panels[1].set(xlabel=f"multiply-accumulates of all trainings ({work})")
     panels[1].sharey(panels[0])
     if panels[0].lines:
         panels[1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

@@ -93,5 +93,6 @@ def test_plot_has_a_line_for_each_run_over_time_and_compute(tmp_path: Path) -> N
     np.testing.assert_allclose(lines[0].get_ydata(), [0, *AREA])
     assert time.get_xlabel() == "wall time (seconds)"
     assert time.get_ylabel() == "hypervolume (% × GFLOPs)"
+    assert compute.get_xlabel() == "multiply-accumulates of all trainings (TFLOPs)"
     np.testing.assert_allclose(compute.lines[0].get_xdata(), [0, 1, 1, 2, 3, 4, 5, 5])
     plots.save(figure, tmp_path / "curve.png")
