@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from st3sweep.analysis import noise
-from st3sweep.analysis.axes import bulk, by_method, limit_accuracy, new_figure, style_of
+from st3sweep.analysis.axes import bulk, by_method, new_figure, style_of
 from st3sweep.analysis.fronts import finished, front, mark_front, searched
 from st3sweep.analysis.seeds import over_seeds, pooled_deviation
 
@@ -58,8 +58,9 @@ def plot_selection(trials: pd.DataFrame, validation_images: int | None = None) -
         axes.text(0.5, 0.5, "no finished trial has both", transform=axes.transAxes, ha="center", va="center")
         axes.set(xticks=[], yticks=[])
         return figure
-    limit_accuracy(axes, rows["test_top1"], "trials")
     axes.set_xlim(*bulk(rows["val_top1"]))
+    axes.set_ylim(*bulk(rows["test_top1"]))
+    _note_hidden(axes, rows)
     for method, group in by_method(rows):
         color, marker = style_of(method, rows["method"])
         axes.scatter(group["val_top1"], group["test_top1"], s=45, color=color, marker=marker, label=method, zorder=3)
@@ -70,6 +71,14 @@ def plot_selection(trials: pd.DataFrame, validation_images: int | None = None) -
     axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     _draw_gaps(axes, rows)
     return figure
+
+
+def _note_hidden(axes: Axes, rows: pd.DataFrame) -> None:
+    """Note above the axes how many trials, collapsed ones, lie outside."""
+    hidden = rows[(rows["val_top1"] < axes.get_xlim()[0]) | (rows["test_top1"] < axes.get_ylim()[0])]
+    if len(hidden):
+        note = f"{len(hidden)} of {len(rows)} trials outside the axes (test down to {hidden['test_top1'].min():.1f} %)"
+        axes.set_title(note, loc="right", fontsize=9, color="0.4")
 
 
 def _draw_lines(axes: Axes, trials: pd.DataFrame, validation_images: int | None) -> None:

@@ -125,3 +125,10 @@ def test_plot_shows_front_gaps_and_expected_line() -> None:
 def test_plot_without_a_finished_trial() -> None:
     (axes,) = plot_selection(table([90.0], [0.01], status="failed")).axes
     assert axes.texts[0].get_text() == "no finished trial has both"
+
+
+def test_trials_outside_the_axes_are_counted() -> None:
+    trials = table([90.0, 91.0, 92.0, 93.0, 10.0, 92.5], [0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
+    trials["test_top1"] = [89.0, 90.0, 91.0, 92.0, 90.0, 20.0]  # one has collapsed on each set alone
+    (axes,) = plot_selection(trials, validation_images=500).axes
+    assert axes.get_title(loc="right") == "2 of 6 trials outside the axes (test down to 20.0 %)"
