@@ -73,19 +73,23 @@ class ModelFormat(StrEnum):
     packed = "packed"
     onnx = "onnx"
     openvino = "openvino"
+    sparse = "sparse"
 
 
 @app.command()
 def export(
     folder: RunFolder,
     trial: Annotated[int, typer.Argument(min=0, help="Number of the trial in the table of results.")],
-    path: Annotated[Path | None, typer.Option("--out", help="File to write. Default: in the trial's folder.")] = None,
+    path: Annotated[
+        Path | None, typer.Option("--out", help="File (sparse: folder) to write. Default: in the trial's.")
+    ] = None,
     format_: Annotated[
         ModelFormat,
         typer.Option(
             "--format",
             help="safetensors or pt: plain torch loads it, zeros in place. packed: only the non-zeros, for numpy. onnx "
-            "or openvino: for that engine, batch norms folded (extras onnx, openvino).",
+            "or openvino: for that engine, batch norms folded (extras onnx, openvino). sparse: a folder that runs on a "
+            "CPU and skips the zeros, for numpy and a C compiler.",
         ),
     ] = (ModelFormat.safetensors),
     fp16: Annotated[

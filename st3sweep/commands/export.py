@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from st3sweep.export import packed_file
 from st3sweep.export.dead_channels import remove_dead_channels
-from st3sweep.export.engines import ENGINES, save_onnx, save_openvino
+from st3sweep.export.engines import save_onnx, save_openvino
 from st3sweep.export.folding import fold_batch_norms, traced
 from st3sweep.export.from_run import export, validation_top1
 from st3sweep.export.half import in_half
 from st3sweep.export.model_file import FORMATS, check_counts, counted, rebuilt, save, totals
+from st3sweep.export.sparse_folder import save_sparse
 from st3sweep.networks import flops
 from st3sweep.networks.flops import LayerCost
 from st3sweep.reporting.console import short
@@ -24,10 +25,12 @@ from st3sweep.training.components import register_components
 from st3sweep.util.errors import UserError
 from st3sweep.util.text import aligned, format_flops, json_line
 
+SAVES = {"onnx": save_onnx, "openvino": save_openvino, "sparse": save_sparse}
+
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to write: ``format`` is one of FORMATS or ENGINES.
+    """What to write: ``format`` is one of FORMATS, or of SAVES, which run in an engine.
 
     ``fp16`` and ``zstd`` are for packed files; ``keep_dead_channels`` is for engines, whose files lose them otherwise.
     """
@@ -48,13 +51,13 @@ class ExportConfig:
 
     def check(self) -> None:
         """Raise UserError for an unknown format, or an option that is not for it."""
-        if self.format not in (*FORMATS, *ENGINES):
-            raise UserError(f"--format {self.format}: allowed: {', '.join((*FORMATS, *ENGINES))}")
+        if self.format not in (*FORMATS, *SAVES):
+            raise UserError(f"--format {self.format}: allowed: {', '.join((*FORMATS, *SAVES))}")
         for option in ("fp16", "zstd"):
             if getattr(self, option) and self.format != "packed":
                 raise UserError(f"--{option}: needs --format packed (got {self.format})")
-        if self.keep_dead_channels and self.format not in ENGINES:
-            raise UserError(f"--keep-dead-channels: needs --format {' or '.join(ENGINES)} (got {self.format})")
+        if self.keep_dead_channels and self.format not in SAVES:
+            raise UserError(f"--keep-dead-channels: needs --format {' or '.join(SAVES)} (got {self.format})")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def write_model(
     state, metadata = export(run, trial, allow_changed=allow_changed)
     if config.fp16:
         state, metadata = _in_half(state, metadata, run, trial)
-    if config.format in ENGINES:
+    if config.format in SAVES:
         return _for_engine(path, config, state, metadata)
     model = save(path, state, metadata, config.format, fp16=config.fp16, zstd=config.zstd)
     return Exported(path, model, model, metadata, _sizes(path, model, metadata, config.fp16))
@@ -157,8 +160,7 @@ def _for_engine(path: Path, config: ExportConfig, state: dict[str, Tensor], meta
         costs, zeros = counted(graph, metadata)
         left = {"gflops_dense": flops.gflops(costs), "gflops": totals(costs, zeros)["gflops"]}
         metadata = {**metadata, "dead_channels": {"removed": removed, **left}}
-    save_engine = save_onnx if config.format == "onnx" else save_openvino
-    engine, difference = save_engine(path, graph, model, metadata)
+    engine, difference = SAVES[config.format](path, graph, model, metadata)
     return Exported(path, model, engine, metadata, _sizes(path, model, metadata, fp16=False), difference)
 
 
@@ -180,6 +182,8 @@ def _sizes(path: Path, model: nn.Module, metadata: dict[str, Any], fp16: bool) -
     state = packed_file.positive_zeros(state, names)
     sizes = packed_file.sizes(state, names, "float16" if fp16 else "float32")
     files = [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
+    if path.is_dir():
+        files = [path / "ops.json", path / "weights.bin"]
     return {"file": sum(file.stat().st_size for file in files), "dense": dense, **sizes}
 
 

@@ -25,7 +25,6 @@ from st3sweep.util.extras import optional
 from st3sweep.util.storage.atomic import atomic_write
 
 TOLERANCE = 1e-4  # of the largest logit: engines sum in another order than torch
-ENGINES = ("onnx", "openvino")
 _BATCHES = (1, 3)
 
 Metadata = dict[str, Any]
@@ -61,7 +60,7 @@ def save_onnx(path: Path, graph: nn.Module, reference: nn.Module, metadata: Meta
     content = program.model_proto.SerializeToString()
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     engine = Engine(lambda x: session.run(None, {"images": x})[0])
-    difference = _difference(path, engine, reference, metadata)
+    difference = logits_difference(path, engine, reference, metadata)
     try:
         with atomic_write(path) as file:
             file.write(content)
@@ -83,7 +82,7 @@ def save_openvino(path: Path, graph: nn.Module, reference: nn.Module, metadata: 
             openvino.save_model(model, made, compress_to_fp16=False)
             compiled = openvino.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             engine = Engine(lambda x: compiled(x)[0])
-            difference = _difference(path, engine, reference, metadata)
+            difference = logits_difference(path, engine, reference, metadata)
             made.with_suffix(".bin").replace(path.with_suffix(".bin"))
             made.replace(path)
     except OSError as error:
@@ -91,7 +90,8 @@ def save_openvino(path: Path, graph: nn.Module, reference: nn.Module, metadata: 
     return engine, difference
 
 
-def _difference(path: Path, engine: Engine, reference: nn.Module, metadata: Metadata) -> float:
+def logits_difference(path: Path, engine: Engine, reference: nn.Module, metadata: Metadata) -> float:
+    """Return the largest difference of logits on random images. Raises ModelFileError if it is above TOLERANCE."""
     largest = 0.0
     for batch in _BATCHES:
         images = _images(metadata, batch)

@@ -14,7 +14,8 @@ ROOT = Path(st3sweep.__file__).parent
 # From the top to the ground, as in docs/architecture.md. ``__init__`` and ``__main__`` stand above all.
 FLOORS = (
     "cli", "commands", "execution", "sweep", "search", "early_stopping", "reporting", "export", "analysis", "runs",
-    "training", "sparse", "data", "networks", "space", "trial", "util", "pareto",
+    "training", "sparse", "data", "networks", "space", "trial", "util", "sparse_runtime",
+    "pareto",
 )  # fmt: skip
 DIRECTLY = {"__init__.py", "__main__.py", "py.typed", "pareto.py"}  # files that lie in no folder
 
