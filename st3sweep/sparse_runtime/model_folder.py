@@ -85,7 +85,7 @@ def checked(text: bytes | str, content: bytes, name: str = "ops.json") -> Model:
         about = model.get("about", {})
         _require(isinstance(about, dict), "about must be a mapping")
     except SparseModelError as error:
-        raise SparseModelError(f"{name}: {error}") from None
+        raise SparseModelError(" ".join(f"{name}: {error}".splitlines())) from None
     return Model(ops, shapes, tensors, about)
 
 
