@@ -13,7 +13,7 @@ from st3sweep.export import packed_file
 from st3sweep.export.dead_channels import remove_dead_channels
 from st3sweep.export.engines import save_onnx, save_openvino
 from st3sweep.export.folding import fold_batch_norms, traced
-from st3sweep.export.from_run import export, validation_top1
+from st3sweep.export.from_run import export, some_images, validation_top1
 from st3sweep.export.half import in_half
 from st3sweep.export.model_file import FORMATS, check_counts, counted, rebuilt, save, totals
 from st3sweep.export.sparse_folder import save_sparse
@@ -145,12 +145,14 @@ def write_model(
     if config.fp16:
         state, metadata = _in_half(state, metadata, run, trial)
     if config.format in SAVES:
-        return _for_engine(path, config, state, metadata)
+        return _for_engine(path, config, state, metadata, some_images(metadata, run, trial))
     model = save(path, state, metadata, config.format, fp16=config.fp16, zstd=config.zstd)
     return Exported(path, model, model, metadata, _sizes(path, model, metadata, config.fp16))
 
 
-def _for_engine(path: Path, config: ExportConfig, state: dict[str, Tensor], metadata: dict[str, Any]) -> Exported:
+def _for_engine(
+    path: Path, config: ExportConfig, state: dict[str, Tensor], metadata: dict[str, Any], images: Tensor | None
+) -> Exported:
     model = rebuilt(state, metadata)
     check_counts(path, model, metadata)
     graph = fold_batch_norms(traced(model))
@@ -160,7 +162,7 @@ def _for_engine(path: Path, config: ExportConfig, state: dict[str, Tensor], meta
         costs, zeros = counted(graph, metadata)
         left = {"gflops_dense": flops.gflops(costs), "gflops": totals(costs, zeros)["gflops"]}
         metadata = {**metadata, "dead_channels": {"removed": removed, **left}}
-    engine, difference = SAVES[config.format](path, graph, model, metadata)
+    engine, difference = SAVES[config.format](path, graph, model, metadata, images)
     return Exported(path, model, engine, metadata, _sizes(path, model, metadata, fp16=False), difference)
 
 

@@ -41,10 +41,13 @@ class Engine(nn.Module):
         return torch.from_numpy(np.array(self.run(images.contiguous().numpy())))
 
 
-def save_onnx(path: Path, graph: nn.Module, reference: nn.Module, metadata: Metadata) -> tuple[Engine, float]:
+def save_onnx(
+    path: Path, graph: nn.Module, reference: nn.Module, metadata: Metadata, images: Tensor | None = None
+) -> tuple[Engine, float]:
     """Write ``graph`` to ``path``; return it in its engine, and its largest difference from ``reference``'s logits.
 
-    It takes ``images`` (batch, C, H, W) and gives ``logits`` (batch, classes). Raises ModelFileError if they differ by
+    It takes ``images`` (batch, C, H, W) and gives ``logits`` (batch, classes). They are compared on random images and
+    on ``images``, normalised, if given. Raises ModelFileError if they differ by
     more than TOLERANCE of the largest logit, or the file cannot be written; UserError without the packages.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -60,7 +63,7 @@ def save_onnx(path: Path, graph: nn.Module, reference: nn.Module, metadata: Meta
     content = program.model_proto.SerializeToString()
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     engine = Engine(lambda x: session.run(None, {"images": x})[0])
-    difference = logits_difference(path, engine, reference, metadata)
+    difference = logits_difference(path, engine, reference, metadata, images)
     try:
         with atomic_write(path) as file:
             file.write(content)
@@ -69,12 +72,14 @@ def save_onnx(path: Path, graph: nn.Module, reference: nn.Module, metadata: Meta
     return engine, difference
 
 
-def save_openvino(path: Path, graph: nn.Module, reference: nn.Module, metadata: Metadata) -> tuple[Engine, float]:
+def save_openvino(
+    path: Path, graph: nn.Module, reference: nn.Module, metadata: Metadata, images: Tensor | None = None
+) -> tuple[Engine, float]:
     """Write ``graph`` to ``path`` (.xml) and the weights beside it (.bin); otherwise as ``save_onnx``."""
     openvino = optional("openvino", "openvino", "--format openvino")
-    images = _images(metadata, 2)
+    example = _images(metadata, 2)
     with _quiet():
-        model = openvino.convert_model(graph, example_input=images, input=[-1, *images.shape[1:]])
+        model = openvino.convert_model(graph, example_input=example, input=[-1, *example.shape[1:]])
     model.set_rt_info(metadata_text(metadata), KEY)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".openvino-") as folder:
@@ -82,7 +87,7 @@ def save_openvino(path: Path, graph: nn.Module, reference: nn.Module, metadata: 
             openvino.save_model(model, made, compress_to_fp16=False)
             compiled = openvino.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             engine = Engine(lambda x: compiled(x)[0])
-            difference = logits_difference(path, engine, reference, metadata)
+            difference = logits_difference(path, engine, reference, metadata, images)
             made.with_suffix(".bin").replace(path.with_suffix(".bin"))
             made.replace(path)
     except OSError as error:
@@ -90,13 +95,17 @@ def save_openvino(path: Path, graph: nn.Module, reference: nn.Module, metadata: 
     return engine, difference
 
 
-def logits_difference(path: Path, engine: Engine, reference: nn.Module, metadata: Metadata) -> float:
-    """Return the largest difference of logits on random images. Raises ModelFileError if it is above TOLERANCE."""
+def logits_difference(
+    path: Path, engine: Engine, reference: nn.Module, metadata: Metadata, images: Tensor | None
+) -> float:
+    """Return the largest difference of logits on random images and on ``images``, if given.
+
+    Raises ModelFileError if it is above TOLERANCE of the largest logit.
+    """
     largest = 0.0
-    for batch in _BATCHES:
-        images = _images(metadata, batch)
+    for batch in [*(_images(metadata, count) for count in _BATCHES), *([] if images is None else [images])]:
         with torch.no_grad():
-            expected, found = reference(images), engine(images)
+            expected, found = reference(batch), engine(batch)
         difference, most = float((found - expected).abs().max()), float(expected.abs().max())
         if found.shape != expected.shape or not difference <= TOLERANCE * max(most, 1e-3):
             message = f"logits differ by {difference:.3g} from torch's, which go up to {most:.3g}"

@@ -88,6 +88,17 @@ def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial
     return evaluate(model, [], Method(), batches, precision=metadata["precision"]).top1
 
 
+def some_images(metadata: dict[str, Any], run: Path, trial: int, count: int = 8) -> Tensor | None:
+    """Return up to ``count`` of the trial's validation images, normalised by ``metadata``; None without the data."""
+    _, spec = finished_trial(run, trial, allow_changed=True)  # whoever writes the file has checked
+    try:
+        splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
+    except (UserError, OSError):
+        return None
+    batches = eval_batches(splits.validation, splits, batch_size=count, rank=0, size=1, device="cpu")
+    return next((x for x, _ in batches), None)
+
+
 def _data(spec: TrialSettings) -> data.Splits:
     try:
         return data.load(spec.data)

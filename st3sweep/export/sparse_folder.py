@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from st3sweep import sparse_runtime
 from st3sweep.export.engines import Engine, Metadata, logits_difference
@@ -55,8 +55,12 @@ Files: `ops.json` the operations, and all about the model under `about`; `weight
 """
 
 
-def save_sparse(path: Path, graph: fx.GraphModule, reference: nn.Module, metadata: Metadata) -> tuple[Engine, float]:
+def save_sparse(
+    path: Path, graph: fx.GraphModule, reference: nn.Module, metadata: Metadata, images: Tensor | None = None
+) -> tuple[Engine, float]:
     """Write ``graph`` to the folder ``path``; return it in the engine, and its largest difference from ``reference``.
+
+    They are compared on random images and on ``images``, normalised, if given.
 
     Raises ModelFileError if their logits differ by more than TOLERANCE of the largest, or the folder cannot be written;
     UserError where the engine lacks an operation, or there is no C compiler.
@@ -74,7 +78,7 @@ def save_sparse(path: Path, graph: fx.GraphModule, reference: nn.Module, metadat
             for tune in (False, True):  # the kernels of the rule, and those measured
                 model = SparseModel(made, tune=tune)
                 engine = Engine(model)
-                differences.append(logits_difference(path, engine, reference, metadata))
+                differences.append(logits_difference(path, engine, reference, metadata, images))
             if path.exists():
                 os.replace(path, Path(holder) / "before")
             os.replace(made, path)

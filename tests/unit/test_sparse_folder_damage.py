@@ -178,11 +178,11 @@ def test_under_address_sanitizer(tmp_path: Path) -> None:
         pytest.skip("the compiler has no AddressSanitizer")
     here = {
         **os.environ, SANITIZED: "1", "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0",
-        "ST3SWEEP_SPARSE_CFLAGS": "-O1 -g -fsanitize=address", "ST3SWEEP_TEST_EXAMPLES": "1000",
+        "ST3SWEEP_SPARSE_CFLAGS": "-O1 -g -fsanitize=address", "ST3SWEEP_TEST_EXAMPLES": "300",
         "PYTHONMALLOC": "malloc",  # so that numpy's arrays have guards around them
     }  # fmt: skip
     beside = Path(__file__).with_name("test_sparse_runtime.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, str(beside)]
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-x", "-p", "no:cacheprovider", __file__, str(beside)]
     done = subprocess.run(
         [*command, "-k", "refused or sound or geometry or pooling"], env=here, capture_output=True, text=True
     )

@@ -292,3 +292,13 @@ def test_code_that_does_not_compile_is_one_line(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "engine.c").write_text("int x = y;")
     with pytest.raises(CompilerError, match=r"cannot compile the engine: .*error: .*y"):
         engine(tmp_path / "engine.c")
+
+
+def test_given_images_are_compared_too(resnet: nn.Module, tmp_path: Path) -> None:
+    """Large images, on which a difference shows that random ones of order 1 do not reach."""
+    graph = fold_batch_norms(traced(resnet))
+    about = {"channels": 3, "image_size": 16}
+    torch.manual_seed(0)
+    _, difference = save_sparse(tmp_path / "a", graph, resnet, about)
+    _, larger = save_sparse(tmp_path / "a", graph, resnet, about, 1000 * torch.randn(4, 3, 16, 16))
+    assert larger > 10 * difference
