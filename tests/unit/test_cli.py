@@ -179,12 +179,34 @@ def test_a_packed_export_reports_sizes_and_what_float16_costs(
     assert lines[-1] == f"file: {trained / 'trials' / '0000' / 'model.packed.safetensors'}"
 
 
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_a_sparse_export_has_the_recorded_accuracy(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from st3sweep.sparse_runtime.sparse_model import SparseModel
+
+    arguments = ["export", trained, 0, "--format", "sparse", "--json", "--evaluate", "--out", tmp_path / "a.sparse"]
+    for _ in range(2):  # the second replaces the first
+        code, text, _ = st3sweep(capsys, *arguments)
+        assert code == 0
+    found = json.loads(text)
+    assert found["evaluated_top1"] == found["val_top1"] == read_table(trained, "trials").iloc[0].val_top1
+    assert 0 < found["logits_difference"] < 1e-4
+    assert (
+        SparseModel(tmp_path / "a.sparse", tune=False).about["digest"] == read_table(trained, "trials").iloc[0].digest
+    )
+    (tmp_path / "other.sparse").mkdir()
+    code, _, error = st3sweep(capsys, *arguments[:-1], tmp_path / "other.sparse")
+    assert code == 2
+    assert error.endswith("other.sparse: exists and is no exported folder; choose another --out\n")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--fp16"], "--fp16: needs --format packed (got safetensors)"),
         (["--zstd", "--format", "pt"], "--zstd: needs --format packed (got pt)"),
-        (["--keep-dead-channels"], "--keep-dead-channels: needs --format onnx or openvino (got safetensors)"),
+        (["--keep-dead-channels"], "--keep-dead-channels: needs --format onnx or openvino or sparse (got safetensors)"),
         (["--format", "packed", "--out", "a.zst"], "--out a.zst: must end in .safetensors; see --format"),
         (["--format", "packed", "--zstd", "--out", "a.safetensors"], "must end in .safetensors.zst; see --format"),
     ],
