@@ -57,7 +57,7 @@ class ExportConfig:
             if getattr(self, option) and self.format != "packed":
                 raise UserError(f"--{option}: needs --format packed (got {self.format})")
         if self.keep_dead_channels and self.format not in SAVES:
-            raise UserError(f"--keep-dead-channels: needs --format {' or '.join(SAVES)} (got {self.format})")
+            raise UserError(f"--keep-dead-channels: allowed with --format {', '.join(SAVES)} (got {self.format})")
 
 
 @dataclass(frozen=True)

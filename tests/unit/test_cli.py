@@ -206,7 +206,10 @@ def test_a_sparse_export_has_the_recorded_accuracy(
     [
         (["--fp16"], "--fp16: needs --format packed (got safetensors)"),
         (["--zstd", "--format", "pt"], "--zstd: needs --format packed (got pt)"),
-        (["--keep-dead-channels"], "--keep-dead-channels: needs --format onnx or openvino or sparse (got safetensors)"),
+        (
+            ["--keep-dead-channels"],
+            "--keep-dead-channels: allowed with --format onnx, openvino, sparse (got safetensors)",
+        ),
         (["--format", "packed", "--out", "a.zst"], "--out a.zst: must end in .safetensors; see --format"),
         (["--format", "packed", "--zstd", "--out", "a.safetensors"], "must end in .safetensors.zst; see --format"),
     ],
