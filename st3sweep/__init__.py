@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from st3sweep.util.version import __version__
 
 if TYPE_CHECKING:
-    from st3sweep.commands.api import cost, doctor, front, load_run, pack, plan, run, schema, train, validate
+    from st3sweep.commands.api import cost, doctor, front, load_run, models, pack, plan, run, schema, train, validate
     from st3sweep.commands.opened_run import Run
     from st3sweep.data.own import register_dataset
     from st3sweep.networks.flops import gflops, layer_costs
@@ -38,6 +38,7 @@ __all__ = [
     "harden",
     "layer_costs",
     "load_run",
+    "models",
     "optimisation_step",
     "pack",
     "plan",
@@ -58,6 +59,7 @@ _HOME = {
         "doctor",
         "front",
         "load_run",
+        "models",
         "pack",
         "plan",
         "run",

@@ -28,6 +28,7 @@ __all__ = [
     "doctor",
     "front",
     "load_run",
+    "models",
     "pack",
     "plan",
     "run",
@@ -135,6 +136,17 @@ def cost(
     return network_cost(
         model, texts(settings, "settings"), None if layers is None else Path(layers), image_size, classes
     )
+
+
+def models() -> pd.DataFrame:
+    """Return the paper's models: their weights and multiply-accumulates, counted and published, a row a model."""
+    import pandas as pd
+
+    from st3sweep.networks.published import counted
+    from st3sweep.training.components import register_components
+
+    register_components()
+    return pd.DataFrame(counted())
 
 
 def doctor(space: Source | None = None, storage: Path | str = "runs", plugins: Sequence[str] = ()) -> list[Check]:

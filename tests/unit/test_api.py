@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import typer
 from torch import nn
 
 import st3sweep
+from st3sweep.cli import app
 from st3sweep.data.own import own_splits
 from st3sweep.data.records import DataError, Splits
 from st3sweep.training.batches import training_batches
@@ -79,6 +81,19 @@ print(heavy, names, heavier)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set() set() set()\n"
+
+
+def test_every_command_has_a_twin() -> None:
+    """A function of the package, or a method of a run."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    missing = set(commands) - set(st3sweep.__all__) - set(dir(st3sweep.Run))
+    assert missing == {"results", "pareto", "data"}, "Run.trials and the other tables; front; pack"
+
+
+def test_models_are_those_of_the_papers() -> None:
+    table = st3sweep.models().set_index("network")
+    assert table["agrees"].all()
+    assert table.loc["ResNet-50", "weights"] == table.loc["ResNet-50", "published_weights"] == 25_502_912
 
 
 def test_every_name_of_the_api_exists_and_is_documented() -> None:

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
+from torchvision.models import get_model, get_model_weights
 
 from st3sweep import data
 from st3sweep.networks import build_model
@@ -18,6 +19,7 @@ from st3sweep.networks.pretrained import load_pretrained
 from st3sweep.sparse.method import prunable
 from st3sweep.training.loop import fit, start
 from st3sweep.training.world import World
+from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
 from tests.contracts.settings import METHODS
@@ -53,6 +55,26 @@ def test_another_number_of_classes_needs_a_new_classifier(
     with pytest.raises(UserError, match=r"fc.weight is \(7, \d+\), the model's is \(10, \d+\); classifier: new leaves"):
         start(tiny_trial(model=weights), World(), digits)
     start(tiny_trial(model={**weights, "classifier": "new"}), World(), digits)
+
+
+def test_weights_of_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchvision keeps them once they are downloaded; with a new classifier, all others are the same."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = "shufflenet_v2_x0_5"
+    torch.manual_seed(3)
+    trained = get_model(name).state_dict()
+    file = tmp_path / "hub" / "checkpoints" / get_model_weights(name)["IMAGENET1K_V1"].url.rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    torch.save(trained, file)
+    config = {"arch": "torchvision", "network": name, "weights": "IMAGENET1K_V1"}
+    for classes, changes in ((1000, {}), (10, {"classifier": "new"})):
+        settings = ModelConfig.parse({**config, **changes})
+        model = build_model(settings, classes, 3)
+        load_pretrained(model, settings)
+        same = {key for key, value in model.state_dict().items() if torch.equal(value, trained[key])}
+        assert set(trained) - same == (set() if classes == 1000 else {"fc.weight", "fc.bias"})
+    with pytest.raises(UserError, match=r"^model\.weights: V3: torchvision has IMAGENET1K_V1 of shufflenet_v2_x0_5$"):
+        load_pretrained(model, ModelConfig.parse({**config, "weights": "V3"}))
 
 
 def test_the_digest_has_the_content_and_not_the_path(
