@@ -41,8 +41,9 @@ class TorchvisionConfig(ModelConfig):
         from torchvision.models import get_model_weights
 
         known = get_model_weights(self.network)
-        if name not in known.__members__:
-            raise UserError(f"model.weights: {name}: torchvision has {', '.join(known.__members__)} of {self.network}")
+        names = [one.name for one in known]  # without the alias DEFAULT, whose meaning changes
+        if name not in names:
+            raise UserError(f"model.weights: {name}: torchvision has {', '.join(names)} of {self.network}")
         try:
             return dict(known[name].get_state_dict(progress=False, check_hash=True))
         except OSError as error:
