@@ -18,7 +18,7 @@
 # outputs are large, cost more. The figures are those of the ST-3 paper's appendix (Tables 1 and 2), with newer
 # published points, from the data of the package.
 #
-# Published points are single values: nobody published their spread over seeds.
+# Published points are single values: their spread over seeds was not published.
 
 # %%
 # %matplotlib inline

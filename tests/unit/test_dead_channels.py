@@ -128,7 +128,7 @@ def test_a_constant_stays_a_constant_in_the_next_layer_and_reaches_the_classifie
 def test_a_channel_that_no_layer_reads_goes_and_so_do_those_that_only_it_read() -> None:
     model = chain(padding=1, bias=0.7)
     with torch.no_grad():
-        model[6].weight[:, 2] = 0.0  # nobody reads channel 2 of the second convolution
+        model[6].weight[:, 2] = 0.0  # no layer reads channel 2 of the second convolution
         model[2].weight[[0, 1, 3, 4], 0] = 0.0  # which alone reads channel 0 of the first
     graph, removed = check_same(model)
     assert removed == 2
@@ -250,7 +250,7 @@ def test_a_channel_joined_with_the_input_stays() -> None:
     model = WithInput().eval()
     with torch.no_grad():
         for layer in (model.a, model.b):
-            layer.weight[:, 1] = 0.0  # nobody reads channel 1, but the input has it
+            layer.weight[:, 1] = 0.0  # no layer reads channel 1, but the input has it
     assert check_same(model)[1] == 0
 
 

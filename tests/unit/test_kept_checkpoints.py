@@ -287,7 +287,7 @@ VALUES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 @given(VALUES)
 @settings(max_examples=50)
-def test_fronts_grow_as_a_mask_over_all_says_and_nobody_comes_back(values: list[tuple[int, int]]) -> None:
+def test_fronts_grow_as_a_mask_over_all_says_and_no_trial_comes_back(values: list[tuple[int, int]]) -> None:
     fronts, gone, trials = Fronts((("val_top1", "max"), ("gflops", "min"))), set[int](), list[Trial]()
     for number, (top1, gflops) in enumerate(values):
         found: dict[str, Any] = {"val_top1": float(top1), "gflops": float(gflops)}
