@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import PlacementGroupID
+from ray._private import utils as ray_utils
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from st3sweep.execution.fork_server import fork_server
@@ -34,7 +35,8 @@ def cluster(
             cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
             folder = str(ray_folder(say))
             to_close.enter_context(fork_server())
-            ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet)
+            with _dashboard_unchecked():
+                ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet)
             available = {**ray.cluster_resources(), "CPU": float(cpus)}
         else:
             try:
@@ -44,6 +46,23 @@ def cluster(
             available = ray.cluster_resources()
         to_close.callback(ray.shutdown)
         yield count_slots(available, resources, grows=address is not None)
+
+
+@contextmanager
+def _dashboard_unchecked() -> Iterator[None]:
+    """Skip Ray's check that its dashboard could be started, which imports it for more than a second, though none is.
+
+    The check is internal to Ray (2.60): where it is not found, it is made.
+    """
+    check = getattr(ray_utils, "get_dashboard_dependency_error", None)
+    if check is None:
+        yield
+        return
+    ray_utils.get_dashboard_dependency_error = lambda: None
+    try:
+        yield
+    finally:
+        ray_utils.get_dashboard_dependency_error = check
 
 
 def release(group: str) -> None:

@@ -17,9 +17,11 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def test_the_examples_of_a_page_run(page: str, tmp_path: Path) -> None:
     blocks = BLOCK.findall((PROJECT / page).read_text(encoding="utf-8"))
     assert blocks
+    blocks.append('import sys; print("dashboard imported:", "ray.dashboard.optional_deps" in sys.modules)\n')
     (tmp_path / "examples.py").write_text("\n".join(blocks))
     done = subprocess.run([sys.executable, "examples.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if page == "docs/python.md":
         assert (tmp_path / "best.safetensors").exists()
         assert "GFLOPs dense" in done.stdout
+        assert "dashboard imported: False" in done.stdout, "it takes the start of a sweep more than a second"
