@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -33,7 +33,14 @@ def groups(tensors: Sequence[Tensor]) -> tuple[Group, ...]:
     return _groups(shapes, strides, tensors[0].device, launch_bound(tensors[0]))
 
 
-@lru_cache(maxsize=8)
+def renewed(old: Tensor | None, new: Tensor) -> Tensor:
+    """Return ``new``, which the next step reads: on a GPU at the address of ``old``, where a graph finds it."""
+    if old is None or old.shape != new.shape or not launch_bound(old):
+        return new
+    return old.copy_(new)
+
+
+@cache  # for good, as ``constant``: a graph reads these tensors wherever they were when it was captured
 def _groups(
     shapes: tuple[Shape, ...], strides: tuple[Shape, ...], device: torch.device, one: bool
 ) -> tuple[Group, ...]:
@@ -41,7 +48,7 @@ def _groups(
     return tuple(Group(first, shapes[first:last], strides[first:last], device) for first, last in pairwise(bounds))
 
 
-@lru_cache(maxsize=32)
+@cache
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return ``values`` as a tensor, copied to the device at the first call only: each copy would synchronise."""
     return torch.tensor(values, dtype=dtype, device=device)
@@ -54,7 +61,7 @@ class Group:
     the group's own, as they say.
     """
 
-    def __init__(self, first: int, shapes: Sequence[Shape], strides: Sequence[Shape], device: torch.device):
+    def __init__(self, first: int, shapes: tuple[Shape, ...], strides: Sequence[Shape], device: torch.device):
         self.first, self.layers = first, slice(first, first + len(shapes))
         self.shapes, self.device = shapes, device
         self.strides = [_standard(shape, stride) for shape, stride in zip(shapes, strides, strict=True)]
@@ -87,11 +94,13 @@ class Group:
 
     def to_memory_order(self, row: Tensor) -> Tensor:
         """Return ``row`` (n,), whose layers are in the order of ``Tensor.flatten``, as a row of the group."""
-        return row if self._order is None else row.index_select(0, self._order)
+        order = _order(self.shapes, tuple(self.strides), self.device)
+        return row if order is None else row.index_select(0, order)
 
     def from_memory_order(self, row: Tensor) -> Tensor:
         """Return the inverse of ``to_memory_order``."""
-        return row if self._order is None else torch.empty_like(row).scatter_(0, self._order, row)
+        order = _order(self.shapes, tuple(self.strides), self.device)
+        return row if order is None else torch.empty_like(row).scatter_(0, order, row)
 
     # -- a number for each layer, or for each output channel --------------------------------------------------------
 
@@ -145,22 +154,6 @@ class Group:
         return values.index_select(0, torch.repeat_interleave(counts, output_size=self.n))
 
     @cached_property
-    def _order(self) -> Tensor | None:
-        """Return where each weight of a row is in the order of ``Tensor.flatten``; None where the two are the same."""
-        contiguous = [_strides(shape, range(len(shape))) for shape in self.shapes]
-        if all(map(_same_order, self.shapes, self.strides, contiguous)):
-            return None
-        order = torch.arange(self.n, device=self.device)
-        starts = accumulate(self.sizes, initial=0)
-        layers = [order.as_strided(*place) for place in zip(self.shapes, contiguous, starts, strict=False)]
-        return torch.cat(
-            [
-                layer.new_empty_strided(*form).copy_(layer).as_strided((layer.numel(),), (1,))
-                for layer, *form in zip(layers, self.shapes, self.strides, strict=True)
-            ]
-        )
-
-    @cached_property
     def _layer_sizes(self) -> Tensor:
         return torch.tensor(self.sizes, dtype=torch.int32, device=self.device)
 
@@ -188,6 +181,23 @@ def multiply_(tensors: Sequence[Tensor | None], factors: Sequence[Tensor]) -> No
         return
     for group in groups(there):  # a foreach operation on factors of another type would launch one kernel a layer
         group.write(group.flatten(there).mul_(group.flatten(factors)), there)
+
+
+@lru_cache(maxsize=8)
+def _order(shapes: tuple[Shape, ...], strides: tuple[Shape, ...], device: torch.device) -> Tensor | None:
+    """Return where each weight of a row is in the order of ``Tensor.flatten``; None where the two are the same."""
+    contiguous, sizes = [_strides(shape, range(len(shape))) for shape in shapes], [*map(math.prod, shapes)]
+    if all(map(_same_order, shapes, strides, contiguous)):
+        return None
+    order = torch.arange(sum(sizes), device=device)
+    starts = accumulate(sizes, initial=0)
+    layers = [order.as_strided(*place) for place in zip(shapes, contiguous, starts, strict=False)]
+    return torch.cat(
+        [
+            layer.new_empty_strided(*form).copy_(layer).as_strided((layer.numel(),), (1,))
+            for layer, *form in zip(layers, shapes, strides, strict=True)
+        ]
+    )
 
 
 def _standard(shape: Shape, stride: Shape) -> Shape:

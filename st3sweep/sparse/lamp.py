@@ -37,16 +37,19 @@ def lamp_scores(weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def lamp_thresholds(weights: Sequence[Tensor], sparsity: float) -> Tensor:
+def lamp_thresholds(weights: Sequence[Tensor], sparsity: float | Tensor) -> Tensor:
     """Return each layer's threshold, (layers,), for pruning the ``floor((n-1) sparsity) + 1`` lowest of all scores.
 
-    It is the largest |θ| pruned, 0 where none is. ``sparsity`` is in [0, 1). No host-device synchronisation on a GPU.
+    It is the largest |θ| pruned, 0 where none is. ``sparsity`` is in [0, 1): a number, or a 0-d tensor of float64,
+    whose range is not checked. No host-device synchronisation on a GPU.
     """
-    if not 0.0 <= sparsity < 1.0:
+    if not isinstance(sparsity, Tensor) and not 0.0 <= sparsity < 1.0:
         raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
     total = sum(weight.numel() for weight in weights)
+    below = sparsity * (total - 1)
+    kept_weights = total - 1 - (below.floor().long() if isinstance(below, Tensor) else math.floor(below))
     rows = [(group, group.sort_layers(group.flatten(weights).abs())) for group in groups(weights)]
-    kept = largest([_scores(*row) for row in rows], total - math.floor((total - 1) * sparsity) - 1)
+    kept = largest([_scores(*row) for row in rows], kept_weights)
     highest = [
         group.reduce_layers(row.masked_fill(mask, 0.0), "max") for (group, row), mask in zip(rows, kept, strict=True)
     ]

@@ -29,7 +29,8 @@ class MaskedMethod(Method):
     """Method with θ̂ = θ m, ∂L/∂θ = m ∂L/∂θ̂, and θ <- θ m after each step; ``masks`` holds m (bool) for each weight.
 
     The last of the three keeps momentum and weight decay from moving pruned weights away from 0. Their momentum is set
-    to 0 too: left to decay, it would be denormal after 760 steps and stay so, and SGD slow on a CPU.
+    to 0 too: left to decay, it would be denormal after 760 steps and stay so, and SGD slow on a CPU. Between updates of
+    the masks a step can be replayed.
     """
 
     def __init__(self, masks: Sequence[Tensor], *, target_sparsity: float, scheduled_sparsity: float):
@@ -38,6 +39,10 @@ class MaskedMethod(Method):
 
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
+        multiply_(weights, self.masks)
+
+    @torch.no_grad()
+    def refresh_from(self, numbers: Tensor, weights: Weights) -> None:  # noqa: ARG002
         multiply_(weights, self.masks)
 
     @torch.no_grad()

@@ -20,11 +20,11 @@ def nonzeros(weights: Sequence[Tensor]) -> list[int]:
 
 
 @torch.no_grad()
-def largest(scores: Sequence[Tensor], count: int) -> list[Tensor]:
+def largest(scores: Sequence[Tensor], count: int | Tensor) -> list[Tensor]:
     """Return masks (bool, of the scores' shapes and layouts) of the ``count`` largest of all ``scores`` together.
 
-    Exact: of equal scores the first are chosen, in the order of ``flatten``. ``count`` is in [0, n]. No host-device
-    synchronisation on a GPU.
+    Exact: of equal scores the first are chosen, in the order of ``flatten``. ``count`` is in [0, n]: a number, or
+    a 0-d tensor of int64. No host-device synchronisation on a GPU.
     """
     chosen = _largest(torch.cat([score.reshape(-1) for score in scores]), count)
     parts = torch.split(chosen, [score.numel() for score in scores])
@@ -51,8 +51,8 @@ def among(scores: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, scores, -torch.inf)  # in the layout of both, which ``masked_fill`` would not keep
 
 
-def _largest(flat: Tensor, count: int) -> Tensor:
-    if count in (0, flat.numel()):
+def _largest(flat: Tensor, count: int | Tensor) -> Tensor:
+    if not isinstance(count, Tensor) and count in (0, flat.numel()):
         return torch.full_like(flat, count > 0, dtype=torch.bool)
     least = order_statistic(flat, flat.numel() - count)
     above, equal = flat > least, flat == least

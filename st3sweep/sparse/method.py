@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,12 @@ class Method:
     target_sparsity: float = 0.0
     scheduled_sparsity: float = 0.0
     in_scope: bool = False
+    eager_because: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        # Not inherited: a subclass with another verb would be replayed without it.
+        if "eager_because" not in vars(cls):
+            cls.eager_because = "it does not say that a recorded step can be replayed"
 
     # -- the three verbs ------------------------------------------------------------------------------------------
 
@@ -54,6 +60,31 @@ class Method:
         """Turn ∂L/∂θ̂ into ∂L/∂θ, in place in ``.grad``. Default: identity, the straight-through estimator.
 
         ``optimizer`` is the one that steps next: a method that regrows a weight resets its momentum there.
+        """
+
+    # -- steps that a CUDA graph replays --------------------------------------------------------------------------
+    #
+    # A graph replays the operations of one step on tensors at fixed addresses. ``eager_because`` says why no step of a
+    # method can be replayed, and is empty where steps can; each class says so anew. No verb of such a method waits for
+    # the device, and the state that its steps read and write stays at its addresses (``flat.renewed``) after two eager
+    # steps. For every later one, to ``progress``: if ``replays(progress)``, copy what ``schedule(progress)`` returns to
+    # the device and replay a step that called ``refresh_from``; else run an eager step, which calls ``refresh``.
+
+    def replays(self, progress: float) -> bool:  # noqa: ARG002
+        """Return whether the step to ``progress`` is like any other: false where it updates masks. Changes no state."""
+        return not self.eager_because
+
+    def schedule(self, progress: float) -> tuple[float, ...]:  # noqa: ARG002
+        """Move what the host knows of the method to ``progress``; return the numbers that ``refresh_from`` needs.
+
+        There are as many at every step.
+        """
+        return ()
+
+    def refresh_from(self, numbers: Tensor, weights: Weights) -> None:
+        """Do what ``refresh`` does, for the ``numbers`` that ``schedule`` returned, (k,) float64 on the device.
+
+        Gives the same bits. ``step_own_parameters`` takes its two numbers as such 0-d tensors too.
         """
 
     # -- around training ------------------------------------------------------------------------------------------
@@ -71,7 +102,7 @@ class Method:
         """
         return {}
 
-    def step_own_parameters(self, lr: float, weight_decay: float) -> None:
+    def step_own_parameters(self, lr: float | Tensor, weight_decay: float | Tensor) -> None:
         """Step the method's own parameters, after the optimiser's step; ``lr`` and ``weight_decay`` are the weights'.
 
         Parameters and their optimiser belong to the method: they are in its ``state_dict``, never in the model's.

@@ -75,13 +75,18 @@ def smallest_magnitudes(weights: Sequence[Tensor], counts: Sequence[int]) -> Ten
 
 
 @torch.no_grad()
-def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: float, scales: Sequence[float]) -> Tensor:
+def mac_threshold(
+    weights: Sequence[Tensor], macs: Sequence[float], budget: float | Tensor, scales: Sequence[float]
+) -> Tensor:
     """Return the least threshold on ``|w| c_l`` that leaves at most ``budget`` multiply-accumulates.
 
-    ``macs`` is what one weight of each layer costs, ``budget`` in [0, their sum): it is met to within one weight. The
-    threshold is a few rounding errors above the last score to be pruned, which else could survive a division by c_l.
-    Returns a 0-d tensor, on the weights' device. Host-device synchronisation on a GPU.
+    ``macs`` is what one weight of each layer costs, ``budget`` in [0, their sum): it is met to within one weight. It is
+    a number, or a 0-d tensor of float64, whose range is not checked. The threshold is a few rounding errors above the
+    last score to be pruned, which else could survive a division by c_l. Returns a 0-d tensor, on the weights' device.
+    Without host-device synchronisation where ``budget`` is a tensor.
     """
+    if isinstance(budget, Tensor):
+        return _mac_threshold_torch(weights, macs, budget, scales)
     arrays = [_flat(weight).cpu().numpy() for weight in weights]
     total = sum(cost * len(array) for cost, array in zip(macs, arrays, strict=True))
     if not 0.0 <= budget < total:
@@ -100,6 +105,22 @@ def mac_threshold(weights: Sequence[Tensor], macs: Sequence[float], budget: floa
     first = int(np.searchsorted(fallen + np.cumsum(costs[order]), falling))
     margin = 1.0 + 4.0 * float(np.finfo(scores.dtype).eps)
     return weights[0].new_tensor(scores[order[min(first, len(order) - 1)]] * margin)
+
+
+def _mac_threshold_torch(
+    weights: Sequence[Tensor], macs: Sequence[float], budget: Tensor, scales: Sequence[float]
+) -> Tensor:
+    scores = _scores_torch(weights, scales)
+    costs = torch.cat(
+        [
+            group.of_layers(constant(tuple(macs), torch.float64, scores.device)).expand(group.n)
+            for group in groups(weights)
+        ]
+    )
+    ordered, order = scores.sort(stable=True)
+    falling = sum(cost * weight.numel() for cost, weight in zip(macs, weights, strict=True)) - budget
+    last = torch.searchsorted(costs[order].cumsum_(0), falling.view(1)).clamp_(max=len(ordered) - 1)
+    return ordered[last][0] * (1.0 + 4.0 * torch.finfo(ordered.dtype).eps)
 
 
 # -- on a CPU, with numpy: its passes over pieces in cache are faster than torch's over whole layers ----------------
@@ -206,26 +227,32 @@ def _quantile_torch(weights: Sequence[Tensor], scales: Sequence[float], sparsity
     ordered = _ordered_scores(weights, scales)
     position = sparsity * (len(ordered) - 1)
     below = position.floor()
-    ranks = torch.stack([below, below + 1]).long().clamp_(max=len(ordered) - 1)
-    lower, upper = ordered[ranks]
+    ranks = below + constant((0.0, 1.0), below.dtype, below.device)
+    lower, upper = ordered.index_select(0, ranks.clamp_(max=len(ordered) - 1).long())
     return torch.lerp(lower, upper, (position - below).to(ordered.dtype))
 
 
 def _ordered_scores(weights: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
+    return _scores_torch(weights, scales).sort().values
+
+
+def _scores_torch(weights: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
     rows = []
     for group in groups(weights):
         row = group.flatten(weights).abs()
         if any(scale != 1.0 for scale in scales):
             row.mul_(group.of_layers(constant(tuple(scales), row.dtype, row.device)))
         rows.append(row)
-    return (rows[0] if len(rows) == 1 else torch.cat(rows)).sort().values
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
-def order_statistic(flat: Tensor, rank: int) -> Tensor:
-    """Return the ``rank``-th smallest value, from 0.
+def order_statistic(flat: Tensor, rank: int | Tensor) -> Tensor:
+    """Return the ``rank``-th smallest value, from 0; the greatest for a rank, a tensor, that is too high.
 
     On CUDA by topk, which uses the whole device; kthvalue uses one block a row.
     """
+    if isinstance(rank, Tensor):
+        return flat.sort().values.gather(0, rank.clamp(max=len(flat) - 1).view(1))[0]  # an index would synchronise
     if not flat.is_cuda:
         return flat.kthvalue(rank + 1).values
     above = flat.numel() - rank

@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # What waits for the device: a value or a shape that the host needs, or a constant that it sends.
-SYNCHRONISING = {"_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique2", "equal", "lift_fresh"}
+SYNCHRONISING = {
+    *("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "_unique2", "equal", "lift_fresh"),
+    *("bincount", "histogram"),  # not on a CPU, but on a GPU
+}
 
 
 class Dispatches(TorchDispatchMode):

@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.allocation import kept_dense
-from st3sweep.sparse.flat import groups
+from st3sweep.sparse.flat import groups, renewed
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.threshold import smallest_magnitudes
 from st3sweep.trial.settings import TrialSettings
@@ -53,6 +53,8 @@ class DNWConfig(MethodConfig):
 class DNW(Method):
     """DNW on ``weights``. Prunes all weights of magnitude τ_l where several tie."""
 
+    eager_because = ""
+
     def __init__(self, weights: Weights, config: DNWConfig):
         self.target_sparsity = self.scheduled_sparsity = config.target
         kept = kept_dense(config.keep_dense, [weight.shape for weight in weights])
@@ -60,16 +62,22 @@ class DNW(Method):
             0 if dense else math.floor(config.target * weight.numel())
             for weight, dense in zip(weights, kept, strict=True)
         ]
-        self.tau = weights[0].new_zeros(0)  # threshold of each layer, (layers,)
+        self.tau: Tensor | None = None  # threshold of each layer, (layers,)
         self.refresh(0.0, weights)
 
-    @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:  # noqa: ARG002
-        self.tau = smallest_magnitudes(weights, self.fallen)
+        self._refresh(weights)
+
+    def refresh_from(self, numbers: Tensor, weights: Weights) -> None:  # noqa: ARG002
+        self._refresh(weights)
+
+    @torch.no_grad()
+    def _refresh(self, weights: Weights) -> None:
+        self.tau = renewed(self.tau, smallest_magnitudes(weights, self.fallen))
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
-        if not any(self.fallen):
+        if self.tau is None or not any(self.fallen):
             return None
         sparse = []
         for group in groups(weights):
@@ -78,7 +86,7 @@ class DNW(Method):
         return sparse
 
     def thresholds(self) -> list[float | None]:
-        return [*self.tau.tolist()]
+        return [] if self.tau is None else [*self.tau.tolist()]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "tau": self.tau}

@@ -14,6 +14,8 @@ class FixedMask(MaskedMethod):
     ``sparsity`` is the scheduled one of the method that made the weights. Differs from the paper: none.
     """
 
+    eager_because = ""
+
     def __init__(self, weights: Weights, sparsity: float):
         masks = [weight.detach() != 0 for weight in weights]
         super().__init__(masks, target_sparsity=sparsity, scheduled_sparsity=sparsity)

@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.allocation import allocate
+from st3sweep.sparse.flat import renewed
 from st3sweep.sparse.lamp import lamp_scores
 from st3sweep.sparse.masked_method import MaskedMethod, masked_densities
 from st3sweep.sparse.masks import among, largest, largest_together
@@ -76,16 +77,23 @@ class GMPConfig(MethodConfig):
 class GMP(MaskedMethod):
     """Gradual magnitude pruning of ``weights`` in a training of ``epochs`` epochs."""
 
+    eager_because = ""
+
     def __init__(self, weights: Weights, config: GMPConfig, *, epochs: int):
         masks = [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
         super().__init__(masks, target_sparsity=config.target, scheduled_sparsity=0.0)
         self.config, self.epochs = config, epochs
 
+    def replays(self, progress: float) -> bool:
+        return self._sparsity(progress) <= self.scheduled_sparsity
+
+    def _sparsity(self, progress: float) -> float:
+        return self.target_sparsity * self.config.ramp_progress(progress, self.epochs)
+
     def refresh(self, progress: float, weights: Weights) -> None:
-        sparsity = self.target_sparsity * self.config.ramp_progress(progress, self.epochs)
-        if sparsity > self.scheduled_sparsity:
-            self.scheduled_sparsity = sparsity
-            self.masks = self._pruned(sparsity, weights)
+        if not self.replays(progress):
+            self.scheduled_sparsity = self._sparsity(progress)
+            self.masks = [*map(renewed, self.masks, self._pruned(self.scheduled_sparsity, weights))]
         super().refresh(progress, weights)
 
     @torch.no_grad()

@@ -30,6 +30,7 @@ from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.allocation import allocate
+from st3sweep.sparse.flat import renewed
 from st3sweep.sparse.masked_method import MaskedMethod, masked_densities
 from st3sweep.sparse.masks import among, largest_together, nonzeros, random_masks
 from st3sweep.sparse.method import Weights
@@ -88,6 +89,8 @@ class GraNet(MaskedMethod):
     The first mask is a function of ``seed``, the shapes and the initial density.
     """
 
+    eager_because = ""
+
     def __init__(self, weights: Weights, config: GraNetConfig, *, epochs: int, seed: int):
         self.initial = min(1.0 - config.initial_density, config.target)
         counts = allocate("erk", [weight.shape for weight in weights], 1.0 - self.initial, config.keep_dense)
@@ -98,6 +101,9 @@ class GraNet(MaskedMethod):
         self.updated = self.ramp[0]  # time of the last update
         self.regeneration_due = False
 
+    def replays(self, progress: float) -> bool:
+        return self._last_update(progress) <= self.updated and not self.regeneration_due
+
     def refresh(self, progress: float, weights: Weights) -> None:
         due = self._last_update(progress)
         if due > self.updated:
@@ -105,7 +111,8 @@ class GraNet(MaskedMethod):
             done = ramp(due, *self.ramp)
             sparsity = (1.0 - done) * self.initial + done * self.target_sparsity
             if sparsity > self.scheduled_sparsity:
-                self.scheduled_sparsity, self.masks = sparsity, self._pruned(sparsity, weights)
+                self.scheduled_sparsity = sparsity
+                self.masks = [*map(renewed, self.masks, self._pruned(sparsity, weights))]
         super().refresh(progress, weights)
 
     def _last_update(self, progress: float) -> float:
@@ -127,7 +134,8 @@ class GraNet(MaskedMethod):
         if self.regeneration_due:
             self.regeneration_due = False
             dropped = self.drop_fraction * cosine(progress)
-            self.masks = rewired(weights, self.masks, nonzeros(self.masks), dropped, optimizer)
+            moved = rewired(weights, self.masks, nonzeros(self.masks), dropped, optimizer)
+            self.masks = [*map(renewed, self.masks, moved)]
         super().transform_gradients(progress, weights, optimizer)
 
     def dense_gradients(self, steps: int) -> float:

@@ -91,6 +91,8 @@ class ProbMask(StochasticMethod):
     the end counts as being at the target.
     """
 
+    eager_because = "each of its masks is drawn with a seed of its own, by the host"
+
     def __init__(self, weights: Weights, config: ProbMaskConfig, *, epochs: int, seed: int):
         self.target_sparsity, self.ramp = config.target, config.ramp.fractions(epochs)
         self.masks_per_step, self.final_masks, self.seed = config.masks_per_step, config.final_masks, seed
@@ -153,7 +155,7 @@ class ProbMask(StochasticMethod):
         self.scores.grad = of_scores if self.scores.grad is None else self.scores.grad + of_scores
         self.relaxed = None
 
-    def step_own_parameters(self, lr: float, weight_decay: float) -> None:  # noqa: ARG002 (Adam has its own, and no decay)
+    def step_own_parameters(self, lr: float | Tensor, weight_decay: float | Tensor) -> None:  # noqa: ARG002 (Adam has its own, and no decay)
         self.optimizer.step()
 
     def choose_mask(self, loss: Callable[[], float]) -> None:

@@ -27,6 +27,7 @@ import torch
 from pydantic import Field
 
 from st3sweep.sparse.allocation import allocate
+from st3sweep.sparse.flat import renewed
 from st3sweep.sparse.masked_method import MaskedMethod
 from st3sweep.sparse.masks import random_masks
 from st3sweep.sparse.method import Weights
@@ -78,6 +79,8 @@ class RigL(MaskedMethod):
     The first mask is a function of ``seed``, the shapes and the allocation.
     """
 
+    eager_because = ""
+
     def __init__(self, weights: Weights, config: RigLConfig, *, epochs: int, seed: int):
         shapes, density = [weight.shape for weight in weights], 1.0 - config.target
         self.counts = allocate(config.allocation, shapes, density, config.keep_dense)
@@ -87,12 +90,16 @@ class RigL(MaskedMethod):
         self.interval, self.stop = fraction(config.interval, epochs), fraction(config.stop, epochs)
         self.updated = 0.0  # time of the last update, a multiple of the interval
 
+    def replays(self, progress: float) -> bool:
+        return last_update(progress, 0.0, self.stop, self.interval) <= self.updated
+
     def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
         due = last_update(progress, 0.0, self.stop, self.interval)
         if due > self.updated:
             self.updated = due
             dropped = self.drop_fraction * cosine(progress / self.stop)
-            self.masks = rewired(weights, self.masks, self.counts, dropped, optimizer)
+            moved = rewired(weights, self.masks, self.counts, dropped, optimizer)
+            self.masks = [*map(renewed, self.masks, moved)]
         super().transform_gradients(progress, weights, optimizer)
 
     def dense_gradients(self, steps: int) -> float:

@@ -29,8 +29,9 @@ from pydantic import Field
 from torch import Tensor
 
 from st3sweep.networks.flops import over_budget
+from st3sweep.sparse import flat
 from st3sweep.sparse.criteria import layer_scales
-from st3sweep.sparse.flat import Group, constant, groups, multiply_
+from st3sweep.sparse.flat import Group, constant, groups, renewed
 from st3sweep.sparse.lamp import lamp_thresholds
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.threshold import global_threshold, mac_threshold
@@ -39,6 +40,8 @@ from st3sweep.trial.schedules import ramp
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import MethodConfig, Ramp, register_method
 from st3sweep.util.errors import UserError
+
+_NONE = -1.0  # threshold of every layer where nothing is pruned, of a step whose sparsity only the device knows
 
 
 @register_method
@@ -102,6 +105,8 @@ class ST3(Method):
     budget above what the dense model costs.
     """
 
+    eager_because = ""
+
     def __init__(
         self,
         weights: Weights,
@@ -130,7 +135,7 @@ class ST3(Method):
         scores, shapes = "l1" if self.lamp else config.criterion, [weight.shape for weight in weights]
         powers = (config.shape_power or 0.0, config.mac_power or 0.0)
         self.scales = layer_scales(scores, shapes, self.macs_per_weight, *powers)
-        self.tau: Tensor | None = None  # threshold of each layer, (layers,); None while nothing is pruned
+        self.tau: Tensor | None = None  # threshold of each layer, (layers,); None or _NONE while nothing is pruned
 
     def _macs_to_remove(self, gflops: float) -> float:
         """Return the fraction of the dense model's multiply-accumulates beyond the budget."""
@@ -139,12 +144,25 @@ class ST3(Method):
             raise UserError(f"gflops.target: {message}")
         return 1.0 - gflops / dense
 
+    def schedule(self, progress: float) -> tuple[float, ...]:
+        self.scheduled_sparsity = self.target_sparsity * ramp(progress, *self.ramp)
+        return (self.scheduled_sparsity,)
+
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:
-        self.scheduled_sparsity = self.target_sparsity * ramp(progress, *self.ramp)
-        self.tau = None if self.scheduled_sparsity == 0.0 else self._layer_thresholds(weights, self.scheduled_sparsity)
+        numbers = self.schedule(progress)
+        if flat.launch_bound(weights[0]):
+            self.refresh_from(weights[0].new_full((1,), *numbers, dtype=torch.float64), weights)
+        else:
+            self.tau = None if numbers == (0.0,) else self._layer_thresholds(weights, *numbers)
 
-    def _layer_thresholds(self, weights: Weights, sparsity: float) -> Tensor:
+    @torch.no_grad()
+    def refresh_from(self, numbers: Tensor, weights: Weights) -> None:
+        (sparsity,) = numbers
+        tau = self._layer_thresholds(weights, sparsity)
+        self.tau = renewed(self.tau, tau.masked_fill_(sparsity == 0.0, _NONE))
+
+    def _layer_thresholds(self, weights: Weights, sparsity: float | Tensor) -> Tensor:
         if self.lamp:
             return lamp_thresholds(weights, sparsity)
         if self.budgeted:
@@ -169,28 +187,29 @@ class ST3(Method):
         sparse = []
         for group in groups(weights):
             theta, tau = group.flatten(weights), group.of_layers(self.tau)
-            sparse += group.unflatten(
-                soft_threshold(theta, tau, soft=self.soft, rescaled=group if self.rescale else None)
-            )
+            found = soft_threshold(theta, tau, soft=self.soft, rescaled=group if self.rescale else None)
+            if flat.launch_bound(theta):  # the host does not know whether anything is pruned
+                torch.where(self.tau[0] == _NONE, theta, found, out=found)
+            sparse += group.unflatten(found)
         return sparse
 
     @torch.no_grad()
     def transform_gradients(self, progress: float, weights: Weights, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         if self.straight_through or self.tau is None:
             return
-        kept = []
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
         for group in groups(weights):
-            kept += group.unflatten(group.flatten(weights).abs() > group.of_layers(self.tau))
-        multiply_([weight.grad for weight in weights], kept)
+            kept = group.flatten(weights).abs() > group.of_layers(self.tau)
+            group.write(group.flatten(gradients).mul_(kept), gradients)
 
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         return float(self.straight_through)
 
     def thresholds(self) -> list[float | None]:
-        return [0.0] * len(self.scales) if self.tau is None else [*self.tau.tolist()]
+        return [0.0] * len(self.scales) if self.tau is None or not self.scheduled_sparsity else [*self.tau.tolist()]
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "tau": self.tau}
+        return {**super().state_dict(), "tau": self.tau if self.scheduled_sparsity else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -51,6 +51,8 @@ class Static(MaskedMethod):
     The mask is a function of ``seed``, the shapes and the settings: the same on all ranks.
     """
 
+    eager_because = ""
+
     def __init__(self, weights: Weights, config: StaticConfig, *, seed: int):
         shapes, density = [weight.shape for weight in weights], 1.0 - config.target
         counts = allocate(config.allocation, shapes, density, config.keep_dense)

@@ -28,7 +28,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from st3sweep.sparse.flat import groups
+from st3sweep.sparse import flat
+from st3sweep.sparse.flat import groups, renewed
 from st3sweep.sparse.method import Method, Weights
 from st3sweep.sparse.methods.st3 import soft_threshold
 from st3sweep.sparse.threshold import global_threshold
@@ -100,6 +101,8 @@ class STR(Method):
     training, so does any time at which the sparsity is within the tolerance of it.
     """
 
+    eager_because = ""
+
     def __init__(self, weights: Weights, config: STRConfig, *, momentum: float):
         self.config = config
         start = math.nan if config.s_init is None else config.s_init  # until it is calibrated
@@ -121,11 +124,23 @@ class STR(Method):
 
     @torch.no_grad()
     def refresh(self, progress: float, weights: Weights) -> None:
+        self.schedule(progress)
+        self._measure(weights)
+
+    def schedule(self, progress: float) -> tuple[float, ...]:
         self.progress = progress
+        return ()
+
+    @torch.no_grad()
+    def refresh_from(self, numbers: Tensor, weights: Weights) -> None:  # noqa: ARG002
+        self._measure(weights)
+
+    def _measure(self, weights: Weights) -> None:
         if self.config.target is not None:
             tau = self.s.sigmoid()
             zeros = [(group.flatten(weights).abs() <= group.of_layers(tau)).sum() for group in groups(weights)]
-            self.sparsity = torch.stack(zeros).sum() / sum(weight.numel() for weight in weights)
+            found = torch.stack(zeros).sum() / sum(weight.numel() for weight in weights)
+            self.sparsity = renewed(self.sparsity, found)
 
     @torch.no_grad()
     def sparsify(self, weights: Weights) -> list[Tensor] | None:
@@ -149,10 +164,19 @@ class STR(Method):
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         return 0.0
 
-    def step_own_parameters(self, lr: float, weight_decay: float) -> None:
+    @torch.no_grad()
+    def step_own_parameters(self, lr: float | Tensor, weight_decay: float | Tensor) -> None:
         lr, weight_decay = lr * self.config.s_lr_ratio, weight_decay * self.config.s_decay_ratio
-        self.optimizer.param_groups[0].update(lr=lr, weight_decay=weight_decay)
-        self.optimizer.step()
+        if not flat.launch_bound(self.s):
+            self.optimizer.param_groups[0].update(lr=lr, weight_decay=weight_decay)
+            self.optimizer.step()
+            return
+        # torch's SGD takes no weight decay that only the device knows, and would make a new momentum buffer.
+        assert self.s.grad is not None
+        momentum = self.optimizer.param_groups[0]["momentum"]
+        buffer = self.optimizer.state[self.s].setdefault("momentum_buffer", torch.zeros_like(self.s))
+        buffer.mul_(momentum).add_(self.s.grad + self.s * weight_decay)
+        self.s.sub_(buffer * lr)
 
     def thresholds(self) -> list[float | None]:
         return [*self.s.sigmoid().tolist()]
