@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 from st3sweep.util.version import __version__
 
 if TYPE_CHECKING:
-    from st3sweep.commands.api import cost, doctor, front, load_run, models, pack, plan, run, schema, train, validate
+    from st3sweep.commands.api import (
+        cost,
+        doctor,
+        front,
+        load_run,
+        models,
+        pack,
+        plan,
+        report,
+        run,
+        schema,
+        train,
+        validate,
+    )
     from st3sweep.commands.opened_run import Run
     from st3sweep.data.own import register_dataset
     from st3sweep.networks.flops import gflops, layer_costs
@@ -46,6 +59,7 @@ __all__ = [
     "register_dataset",
     "register_method",
     "register_model",
+    "report",
     "run",
     "schema",
     "sparse_weights",
@@ -62,6 +76,7 @@ _HOME = {
         "models",
         "pack",
         "plan",
+        "report",
         "run",
         "schema",
         "train",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from st3sweep.cli.common import AsJson, RunFolder
+from st3sweep.util.errors import UserError
 
 app = typer.Typer()
 
@@ -64,6 +65,28 @@ def pick(
     from st3sweep.commands.results import print_pick
 
     print_pick(folder, max_gflops, min_accuracy, as_json=as_json)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of one or several runs.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write. Default: report.html in the run's folder.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve it on this machine instead, updated as trials end, until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --watch. Default: a free one.")] = 0,
+) -> None:
+    """Write an interactive report of one or several runs: one HTML file that needs no network."""
+    from st3sweep.commands.report import watch_report, write_report
+
+    if watch and out is not None:
+        raise UserError(f"--out {out}: has no effect with --watch, which writes no file")
+    if watch:
+        watch_report(folders, port)
+    else:
+        print(write_report(folders, out))
 
 
 class RuleName(StrEnum):

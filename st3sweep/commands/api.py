@@ -31,6 +31,7 @@ __all__ = [
     "models",
     "pack",
     "plan",
+    "report",
     "run",
     "schema",
     "train",
@@ -96,6 +97,22 @@ def front(*runs: Path | str) -> pd.DataFrame:
     from st3sweep.analysis.tables import load_trials, objectives_of
 
     return front(load_trials(*runs), objectives_of(*runs))
+
+
+def report(*runs: Path | str, out: Path | str | None = None, watch: bool = False, port: int = 0) -> Path | None:
+    """Write an interactive report of one or several runs: one HTML file that needs no network; return its path.
+
+    ``out`` is by default report.html in the run's folder, or in the working directory if there are several runs. With
+    ``watch`` it is served on this machine instead (``port`` 0 takes a free one), updated as trials end, until the
+    program is interrupted; returns None. Raises UserError where a run has no tables or the file cannot be written.
+    """
+    from st3sweep.commands.report import watch_report, write_report
+
+    folders = [Path(run) for run in runs]
+    if not watch:
+        return write_report(folders, None if out is None else Path(out))
+    watch_report(folders, port)
+    return None
 
 
 def pack(

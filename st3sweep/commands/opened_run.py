@@ -5,6 +5,7 @@ Nothing here needs torch or Ray before it trains, exports or loads a model.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,23 @@ class Run:
         from st3sweep.analysis.tables import objectives_of
 
         return plot_run(self.trials, objectives_of(self.folder))
+
+    def report(self, path: Path | str | None = None) -> Path:
+        """Write the interactive report, one HTML file, and return its path; by default report.html in the folder."""
+        from st3sweep.commands.report import write_report
+
+        return write_report([self.folder], None if path is None else Path(path))
+
+    def _repr_html_(self) -> str:
+        """Return the front and its table, for Jupyter; the text of ``repr`` where there is no table of trials yet."""
+        from st3sweep.analysis.report.notebook import run_html
+        from st3sweep.analysis.tables import objectives_of
+        from st3sweep.util.errors import ResultsError
+
+        try:
+            return run_html(self.folder.name, self.trials, objectives_of(self.folder))
+        except ResultsError as error:
+            return f"<p>{html.escape(f'{self!r}: {error}')}</p>"
 
     def selection_bias(self, validation_images: int | None = None) -> pd.DataFrame:
         """Return the front with the columns ``deviation``, ``bias`` and ``noise`` of ``selection.selection_bias``.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from st3sweep.commands.reading import Source, read_space
+from st3sweep.commands.report import REPORT, write_report_of_run
 from st3sweep.reporting.console import out, short, warn
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
@@ -124,9 +125,10 @@ def run_to_the_end(
         if trials is not None and not as_json:
             print_front(folder, trials)
         # Imported while Ray shuts down: both take seconds.
-        threading.Thread(target=importlib.import_module, args=("st3sweep.analysis.plots",), daemon=True).start()
+        threading.Thread(target=importlib.import_module, args=("st3sweep.analysis.report.data",), daemon=True).start()
     if trials is not None:
         draw_front(folder, trials)
+        write_report_of_run(folder)
     failed = _failed(trials) if trials is not None else 0
     code = SOME_FAILED if outcome.end == "complete" and failed else EXIT_CODES[outcome.end]
     if isinstance(report, JsonEvents):
@@ -142,8 +144,11 @@ def print_front(folder: Path, trials: pd.DataFrame) -> None:
     from st3sweep.analysis import tables  # pandas
 
     print(f"\nPareto front\n{tables.front_table(trials, tables.objectives_of(folder))}\n")
-    files = (("trials", folder / "trials.parquet"), ("plot", folder / PICTURE), ("study", folder / "study.journal"))
-    for label, path in files:
+    files = {
+        "trials": folder / "trials.parquet", "plot": folder / PICTURE, "report": folder / REPORT,
+        "study": folder / "study.journal",
+    }  # fmt: skip
+    for label, path in files.items():
         print(f"{label:<7} {short(path)}")
     if failed := _failed(trials):
         print(f"\n{failed} of {len(trials)} trials failed; see the column error of: st3sweep results {short(folder)}")

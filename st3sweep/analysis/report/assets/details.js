@@ -1,0 +1,71 @@
+// The trial that is chosen: its numbers and settings, its learning curve, the density of its layers.
+
+function drawTrial() {
+  const row = S.selected, where = $("trial");
+  $("histories").hidden = !known(row);
+  if (!known(row)) {
+    $("h-trial").textContent = "Trial";
+    return fill(where, node("p", { class: "muted", text: "Choose a trial in the plot or in the table." }));
+  }
+  $("h-trial").textContent = titleOf(row);
+  const pairs = [
+    ["status", `${T.status[row]}${T.on_front[row] ? ", on the front" : ""}${known(T.replicate_of[row]) ? `, repeats trial ${T.replicate_of[row]}` : ""}`],
+    ...factsOf(row),
+    ...(known(T.front_probability?.[row]) ? [["on the front", `with probability ${percent(100 * T.front_probability[row], 0)}`]] : []),
+    ["best epoch", known(T.best_epoch[row]) ? `${T.best_epoch[row]} of ${T.epochs[row]}` : `– of ${T.epochs[row]}`],
+    ["time", duration(T.wall_seconds[row])],
+    ...settingsOf(row),
+  ];
+  fill(where,
+    T.error[row] ? node("pre", { class: "error", tabindex: "0", text: T.error[row] }) : null,
+    node("dl", { class: "facts" }, ...pairs.flatMap(([name, value]) => [node("dt", { text: name }), node("dd", { text: value })])));
+  $("h-curve").textContent = `Learning curve of trial ${nameOf(row)}`;
+  $("h-layers").textContent = `Layers of trial ${nameOf(row)}`;
+  fill($("curve"), curveOf(row));
+  fill($("layers"), layersOf(row));
+}
+
+function curveOf(row) {
+  const { start, epoch, value, sparsity, key } = D.curves, from = start[row], to = start[row + 1];
+  if (from === to)
+    return node("p", { class: "muted", text: D.curves.left_out ? `Left out: the curves of ${D.curves.left_out} trials would make this file too large.` : "No epoch is recorded." });
+  const width = Math.max(240, $("curve").clientWidth), height = 260, rows = d3.range(from, to);
+  const svg = d3.select(document.createElementNS(SVG, "svg"));
+  const x = d3.scaleLinear([Math.min(epoch[from], 1), Math.max(epoch[to - 1], 2)], [MARGIN.left, width - MARGIN.right]);
+  const [low, high] = d3.extent(rows.map((i) => value[i]).filter(known));
+  const room = 0.06 * (high - low) || 1;
+  const y = d3.scaleLinear([(low ?? 0) - room, (high ?? 1) + room], [height - MARGIN.bottom, MARGIN.top]);
+  const share = d3.scaleLinear([0, 1], [height - MARGIN.bottom, MARGIN.top]);
+  const whole = x.ticks(5).filter(Number.isInteger);
+  drawAxes(svg, { x, y, width, height, xTicks: whole, yTicks: y.ticks(4), xLabel: "epoch", yLabel: measureOf(key)?.label ?? "validation top-1 (%)" });
+  const line = (values, scale) => d3.line().defined((i) => known(values[i])).x((i) => x(epoch[i])).y((i) => scale(values[i]))(rows);
+  svg.append("path").attr("class", "curve second").attr("d", line(sparsity, share));
+  svg.append("path").attr("class", "curve first").attr("d", line(value, y));
+  const best = rows.find((i) => epoch[i] === T.best_epoch[row]);
+  if (best !== undefined && known(value[best]))
+    svg.append("circle").attr("class", "best").attr("cx", x(epoch[best])).attr("cy", y(value[best])).attr("r", 4.5);
+  return node("figure", {},
+    svg.node(),
+    node("figcaption", { class: "note" },
+      node("span", { class: "key first" }), "accuracy, the best epoch marked ", node("span", { class: "key second" }),
+      `sparsity, 0 to 100 % over the height (at the end ${percent(100 * sparsity[to - 1])})`));
+}
+
+function layersOf(row) {
+  const { start, names, layer, density } = D.layers, from = start[row], to = start[row + 1];
+  if (from === to) return node("p", { class: "muted", text: "No layers are recorded." });
+  const bars = d3.range(from, to).map((i) => {
+    const [name, shape, weights, macs] = names[layer[i]], share = density[i];
+    const says = `${percent(100 * share, share < 0.01 ? 3 : 1)}`;
+    const bar = node("span", { class: "bar" });
+    bar.style.width = `${100 * share}%`;
+    return node("tr", { title: `${name} ${shape}: ${Math.round(weights * share).toLocaleString("en")} of ${weights.toLocaleString("en")} weights` },
+      node("th", { scope: "row", text: name }), node("td", { class: "track" }, bar), node("td", { class: "number", text: says }),
+      node("td", { class: "number", text: cost((macs * share) / 1e9) }));
+  });
+  return node("div", { class: "scroll layers", tabindex: "0", role: "group", "aria-label": "Density of the layers" },
+    node("table", {},
+      node("thead", {}, node("tr", {}, node("th", { scope: "col", text: "layer" }), node("th", { scope: "col", class: "unseen", text: "bar" }),
+        node("th", { scope: "col", class: "number", text: "density" }), node("th", { scope: "col", class: "number", text: "cost" }))),
+      node("tbody", {}, ...bars)));
+}

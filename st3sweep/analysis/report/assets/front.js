@@ -1,0 +1,185 @@
+// The plot of accuracy over cost. Axes are SVG, points a canvas, what moves (hover, choice, budget) SVG above it.
+
+const front = { rows: [], xs: null, ys: null, x: null, y: null, published: [], delaunay: null };
+
+function frontLayers() {
+  const box = $("front");
+  if (!box.firstChild) box.append(document.createElementNS(SVG, "svg"), node("canvas", { "aria-hidden": "true" }), document.createElementNS(SVG, "svg"));
+  const [axes, canvas, over] = box.children;
+  return { box, axes: d3.select(axes), canvas, over: d3.select(over) };
+}
+
+function shownRows() {
+  const rows = [], values = T[S.measure];
+  for (let row = 0; row < count; row++)
+    if (T.status[row] === "finished" && known(values[row]) && known(T.gflops[row]) && !S.hidden.has(T.method[row])) rows.push(row);
+  return rows;
+}
+
+const publishedShown = () => (S.published && S.measure === "test_top1" ? D.published.filter((point) => known(point.gflops) && !S.hidden.has(point.method)) : []);
+
+function drawFront() {
+  const { box, axes, canvas, over } = frontLayers();
+  const width = Math.max(280, box.clientWidth), height = Math.round(Math.min(500, Math.max(320, 0.66 * width)));
+  const rows = shownRows(), points = publishedShown(), values = T[S.measure];
+  const dense = [...new Set(rows.map((row) => T.gflops_dense[row]).filter(known))];
+  const costs = [...rows.map((row) => T.gflops[row]), ...dense, ...points.map((point) => point.gflops)];
+  const positive = costs.filter((gflops) => gflops > 0);
+  const zero = positive.length ? d3.min(positive) * 10 ** (-1 / 3) : 1e-3;  // where a log axis shows 0
+  const at = (gflops) => (S.log && gflops === 0 ? zero : gflops) * D.scale;
+  const [low, high] = costs.length ? d3.extent(costs, at) : [0.1, 1];
+  const range = [MARGIN.left, width - MARGIN.right];
+  const room = S.log ? Math.max((high / low) ** 0.05, 1.1) : 1;
+  const x = S.log ? d3.scaleLog([low / room, high * room], range) : d3.scaleLinear([0, high * 1.05 || 1], range);
+  const seen = [...rows.map((row) => values[row]), ...points.map((point) => point.test_top1)];
+  const [bottom, top] = isAccuracy(S.measure) ? bulk(seen) : padded(seen);
+  const y = d3.scaleLinear([bottom, top], [height - MARGIN.bottom, MARGIN.top]);
+  let xTicks = S.log ? logTicks(x.domain(), width / 62) : x.ticks(Math.max(3, Math.floor(width / 90)));
+  if (S.log && costs.includes(0)) xTicks = [zero * D.scale, ...xTicks.filter((tick) => tick > 1.4 * zero * D.scale)];
+  drawAxes(axes, {
+    x, y, width, height, xTicks, yTicks: y.ticks(6),
+    xFormat: (tick) => (S.log && tick === zero * D.scale ? "0" : plain(tick)),
+    xLabel: `cost of one image (${D.unit})`, yLabel: measureOf(S.measure).label,
+  });
+  Object.assign(front, { rows, x, y, at, width, height, published: points, zero });
+  front.xs = Float64Array.from(rows, (row) => x(at(T.gflops[row])));
+  front.ys = Float64Array.from(rows, (row) => Math.min(y(values[row]), height - MARGIN.bottom - 7));
+  front.delaunay = rows.length ? new d3.Delaunay(interleaved(front.xs, front.ys)) : null;
+  front.order = null;
+  paint(canvas, values, bottom);
+  markDense(axes, dense);
+  drawOver(over);
+  const below = rows.filter((row) => values[row] < bottom);
+  $("front-note").textContent = !rows.length ? "No finished trial to show."
+    : below.length ? `${below.length} of ${several(rows.length, "trial", "trials")} below the axis, down to ${measured(d3.min(below, (row) => values[row]), S.measure)}: on its lower edge.` : "";
+}
+
+function padded(values) {
+  const [low, high] = values.length ? d3.extent(values) : [0, 1];
+  const margin = 0.06 * (high - low) || 0.06 * Math.abs(high) || 1;
+  return [low - margin, high + margin];
+}
+
+function interleaved(xs, ys) {
+  const both = new Float64Array(2 * xs.length);
+  for (let i = 0; i < xs.length; i++) [both[2 * i], both[2 * i + 1]] = [xs[i], ys[i]];
+  return both;
+}
+
+function paint(canvas, values, bottom) {
+  const sharp = window.devicePixelRatio || 1, { width, height, rows, xs, ys } = front;
+  canvas.width = width * sharp;
+  canvas.height = height * sharp;
+  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  const context = canvas.getContext("2d");
+  context.scale(sharp, sharp);
+  paintPublished(context);
+  if (S.measure === D.objective.key) paintStaircase(context);
+  const size = rows.length > 1500 ? 26 : rows.length > 400 ? 42 : 64;
+  const byMethod = d3.group(rows.keys(), (i) => T.method[rows[i]]);
+  for (const { name } of D.methods) {
+    const { color: shadeName, marker } = styleOf(name);
+    context.fillStyle = color(shadeName);
+    for (const i of byMethod.get(name) ?? []) {
+      const row = rows[i], repeat = known(T.replicate_of[row]);
+      context.globalAlpha = repeat ? 0.4 : T.on_front[row] ? 1 : 0.8;
+      drawMarker(context, values[row] < bottom ? 3 : marker, repeat ? size / 2 : size, xs[i], ys[i]);
+    }
+  }
+  context.globalAlpha = 1;
+  context.strokeStyle = color("text");
+  context.lineWidth = 1.25;
+  rows.forEach((row, i) => {
+    if (!T.on_front[row]) return;
+    context.beginPath();
+    context.arc(xs[i], ys[i], rows.length > 1500 ? 5.5 : 8, 0, 7);
+    context.stroke();
+  });
+}
+
+// The line under which everything is dominated: a budget buys the best trial at or below it.
+function paintStaircase(context) {
+  const rows = frontRows(), { x, y, at, width, height } = front;
+  if (!rows.length) return;
+  context.save();
+  context.beginPath();
+  context.rect(MARGIN.left, MARGIN.top, width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom);
+  context.clip();
+  context.beginPath();
+  context.moveTo(x(at(T.gflops[rows[0]])), height);
+  rows.forEach((row, i) => {
+    const left = x(at(T.gflops[row])), value = y(T[S.measure][row]);
+    if (i) context.lineTo(left, y(T[S.measure][rows[i - 1]]));
+    context.lineTo(left, value);
+  });
+  context.lineTo(width, y(T[S.measure][rows[rows.length - 1]]));
+  context.strokeStyle = color("text");
+  context.lineWidth = 1.25;
+  context.stroke();
+  context.lineTo(width, height);
+  context.closePath();
+  context.globalAlpha = 0.05;
+  context.fillStyle = color("accent");
+  context.fill();
+  context.restore();
+}
+
+function paintPublished(context) {
+  const { x, y, at } = front;
+  for (const [name, points] of d3.group(front.published, (point) => point.method)) {
+    const { color: shadeName, marker } = styleOf(name);
+    const line = d3.sort(points, (point) => point.gflops).map((point) => [x(at(point.gflops)), y(point.test_top1)]);
+    context.strokeStyle = color(shadeName);
+    context.lineWidth = 1.2;
+    context.setLineDash([2, 3]);
+    context.beginPath();
+    line.forEach(([left, top], i) => (i ? context.lineTo(left, top) : context.moveTo(left, top)));
+    context.stroke();
+    context.setLineDash([]);
+    context.lineWidth = 1.5;
+    for (const [left, top] of line) {
+      context.save();
+      context.translate(left, top);
+      context.rotate((MARKERS[marker][1] * Math.PI) / 180);
+      const outline = new Path2D(markerPath(marker, 56));
+      context.fillStyle = color("card");
+      context.fill(outline);
+      context.stroke(outline);
+      context.restore();
+    }
+  }
+}
+
+function markDense(axes, costs) {
+  for (const gflops of costs.slice(0, 3)) {
+    const left = front.x(front.at(gflops)), bottom = front.height - MARGIN.bottom;
+    axes.append("line").attr("class", "dense").attr("x1", left).attr("x2", left).attr("y1", MARGIN.top).attr("y2", bottom);
+    axes.append("text").attr("class", "dense").attr("transform", `translate(${left - 5} ${bottom - 6}) rotate(-90)`).text(`dense: ${cost(gflops)}`);
+  }
+}
+
+function placeOf(row) {
+  const i = front.rows.indexOf(row);
+  return i < 0 ? null : [front.xs[i], front.ys[i]];
+}
+
+// Rings of the trial that is chosen and of the one that the budget buys, and the budget's line.
+function drawOver(over = frontLayers().over) {
+  over.selectAll("*").remove();
+  over.attr("viewBox", `0 0 ${front.width} ${front.height}`).attr("width", front.width).attr("height", front.height).attr("aria-hidden", "true");
+  if (known(S.budget)) {
+    const left = Math.min(front.x(front.at(S.budget)), front.width - MARGIN.right);
+    if (left >= MARGIN.left) {
+      over.append("rect").attr("class", "beyond").attr("x", left).attr("y", MARGIN.top).attr("width", front.width - MARGIN.right - left).attr("height", front.height - MARGIN.top - MARGIN.bottom);
+      over.append("line").attr("class", "budget").attr("x1", left).attr("x2", left).attr("y1", MARGIN.top).attr("y2", front.height - MARGIN.bottom);
+    }
+    ring(over, bestWithin(S.budget), "bought", 11);
+  }
+  ring(over, S.selected, "chosen", 14);
+  ring(over, front.hovered, "hovered", 11);
+}
+
+function ring(over, row, kind, radius) {
+  const place = known(row) ? placeOf(row) : null;
+  if (place) over.append("circle").attr("class", kind).attr("cx", place[0]).attr("cy", place[1]).attr("r", radius);
+}

@@ -1,0 +1,50 @@
+// What is mostly text: figures at the top, summary, what the front beats, importance, where the numbers come from.
+
+function drawHead() {
+  $("title").textContent = D.title;
+  document.title = `${D.title} · st3sweep report`;
+  $("subtitle").textContent = D.runs.map((run) => run.label).join(", ");
+  fill($("summary"), ...D.summary.map((text) => node("p", { text })));
+  $("made").textContent = `Written by st3sweep ${D.version} on ${D.made}. Accuracies are in percent of top-1, costs are multiply-accumulates of one image, of which those with a zero weight are left out.`;
+  $("front-says").textContent = `Each mark is a finished trial. Rings are the front: no other trial is better in ${measureOf(D.objective.key).label.replace(" (%)", "")} and costs no more.`;
+  drawTiles();
+}
+
+function drawTiles() {
+  const rows = frontRows(), ended = d3.rollup(T.status, (group) => group.length, (status) => status);
+  const tiles = [["trials", count.toLocaleString("en"), ["finished", "stopped", "failed", "running"].filter((state) => ended.get(state)).map((state) => `${ended.get(state)} ${state}`).join(", ")]];
+  if (rows.length) {
+    const best = rows[rows.length - 1], chosen = recommended(), key = D.objective.key;
+    tiles.push(["on the front", rows.length, `${cost(T.gflops[rows[0]], 3)} to ${cost(T.gflops[best], 3)}`]);
+    tiles.push(["most accurate", measured(T[key][best], key), `${nameAndTest(best)} at ${cost(T.gflops[best], 3)}`]);
+    if (chosen !== best) tiles.push(["cheapest within 1 point", cost(T.gflops[chosen], 3), `${measured(T[key][chosen], key)}, ${nameAndTest(chosen)}`]);
+  }
+  const seconds = d3.sum(T.wall_seconds, (value, row) => (known(T.reused_from[row]) ? 0 : value ?? 0));
+  if (seconds) tiles.push(["training time", duration(seconds), "sum over all trials"]);
+  fill($("tiles"), ...tiles.map(([name, value, more]) => node("div", { class: "tile" }, node("p", { class: "tile-name", text: name }), node("p", { class: "tile-value", text: value }), node("p", { class: "muted", text: more }))));
+}
+
+function nameAndTest(row) {
+  const key = D.objective.key.replace("val_", "test_");
+  return `trial ${nameOf(row)}${known(T[key]?.[row]) ? `, test ${measured(T[key][row], key)}` : ""}`;
+}
+
+function drawMore() {
+  const parts = [];
+  if (D.importance?.length) parts.push(importanceSection());
+  if (D.against.length)
+    parts.push(node("section", { "aria-labelledby": "h-against" }, node("h2", { id: "h-against", text: "Against published points" }),
+      node("p", { class: "muted", text: "Test accuracies. One point beats another if it costs no more and is more accurate, with 95 % confidence over seeds." }),
+      node("ul", { class: "card prose" }, ...D.against.map((text) => node("li", { text })))));
+  fill($("more"), ...parts);
+}
+
+function drawOrigin() {
+  fill($("origin"), ...D.runs.map((run) => node("div", { class: "card run" },
+    D.runs.length > 1 ? node("h3", { text: run.label }) : null,
+    node("p", {}, "Folder ", node("code", { text: run.path })),
+    run.provenance.length ? node("dl", { class: "facts" }, ...run.provenance.flatMap(([name, value]) => [node("dt", { text: name }), node("dd", { text: value })]))
+      : node("p", { class: "muted", text: "The folder holds tables only: what it ran on is not recorded here." }),
+    ...run.reproduce.map(([says, command]) => node("div", {}, node("p", { class: "note", text: says }), commandLine(command))),
+    run.space ? node("details", {}, node("summary", { text: "Search space" }), node("pre", { tabindex: "0", text: run.space })) : null)));
+}
