@@ -35,7 +35,7 @@ class LiveReport:
         with self._lock:
             seen = [_version(table_path(folder, name)) for folder in self.folders for name in SCHEMAS]
             if seen != self._seen:
-                self._data, self._seen = report_data(*self.folders, missing_ok=True), seen
+                self._data, self._seen = report_data(*self.folders, missing_ok=True, brief=True), seen
                 self._tag = f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"'
             return self._data, self._tag
 

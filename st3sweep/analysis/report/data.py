@@ -20,8 +20,9 @@ from st3sweep.analysis.dominance import dominance, sentences
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate, mark_front
 from st3sweep.analysis.plots import METRICS
 from st3sweep.analysis.published_points import published
-from st3sweep.analysis.report.histories import curves_of, layers_of, timeline_of
+from st3sweep.analysis.report.histories import curves_of, layers_of, rungs_of, timeline_of
 from st3sweep.analysis.report.origin import origin_of
+from st3sweep.analysis.report.settings_that_matter import importance_in_words, importance_of
 from st3sweep.analysis.report.words import summary
 from st3sweep.analysis.seeds import front_probability, means, over_seeds
 from st3sweep.analysis.tables import flops_unit, objectives_of, run_labels
@@ -36,10 +37,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def report_data(*runs: Path | str, missing_ok: bool = False) -> dict[str, Any]:
+def report_data(*runs: Path | str, missing_ok: bool = False, brief: bool = False) -> dict[str, Any]:
     """Return everything that the report of ``runs`` shows.
 
-    Raises ResultsError if a folder holds no table of trials, unless ``missing_ok``: a sweep has none at its start.
+    ``brief`` leaves out the importance of settings, which takes seconds. Raises ResultsError if a folder holds no table
+    of trials, unless ``missing_ok``: a sweep has none at its start.
     """
     trials = _loaded(runs, missing_ok=missing_ok)
     objectives = objectives_of(*runs)
@@ -48,12 +50,14 @@ def report_data(*runs: Path | str, missing_ok: bool = False) -> dict[str, Any]:
     trials = _with_seeds(trials, _objective(objectives)["key"])
     unit, scale = flops_unit(trials)
     bought = _against_published(trials, objectives)
+    groups = [] if brief else importance_of(trials, objectives)
     return {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": __version__,
         "title": _title(trials),
-        "summary": summary(trials, objectives, bought),
+        "summary": summary(trials, objectives, [*bought[:2], importance_in_words(groups)]),
         "against": bought,
+        "importance": groups,
         "unit": unit,
         "scale": scale,
         "objective": _objective(objectives),
@@ -65,6 +69,7 @@ def report_data(*runs: Path | str, missing_ok: bool = False) -> dict[str, Any]:
         "curves": curves_of(runs, trials, _objective(objectives)["key"]),
         "layers": layers_of(runs, trials),
         "timeline": timeline_of(runs, trials),
+        "rungs": rungs_of(runs),
     }
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from st3sweep.analysis.fronts import mark_front
 from st3sweep.analysis.hypervolume_curves import hypervolume_curves
 from st3sweep.analysis.tables import run_labels
+from st3sweep.analysis.timeline import stops_by_rung, timeline
 from st3sweep.runs.tables import SCHEMAS, read_table, table_path
 from st3sweep.util.errors import ResultsError
 
@@ -77,6 +78,21 @@ def timeline_of(runs: Sequence[Path | str], trials: pd.DataFrame) -> dict[str, A
         return {"ended": nothing, "hypervolume": nothing}
     found = trials[["run", "trial"]].merge(curves, on=["run", "trial"], how="left")
     return {"ended": _rounded(found["wall_seconds"], 1), "hypervolume": _rounded(found["hypervolume"], 9)}
+
+
+def rungs_of(runs: Sequence[Path | str]) -> list[dict[str, Any]]:
+    """Return a row for each rung of early stopping: rung, reached, stopped, trained; none without early stopping."""
+    if not all(table_path(run, name).is_file() for run in runs for name in ("trials", "epochs")):
+        return []
+    rows = stops_by_rung(timeline(*runs))
+    return [
+        {"rung": int(rung), "reached": int(reached), "stopped": int(stopped), "trained": _or_null(trained)}
+        for rung, reached, stopped, trained in rows[["rung", "reached", "stopped", "trained"]].itertuples(index=False)
+    ]
+
+
+def _or_null(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _of_runs(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:

@@ -13,20 +13,19 @@ from st3sweep.analysis.selection import selection_bias
 from st3sweep.util.text import format_flops
 
 WITHIN = 1.0  # points of accuracy that the recommended trial may be below the best one
-_SENTENCES = 2  # about published points; the report lists all of them below
 
 
-def summary(trials: pd.DataFrame, objectives: Objectives, against: list[str]) -> list[str]:
+def summary(trials: pd.DataFrame, objectives: Objectives, more: list[str]) -> list[str]:
     """Return the summary, a paragraph a string; ``trials`` have the columns of ``data._with_seeds`` too.
 
-    ``against`` are sentences about published points, best first.
+    ``more`` are sentences about published points and settings, "" where there is nothing to say.
     """
     if trials.empty:
         return ["No trial has begun yet."]
     members = front(trials, objectives)
     if members.empty:
         return [_what_ran(trials), "No trial has finished, so there is no front yet.", *_failures(trials)]
-    found = [_dense(trials), _range(members, objectives), _recommended(members, objectives), *against[:_SENTENCES]]
+    found = [_dense(trials), _range(members, objectives), _recommended(members, objectives), *more]
     what_ran = " ".join([_what_ran(trials), *_failures(trials)])
     return [what_ran, *filter(None, found), _selection(trials, objectives)]
 

@@ -85,10 +85,12 @@ function listen() {
 // Take newer data, and keep what the reader has chosen.
 function renew(data) {
   const chosen = known(S.selected) ? keyOf(S.selected) : null;
+  const focused = document.activeElement?.id;
   takeData(data);
   front.hovered = null;
   S.selected = chosen === null ? null : d3.range(count).find((row) => keyOf(row) === chosen) ?? null;
   drawAll();
+  if (focused) $(focused)?.focus({ preventScroll: true });
 }
 
 async function follow() {

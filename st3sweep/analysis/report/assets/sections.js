@@ -39,6 +39,29 @@ function drawMore() {
   fill($("more"), ...parts);
 }
 
+// Bars of how much each setting tells about a measure, with where 95 % of the forests are.
+function importanceSection() {
+  const groups = D.importance.map(({ of, r2, trials, why_none: none, settings, more }) => {
+    const most = d3.max(settings, (setting) => Math.max(setting.high, setting.importance)) || 1;
+    const rows = settings.map(({ setting, importance, low, high, verdict }) => {
+      const bar = node("span", { class: `bar${verdict === "matters" ? "" : " weak"}` }), whisker = node("span", { class: "whisker" });
+      const at = (value) => `${(100 * Math.max(0, value)) / most}%`;
+      bar.style.width = at(importance);
+      whisker.style.left = at(low);
+      whisker.style.width = `${(100 * (Math.max(0, high) - Math.max(0, low))) / most}%`;
+      return node("tr", {}, node("th", { scope: "row", text: setting }), node("td", { class: "track" }, node("div", { class: "range" }, bar, whisker)),
+        node("td", { class: "number", text: fixed(importance, 2) }), node("td", { text: verdict }));
+    });
+    return node("div", { class: "card" }, node("h3", { text: `${of[0].toUpperCase()}${of.slice(1)}` }),
+      none ? node("p", { class: "muted", text: `Not computed: ${none}.` }) : node("div", { class: "scroll layers", tabindex: "0", role: "group", "aria-label": `Importance for ${of}` }, node("table", {},
+        node("thead", {}, node("tr", {}, ...["setting", "", "importance", "verdict"].map((text) => node(text ? "th" : "td", text ? { scope: "col", text } : {})))), node("tbody", {}, ...rows))),
+      none ? null : node("p", { class: "note", text: `${several(trials, "trial", "trials")}; the settings explain ${percent(100 * Math.max(0, r2), 0)} of the variance of trials held out.${more ? ` ${more} less important settings are not shown.` : ""}` }));
+  });
+  return node("section", { "aria-labelledby": "h-importance" }, node("h2", { id: "h-importance", text: "Which settings matter" }),
+    node("p", { class: "muted", text: "By how much a random forest errs more when a setting is shuffled, as a fraction of the variance; lines span 95 % of 20 forests. Without a verdict “matters”, these trials do not tell the setting from noise." }),
+    node("div", { class: "groups" }, ...groups));
+}
+
 function drawOrigin() {
   fill($("origin"), ...D.runs.map((run) => node("div", { class: "card run" },
     D.runs.length > 1 ? node("h3", { text: run.label }) : null,

@@ -32,10 +32,16 @@ function drawTimeline() {
     mark.append("path").attr("d", markerPath(STATES[state][1], 80)).attr("transform", `rotate(${MARKERS[STATES[state][1]][1]})`).attr("class", `fill-${STATES[state][0]}`);
     return [mark.node(), `${state}: ${T.status.filter((one) => one === state).length}  `];
   })), timed && hypervolume.some(known) ? growth(rows, x, at, width, unit) : null);
+  if (D.rungs.length) where.append(rungs());
   $("timeline-says").textContent = timed
     ? "Epochs that each trial trained, at the time when it was over; below, the area under the front by then."
     : "Epochs that each trial trained. The folder holds no ledger, so trials stand in the order of their numbers.";
 }
+
+const rungs = () => node("table", { class: "rungs" }, node("caption", { class: "note", text: "Early stopping" }),
+  node("thead", {}, node("tr", {}, ...["rung", "trials that reached it", "stopped there", "trained by then"].map((text) => node("th", { scope: "col", text })))),
+  node("tbody", {}, ...D.rungs.map(({ rung, reached, stopped, trained }) => node("tr", {}, node("th", { scope: "row", text: `${rung}` }), node("td", { text: `${reached}` }),
+    node("td", { text: `${stopped} (${percent((100 * stopped) / reached, 0)})` }), node("td", { text: known(trained) ? percent(100 * trained, 0) : "–" })))));
 
 const timeUnit = (seconds) => (seconds >= 7200 ? ["hours", 3600] : seconds >= 120 ? ["minutes", 60] : ["seconds", 1]);
 
