@@ -18,7 +18,7 @@ from st3sweep.export.engines import Engine, Metadata, logits_difference
 from st3sweep.export.model_file import ModelFileError
 from st3sweep.export.preprocessing import in_words
 from st3sweep.export.sparse_ops import Arrays, Op, sparse_ops
-from st3sweep.sparse_runtime.compiled import ALWAYS, CompilerError
+from st3sweep.sparse_runtime.compiled import ALWAYS, SOURCES, CompilerError
 from st3sweep.sparse_runtime.model_folder import FORMAT, VERSION, SparseModelError
 from st3sweep.sparse_runtime.sparse_model import SparseModel
 from st3sweep.util.errors import UserError
@@ -27,8 +27,11 @@ RUNTIME = Path(sparse_runtime.__file__).parent
 MODULES = (
     "model_folder.py",
     "grid.py",
+    "ops.py",
+    "convolution.py",
     "plan.py",
     "compiled.py",
+    "tuning.py",
     "sparse_model.py",
 )  # in order of their imports
 
@@ -99,7 +102,8 @@ def write_folder(folder: Path, ops: list[Op], arrays: Arrays, metadata: Metadata
     model |= {"ops": ops, "tensors": tensors, "about": metadata}
     (folder / "ops.json").write_text(json.dumps(model, ensure_ascii=False, indent=1), encoding="utf-8")
     (folder / "weights.bin").write_bytes(content)
-    shutil.copyfile(RUNTIME / "engine.c", folder / "engine.c")
+    for name in SOURCES:
+        shutil.copyfile(RUNTIME / name, folder / name)
     (folder / "load.py").write_text(loader(), encoding="utf-8")
     steps = metadata.get("preprocessing")
     text = _README.format(

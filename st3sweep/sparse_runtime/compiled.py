@@ -10,36 +10,52 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from st3sweep.sparse_runtime.plan import Op
+from st3sweep.sparse_runtime.ops import Op
 
 COMPILERS = ("cc", "gcc", "clang")
 # The first that the compiler accepts. Contracted: a product and a sum may become one instruction.
 FLAGS: tuple[list[str], ...] = (["-march=native"], ["-mcpu=native"], [])
-ALWAYS = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC"]
+ALWAYS = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread"]
+SOURCES = ("engine.c", "crew.h", "layers.h", "kernels.h")
 
 
 class CompilerError(RuntimeError):
     """There is no C compiler, or it does not compile the engine; one line."""
 
 
-def engine(source: Path) -> ctypes.CDLL:
-    """Return the engine compiled from ``source``, from the user's cache folder if it is there. Raises CompilerError.
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
+_FUNCTIONS: dict[str, list[Any]] = {  # what each returns, and takes
+    "engine_op_size": [_NUMBER],
+    "engine_lanes": [_NUMBER],
+    "engine_finite": [_NUMBER, _POINTER, _NUMBER],
+    "engine_crew": [_POINTER, _NUMBER],
+    "engine_crew_stop": [None, _POINTER],
+    "engine_time": [ctypes.c_double, _POINTER, _POINTER, _NUMBER, _NUMBER],
+    "engine_run": [
+        None, _POINTER, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER, _NUMBER, _NUMBER,
+    ],
+}  # fmt: skip
+
+
+def engine(folder: Path) -> ctypes.CDLL:
+    """Return the engine compiled from SOURCES in ``folder``, or from the user's cache folder. Raises CompilerError.
 
     ``ST3SWEEP_SPARSE_ENGINE`` names a library compiled before, for machines without a compiler.
     """
     made = os.environ.get("ST3SWEEP_SPARSE_ENGINE")
-    return _loaded(Path(made) if made else _compiled(source))
+    return _loaded(Path(made) if made else _compiled(folder))
 
 
-def _compiled(source: Path) -> Path:
-    code = source.read_bytes()
+def _compiled(folder: Path) -> Path:
+    code = {name: (folder / name).read_bytes() for name in SOURCES}
     compiler = _compiler()
     flags = ALWAYS + os.environ.get("ST3SWEEP_SPARSE_CFLAGS", "").split()
-    digest = hashlib.sha256(code)
+    digest = hashlib.sha256(b"\0".join(code.values()))
     for part in (_output([compiler, "--version"]), " ".join(flags), platform.machine(), _cpu()):
         digest.update(b"\0" + part.encode())
-    path = _cache() / f"engine-{digest.hexdigest()[:24]}.so"
+    path = cache_folder() / f"engine-{digest.hexdigest()[:24]}.so"
     if not path.exists():
         _compile(compiler, flags, code, path)
     return path
@@ -50,14 +66,13 @@ def _loaded(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise CompilerError(f"{path}: cannot be loaded ({error})") from None
-    library.engine_op_size.restype = ctypes.c_int64
-    library.engine_time.restype = ctypes.c_double
-    library.engine_time.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    library.engine_run.argtypes = [pointer, number, pointer, pointer, number, pointer, number, number]
-    library.engine_run.restype = None
+    for name, (result, *arguments) in _FUNCTIONS.items():
+        function = getattr(library, name, None)
+        if function is None:
+            raise CompilerError(f"{path}: not the engine of this version (it has no {name})")
+        function.restype, function.argtypes = result, arguments
     if library.engine_op_size() != ctypes.sizeof(Op):
-        raise CompilerError(f"{path}: not the engine of this version of plan.py")
+        raise CompilerError(f"{path}: not the engine of this version")
     return library
 
 
@@ -70,12 +85,13 @@ def _compiler() -> str:
     raise CompilerError(f"no C compiler found (looked for {looked}); install gcc or clang, or set CC")
 
 
-def _compile(compiler: str, flags: list[str], code: bytes, path: Path) -> None:
+def _compile(compiler: str, flags: list[str], code: dict[str, bytes], path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     said = ""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        source, made = Path(folder) / "engine.c", Path(folder) / "engine.so"
-        source.write_bytes(code)
+        for name, text in code.items():
+            (Path(folder) / name).write_bytes(text)
+        source, made = Path(folder) / SOURCES[0], Path(folder) / "engine.so"
         for machine in FLAGS:
             command = [compiler, *flags, *machine, str(source), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -99,7 +115,7 @@ def _cpu() -> str:
     return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """Return the folder of compiled engines: only its owner may write there, because it is loaded as code."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "st3sweep" / "sparse_runtime"

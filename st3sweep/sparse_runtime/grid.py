@@ -64,9 +64,3 @@ def unlaid(shape: tuple[int, ...]) -> Grid:
     """Return the grid, not laid yet, of a value (C, H, W) or (N,)."""
     height, width = (1, *shape)[-2:]
     return Grid(height, width)
-
-
-def flat(length: int) -> Grid:
-    grid = Grid(1, length)
-    grid.lay()
-    return grid

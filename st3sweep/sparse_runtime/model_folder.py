@@ -7,6 +7,7 @@ and bytes of float32, little endian; with ``mask`` (likewise) only the non-zeros
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -60,6 +61,12 @@ def read_folder(folder: Path) -> Model:
     except OSError as error:
         raise SparseModelError(f"{error.filename}: cannot be read ({error.strerror})") from None
     return checked(text, content, str(folder / "ops.json"))
+
+
+def digest(folder: Path) -> str:
+    """Return a digest of the model's files."""
+    parts = (hashlib.sha256((folder / name).read_bytes()).digest() for name in ("ops.json", "weights.bin"))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def checked(text: bytes | str, content: bytes, name: str = "ops.json") -> Model:

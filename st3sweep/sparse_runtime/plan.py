@@ -5,37 +5,18 @@ All values of a height and width lie on one grid, so that a residual is added in
 
 from __future__ import annotations
 
-import ctypes
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from st3sweep.sparse_runtime.grid import ROUND, Grid, Place, flat, rounded, unlaid
+from st3sweep.sparse_runtime.convolution import DENSE_ABOVE, Convolution
+from st3sweep.sparse_runtime.grid import ROUND, Grid, Place, rounded, unlaid
 from st3sweep.sparse_runtime.model_folder import ACTIVATIONS, LARGEST, Model, SparseModelError
-
-KINDS = (
-    "input", "sparse", "dense", "split", "maxpool", "avgpool", "mean", "pointwise", "flatten", "dense_linear",
-    "sparse_linear", "output",
-)  # fmt: skip
-DENSE_ABOVE = 0.35  # density from which the dense kernel is the faster, where nothing is measured
-SPARSE_BELOW = 0.12  # density below which it need not be tried
-
-_NUMBERS = (
-    "kind", "act", "tile", "channels_in", "channels", "height", "width", "pitch", "in_", "in_plane", "in_height",
-    "in_width", "in_pitch", "out", "out_plane", "other", "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h",
-    "pad_w", "phase_h", "phase_w", "terms",
-)  # fmt: skip
-_ARRAYS = ("nonzeros", "start", "weight", "offset", "bias", "mask")
+from st3sweep.sparse_runtime.ops import KINDS, Op, nonzeros_of
 
 Array = np.ndarray[Any, Any]
-
-
-class Op(ctypes.Structure):
-    """The struct ``op`` of engine.c."""
-
-    _fields_ = [(name, ctypes.c_int64) for name in _NUMBERS] + [(name, ctypes.c_void_p) for name in _ARRAYS]
 
 
 @dataclass(frozen=True)
@@ -65,15 +46,16 @@ def _taps(op: dict[str, Any], weight: Array, read: tuple[int, ...], made: tuple[
 class Plan:
     """The operations for the C engine (``ops``) and the size of its arena (floats), from a checked ``model``.
 
-    ``choices`` has, for the position of each convolution, the kernels that can compute it.
+    ``convolutions`` has those whose kernels are still to be chosen, by position in ``ops``; each thread needs
+    ``scratch`` floats besides.
     """
 
     def __init__(self, model: Model):
         self.model = model
         self.arena = ROUND
         self.ops: list[Op] = []
-        self.choices: dict[int, list[Op]] = {}
-        self._keep: list[Array] = []  # ctypes holds addresses only
+        self.convolutions: dict[int, Convolution] = {}
+        self.scratch = 0
         self._free: dict[Any, list[Place]] = defaultdict(list)
         self._grids: dict[Any, Grid] = {}
         taps = self._lay_grids()
@@ -129,6 +111,8 @@ class Plan:
                 if last.get(one, position) <= position:
                     self._release(places[one])
         self._add("output", places[-1], None)
+        if self.arena + self.scratch > LARGEST:
+            raise _too_large()
 
     def _value(self, shape: tuple[int, ...]) -> Place:
         flat = len(shape) == 1
@@ -144,14 +128,14 @@ class Plan:
         start = self.arena
         self.arena += planes * grid.plane + ROUND
         if self.arena > LARGEST:
-            raise SparseModelError(f"ops.json: needs more than {LARGEST} numbers of memory")
+            raise _too_large()
         return Place(start, planes, grid, planes)
 
     def _release(self, place: Place) -> None:
         self._free[place.grid].append(place)
 
     def _add(self, kind: str, source: Place | None, made: Place | None, act: str = "none", **more: Any) -> Op:
-        op = Op(kind=KINDS.index(kind), act=ACTIVATIONS.index(act), tile=1, other=-1)
+        op = Op(kind=KINDS.index(kind), act=ACTIVATIONS.index(act), tile=1, items=1, chunks=1, other=-1)
         if source is not None:
             grid = source.grid
             op.in_, op.in_plane = source.origin, grid.plane
@@ -160,54 +144,41 @@ class Plan:
             grid = made.grid
             op.out, op.out_plane, op.channels = made.origin, grid.plane, made.planes
             op.height, op.width, op.pitch = grid.height, grid.width, grid.pitch
-            op.mask = self._address(grid.mask)
-        for name, value in more.items():
-            setattr(op, name, self._address(value) if isinstance(value, np.ndarray) else value)
+            op = op.having(mask=grid.mask)
+        op = op.having(**more)
         self.ops.append(op)
         return op
-
-    def _address(self, array: Array) -> int:
-        self._keep.append(array)
-        return array.ctypes.data
 
     def _conv(self, op: dict[str, Any], sources: list[Place], made: Place, taps: Taps) -> None:
         weight, bias = self.model.tensors[op["weight"]], self.model.tensors[op["bias"]]
         outputs, inputs, groups = weight.shape[0], weight.shape[1], op["groups"]
-        source, phases, scratch = sources[0], 1, None
-        if not taps.direct:
-            source = scratch = self._split(op, sources[0], made, taps, inputs * groups)
-            phases = len(taps.phases)
-        grid = source.grid
-        channel = (np.arange(inputs) * phases)[:, None] + (0 if taps.direct else taps.phase)
-        offset = (channel * grid.plane + taps.shift_y * grid.pitch + taps.shift_x).reshape(-1)
-        group = (np.arange(outputs) // (outputs // groups) * (inputs * phases * grid.plane))[:, None]
-        rows = weight.reshape(outputs, -1)
-        common = {
-            "act": op["act"], "channels": outputs, "other": sources[1].origin if len(sources) == 2 else -1,
-        }  # fmt: skip
-        nonzeros, start = _nonzeros(rows, offset + group if groups > 1 else offset[None])
-        self._add("sparse", source, made, nonzeros=nonzeros, start=start, bias=bias, tile=8, **common)
-        position = len(self.ops) - 1
-        self.choices[position] = [self.ops[position]]
-        density = np.count_nonzero(rows) / rows.size
-        if groups == 1 and density > SPARSE_BELOW:
-            four = np.zeros((-(-outputs // 4) * 4, rows.shape[1]), np.float32)
-            four[:outputs] = rows
-            packed = np.ascontiguousarray(four.reshape(-1, 4, rows.shape[1]).transpose(0, 2, 1))
-            biases = np.zeros(len(four), np.float32)
-            biases[:outputs] = bias
-            self._add(
-                "dense", source, made, weight=packed, offset=offset.astype(np.int32), terms=rows.shape[1],
-                bias=biases, tile=3, **common,
-            )  # fmt: skip
-            self.choices[position].append(self.ops.pop())
-            if density > DENSE_ABOVE:
-                self.ops[position] = self.choices[position][1]
+        depthwise = inputs == 1 and groups > 1
+        source, phases, scratch = sources[0], len(taps.phases), None
+        more: dict[str, Any] = {"other": sources[1].origin if len(sources) == 2 else -1, "channels_in": inputs * groups}
+        if taps.direct:
+            phases, laid = 1, source.grid
+        else:
+            laid, split = self._split(op, sources[0], made, taps)
+            if depthwise:
+                more |= split
+            else:
+                source = scratch = self._place(laid, inputs * groups * phases)
+                split["out"] = source.origin
+                self._add("split", sources[0], made, channels_in=inputs * groups, **split)
+        phase = np.zeros_like(taps.phase) if taps.direct else taps.phase
+        channel = (np.arange(inputs) * phases)[:, None] + phase
+        shift = np.broadcast_to(taps.shift_y * laid.pitch + taps.shift_x, channel.shape)
+        base = self._add("sparse", source, made, act=op["act"], **more)
+        self.convolutions[len(self.ops) - 1] = Convolution(
+            base, weight.reshape(outputs, -1), bias, channel.reshape(-1), shift.reshape(-1), groups,
+            inputs * phases, depthwise,
+        )  # fmt: skip
+        self.scratch = max(self.scratch, self.convolutions[len(self.ops) - 1].scratch)
         if scratch is not None:
             self._release(scratch)
 
-    def _split(self, op: dict[str, Any], source: Place, made: Place, taps: Taps, channels: int) -> Place:
-        """Deal the input into its phases, on the pitch of what is made."""
+    def _split(self, op: dict[str, Any], source: Place, made: Place, taps: Taps) -> tuple[Grid, dict[str, Any]]:
+        """Return the grid of the input's phases, on the pitch of what is made, and how to deal the input into them."""
         step_y, step_x = op["stride"]
         grid, made_grid = source.grid, made.grid
         down = max(0, int(taps.shift_y.max()))
@@ -224,16 +195,18 @@ class Plan:
             laid.plane = laid.front + rounded(pixels + down * laid.pitch + right)
             self._grids[key] = laid
         laid = self._grids[key]
-        place = self._place(laid, channels * len(taps.phases))
-        for index, (a, b) in enumerate(taps.phases):
-            rows, columns = min(-(-(grid.height - a) // step_y), height), min(-(-(grid.width - b) // step_x), width)
-            if rows > 0 and columns > 0:
-                self._add(
-                    "split", source, place, channels=channels, height=rows, width=columns, stride_h=step_y,
-                    stride_w=step_x, phase_h=a, phase_w=b, out=place.origin + index * laid.plane,
-                    out_plane=len(taps.phases) * laid.plane,
-                )  # fmt: skip
-        return place
+
+        def dealt(have: int, first: int, step: int, most: int) -> int:
+            return max(0, min(-(-(have - first) // step), most))
+
+        rows = [
+            (a, b, dealt(grid.height, a, step_y, height), dealt(grid.width, b, step_x, width)) for a, b in taps.phases
+        ]
+        split = {
+            "phase": np.array(rows, np.int32), "phases": len(rows), "split_plane": laid.plane,
+            "split_front": laid.front, "stride_h": step_y, "stride_w": step_x,
+        }  # fmt: skip
+        return laid, split
 
     def _linear(self, op: dict[str, Any], source: Place, made: Place) -> None:
         weight, bias = self.model.tensors[op["weight"]], self.model.tensors[op["bias"]]
@@ -242,18 +215,17 @@ class Plan:
             padded[:, : weight.shape[1]] = weight
             self._add("dense_linear", source, made, op["act"], weight=padded, terms=padded.shape[1], bias=bias)
         else:
-            nonzeros, start = _nonzeros(weight, np.arange(weight.shape[1])[None])
+            nonzeros, start = nonzeros_of(weight, np.arange(weight.shape[1])[None])
             self._add("sparse_linear", source, made, op["act"], nonzeros=nonzeros, start=start, bias=bias)
 
     def _pool(self, op: dict[str, Any], source: Place, made: Place) -> None:
         (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w) = op["kernel"], op["stride"], op["padding"]
         length = max((made.grid.width - 1) * stride_w + kernel_w, pad_w + source.grid.width)
-        row = self._place(self._grids.setdefault(("row", length), flat(length)), 1)
+        self.scratch = max(self.scratch, rounded(length))
         self._add(
-            op["op"], source, made, other=row.origin, kernel_h=kernel_h, kernel_w=kernel_w, stride_h=stride_h,
+            op["op"], source, made, kernel_h=kernel_h, kernel_w=kernel_w, stride_h=stride_h,
             stride_w=stride_w, pad_h=pad_h, pad_w=pad_w, terms=int(op.get("count_padding", False)),
         )  # fmt: skip
-        self._release(row)
 
     def _concat(self, op: dict[str, Any], sources: list[Place], made: Place) -> None:
         start = made.origin
@@ -263,12 +235,5 @@ class Plan:
             start += channels * made.grid.plane
 
 
-def _nonzeros(rows: Array, offset: Array) -> tuple[Array, Array]:
-    """Return the non-zeros of ``rows`` (outputs, terms) with their ``offset``, and where those of a row start."""
-    alive = rows != 0
-    start = np.zeros(len(rows) + 1, np.int32)
-    start[1:] = np.cumsum(alive.sum(1))
-    nonzeros = np.zeros(max(int(start[-1]), 1), [("offset", np.int32), ("weight", np.float32)])
-    nonzeros["offset"][: start[-1]] = np.broadcast_to(offset, rows.shape)[alive]
-    nonzeros["weight"][: start[-1]] = rows[alive]
-    return nonzeros, start
+def _too_large() -> SparseModelError:
+    return SparseModelError(f"ops.json: needs more than {LARGEST} numbers of memory")

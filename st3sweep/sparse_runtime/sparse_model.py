@@ -3,81 +3,120 @@
 from __future__ import annotations
 
 import ctypes
-import threading
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from st3sweep.sparse_runtime.compiled import engine
-from st3sweep.sparse_runtime.model_folder import read_folder
-from st3sweep.sparse_runtime.plan import KINDS, Op, Plan
-
-TILES = {"sparse": (3, 4, 5, 6, 7, 8, 10, 12, 14, 16), "dense": (2, 3, 4, 5)}
-REPEATS = 3
+from st3sweep.sparse_runtime.compiled import cache_folder, engine
+from st3sweep.sparse_runtime.convolution import shared
+from st3sweep.sparse_runtime.grid import ROUND
+from st3sweep.sparse_runtime.model_folder import digest, read_folder
+from st3sweep.sparse_runtime.ops import Op
+from st3sweep.sparse_runtime.plan import Plan
+from st3sweep.sparse_runtime.tuning import Choices, chosen_ops, fastest, store_choices, stored_choices
 
 
 class SparseModel:
-    """The model in the folder ``path``, ready to run on one thread: ``model(images)`` gives logits.
+    """The model in the folder ``path``, ready to run: ``model(images)`` gives logits.
 
-    ``tune`` measures the kernels of each layer (about a second); without, a rule chooses by density. Threads may share
-    a model. Raises SparseModelError (a ValueError) for a damaged folder, CompilerError where the engine cannot be
-    compiled.
+    ``threads`` (at most the cores that this process may use) run it together: images of a batch a thread each, and the
+    parts of a layer. ``tune`` measures the kernels of each layer, seconds the first time on a machine; without, a rule
+    chooses by density. Threads of yours may share a model: one at a time has the help of its threads. Raises
+    SparseModelError (a ValueError) for a damaged folder, CompilerError where the engine cannot be compiled.
     """
 
-    def __init__(self, path: str | Path, *, tune: bool = True):
-        self._prepare(Plan(read_folder(Path(path))), tune)
+    def __init__(self, path: str | Path, *, threads: int = 1, tune: bool = True):
+        path = Path(path)
+        self._prepare(Plan(read_folder(path)), threads, digest(path) if tune else {})
 
     @classmethod
-    def of_plan(cls, plan: Plan) -> SparseModel:
-        """Return the model of ``plan``, which runs as it stands."""
+    def of_plan(cls, plan: Plan, choices: Choices | None = None, threads: int = 1) -> SparseModel:
+        """Return the model of ``plan``, its kernels those of ``choices`` and, where there is none, of the rule."""
         model = cls.__new__(cls)
-        model._prepare(plan, tune=False)
+        model._prepare(plan, threads, choices or {})
         return model
 
-    def _prepare(self, plan: Plan, tune: bool) -> None:
+    def _prepare(self, plan: Plan, threads: int, choices: Choices | str) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
         self.about: dict[str, Any] = plan.model.about
         self.input_shape = plan.model.shapes[0]
         self.classes = plan.model.shapes[-1][0]
-        self._engine = engine(Path(__file__).with_name("engine.c"))
-        self._plan = plan  # holds the arrays that the operations point to
-        self._local = threading.local()
-        if tune:
-            self._tune()
-        self._ops = (Op * len(plan.ops))(*plan.ops)
+        self.threads = min(threads, _cores())
+        self._engine = engine(Path(__file__).parent)
+        self._plan = plan
+        self._size = plan.arena + plan.scratch + ROUND
+        self._free = [self._new_arenas()]
+        if isinstance(choices, str):
+            choices = self._tuned(choices)
+        made = chosen_ops(self._engine, plan.convolutions, choices)
+        self._kept = [shared(made.get(position, op), self.threads) for position, op in enumerate(plan.ops)]
+        self._ops = (Op * len(plan.ops))(*self._kept)  # copies; _kept holds what they point to
+        plan.convolutions.clear()
+        self._process = os.getpid()
+        self._crew = self._engine.engine_crew(self.threads - 1) if self.threads > 1 else None
+        if self._crew:
+            weakref.finalize(self, _stop, self._engine, self._crew, self._process)
 
-    def __call__(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return logits (B, classes) of ``images`` (B, C, H, W), float32, normalised. Raises ValueError."""
+    def __call__(self, images: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
+        """Return logits (B, classes) of ``images`` (B, C, H, W), float32, normalised; in ``out`` if given.
+
+        Raises ValueError.
+        """
         images = np.asarray(images)
         if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"images must be float32 (B, {expected}), not {images.dtype} {images.shape}")
-        if not np.isfinite(images).all():
-            raise ValueError("images must be finite")  # a zero weight is skipped, so that no NaN would come of it
         images = np.ascontiguousarray(images)
-        logits = np.empty((len(images), self.classes), np.float32)
+        shape = (len(images), self.classes)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.dtype != np.float32 or out.shape != shape or not (out.flags.c_contiguous and out.flags.writeable):
+            raise ValueError(f"out must be float32 {shape}, contiguous and writeable, not {out.dtype} {out.shape}")
+        if not self._engine.engine_finite(images.ctypes.data, images.size):
+            raise ValueError("images must be finite")  # a zero weight is skipped, so that no NaN would come of it
+        try:
+            arenas = self._free.pop()  # of no other call
+        except IndexError:
+            arenas = self._new_arenas()
+        crew = self._crew if os.getpid() == self._process else None  # a fork has no helpers
         self._engine.engine_run(
-            ctypes.addressof(self._ops), len(self._ops), self._arena(), images.ctypes.data, images[:1].size,
-            logits.ctypes.data, self.classes, len(images),
+            crew, ctypes.addressof(self._ops), len(self._ops), arenas.addresses.ctypes.data, self._plan.arena,
+            images.ctypes.data, images[:1].size, out.ctypes.data, self.classes, len(images),
         )  # fmt: skip
-        return logits
+        self._free.append(arenas)
+        return out
 
-    def _arena(self) -> int:
-        """Return the address of this thread's arena, of zeros when new: padding is never written."""
-        if not hasattr(self._local, "arena"):
-            self._local.arena = np.zeros(self._plan.arena, np.float32)
-        address: int = self._local.arena.ctypes.data
-        return address
+    def _new_arenas(self) -> _Arenas:
+        return _Arenas(self.threads, self._size)
 
-    def _tune(self) -> None:
-        """Choose the fastest kernel and tile of each convolution by measuring."""
-        arena = self._arena()
-        for position, kernels in self._plan.choices.items():
-            best = float("inf")
-            for kernel in kernels:
-                for tile in TILES[KINDS[kernel.kind]]:
-                    tried = Op.from_buffer_copy(kernel)
-                    tried.tile = tile
-                    took = self._engine.engine_time(ctypes.addressof(tried), arena, REPEATS)
-                    if took < best:
-                        best, self._plan.ops[position] = took, tried
+    def _tuned(self, model_digest: str) -> Choices:
+        name = f"kernels-{model_digest[:24]}-{Path(self._engine._name).stem}.json"
+        path = cache_folder() / name
+        choices = stored_choices(path, self._plan.convolutions, self._engine.engine_lanes())
+        if choices is None:
+            arena = int(self._free[0].addresses[0])
+            choices = fastest(self._engine, self._plan.convolutions, arena, self._plan.arena)
+            store_choices(path, choices)
+        return choices
+
+
+class _Arenas:
+    """What the threads of a call write to, of zeros when new: padding is never written. Freed with this object."""
+
+    def __init__(self, threads: int, size: int):
+        self._arrays = [np.zeros(size + ROUND, np.float32) for _ in range(threads)]
+        line = 64  # bytes: vectors then cross no more lines of the cache than they must
+        self.addresses = np.array([-(-one.ctypes.data // line) * line for one in self._arrays], np.int64)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stop(engine: ctypes.CDLL, crew: int, process: int) -> None:
+    if os.getpid() == process:
+        engine.engine_crew_stop(crew)

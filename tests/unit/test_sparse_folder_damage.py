@@ -101,8 +101,8 @@ def try_to_run(text: str | bytes, content: bytes) -> bool:
 def ran(plan: Plan) -> bool:
     if plan.arena > 2**20:
         return False
-    model = SparseModel.of_plan(plan)
-    images = np.random.default_rng(0).normal(size=(2, *model.input_shape)).astype(np.float32)
+    model = SparseModel.of_plan(plan, threads=2)
+    images = np.random.default_rng(0).normal(size=(3, *model.input_shape)).astype(np.float32)
     assert np.array_equal(model(images), model(images)), "reads what another call left"
     return True
 

@@ -29,10 +29,13 @@ from st3sweep.networks.mobilenet_v1 import MobileNetV1
 from st3sweep.networks.resnet50 import ResNet50
 from st3sweep.networks.vgg import VGG, VGG11
 from st3sweep.networks.wide_resnet import WideResNet
-from st3sweep.sparse_runtime.compiled import CompilerError, engine
+from st3sweep.sparse_runtime import sparse_model
+from st3sweep.sparse_runtime.compiled import SOURCES, CompilerError, engine
+from st3sweep.sparse_runtime.convolution import Choice
 from st3sweep.sparse_runtime.model_folder import FORMAT, SparseModelError, checked
-from st3sweep.sparse_runtime.plan import KINDS, Plan
+from st3sweep.sparse_runtime.plan import Plan
 from st3sweep.sparse_runtime.sparse_model import SparseModel
+from st3sweep.sparse_runtime.tuning import fastest
 from st3sweep.util.errors import UserError
 
 pytestmark = pytest.mark.skipif(not shutil.which(os.environ.get("CC", "cc")), reason="needs a C compiler")
@@ -125,11 +128,14 @@ def run(ops: list[dict[str, Any]], arrays: dict[str, Any], images: torch.Tensor)
     assert made, error.value
     model = checked(json.dumps({**about, "ops": flat, "classes": int(made[1])}), content)
     results = []
-    for kind in ("sparse", "dense"):
+    for kind, tile, block in (("sparse", 4, 0), ("packed", 2, 1), ("packed", 3, 3), ("dense", 3, 0)):
         plan = Plan(model)
-        for position, kernels in plan.choices.items():
-            plan.ops[position] = next((op for op in kernels if KINDS[op.kind] == kind), plan.ops[position])
-        results.append(SparseModel.of_plan(plan)(images.numpy()))
+        choices = {
+            position: Choice(kind, tile, min(block, one.group_planes))
+            for position, one in plan.convolutions.items()
+            if not one.depthwise and (kind == "sparse" or one.groups == 1)
+        }
+        results.append(SparseModel.of_plan(plan, choices, threads=2)(images.numpy()))
     return results
 
 
@@ -144,7 +150,7 @@ def test_a_convolution_of_any_geometry_is_that_of_torch(drawn: dict[str, Any], s
     weight = torch.randn(c_out, c_in // groups, *drawn["kernel"], generator=generator)
     weight *= torch.rand(weight.shape, generator=generator) >= drawn["sparsity"]
     bias = torch.randn(c_out, generator=generator)
-    x = torch.randn(2, c_in, *drawn["size"], generator=generator)
+    x = torch.randn(3, c_in, *drawn["size"], generator=generator)
     settings_ = {name: drawn[name] for name in ("stride", "padding", "dilation", "groups")}
     plain = F.conv2d(x, weight, bias, **settings_)
     op = {
@@ -225,19 +231,67 @@ def test_the_folder_stands_alone(folder: Path, resnet: nn.Module, tmp_path: Path
     assert len(list((tmp_path / "cache").rglob("*.so"))) == 1
 
 
-def test_threads_have_arenas_of_their_own(folder: Path) -> None:
-    model = SparseModel(folder, tune=False)
-    images = np.random.default_rng(0).normal(size=(8, 64, 3, 16, 16)).astype(np.float32)
-    expected = [model(one) for one in images]
+@pytest.mark.parametrize("threads", [1, 2])
+def test_python_threads_share_a_model(folder: Path, threads: int) -> None:
+    """Logits are bit by bit those of one thread, which are those of each image alone, whoever has the helpers."""
+    model = SparseModel(folder, tune=False, threads=threads)
+    images = np.random.default_rng(0).normal(size=(8, 7, 3, 16, 16)).astype(np.float32)
+    alone = SparseModel(folder, tune=False)
+    expected = [np.concatenate([alone(image[None]) for image in one]) for one in images]
     found: dict[int, Any] = {}
-    threads = [
-        threading.Thread(target=lambda i=i: found.update({i: [model(images[i]) for _ in range(5)]})) for i in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(np.array_equal(one, expected[i]) for i in range(8) for one in found[i])
+
+    def call(i: int) -> None:
+        found[i] = [model(images[i, : 1 + number % 7]) for number in range(14)]
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 8
+    assert all(np.array_equal(one, expected[i][: len(one)]) for i in range(8) for one in found[i])
+    assert len(model._free) <= 8
+
+
+def test_a_fork_and_an_end_leave_nobody_waiting(folder: Path) -> None:
+    """The child has no helpers, and finishes all the same; a model that goes takes its threads along."""
+    before = len(list(Path("/proc/self/task").iterdir())) if Path("/proc/self/task").is_dir() else 0
+    model = SparseModel(folder, tune=False, threads=2)
+    images = np.ones((3, 3, 16, 16), np.float32)
+    expected = model(images)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(model(images), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(model(images), expected)
+    del model
+    assert not before or len(list(Path("/proc/self/task").iterdir())) == before
+
+
+def test_logits_go_where_the_caller_says(folder: Path) -> None:
+    model = SparseModel(folder, tune=False)
+    images = np.ones((2, 3, 16, 16), np.float32)
+    out = np.zeros((2, 10), np.float32)
+    assert model(images, out) is out
+    assert np.array_equal(out, model(images))
+    with pytest.raises(ValueError, match=re.escape("out must be float32 (2, 10), contiguous and writeable, not")):
+        model(images, out.T)
+    with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
+        SparseModel(folder, threads=0)
+
+
+def test_kernels_are_measured_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices are stored by model; a damaged store is measured again; logits stay those of torch's tolerance."""
+    monkeypatch.setattr(sparse_model, "cache_folder", lambda: tmp_path)
+    images = np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    expected = SparseModel(folder, tune=False)(images)
+    measured = []
+    monkeypatch.setattr(sparse_model, "fastest", lambda *a: measured.append(1) or fastest(*a))
+    for count, damage in ((1, None), (1, None), (2, "{"), (3, '{"1": ["packed", 99, 99]}'), (4, "[]")):
+        if damage:
+            next(tmp_path.glob("kernels-*.json")).write_text(damage)
+        np.testing.assert_allclose(SparseModel(folder)(images), expected, rtol=1e-4, atol=1e-5)
+        assert len(measured) == count
 
 
 def test_batches_and_wrong_images(folder: Path) -> None:
@@ -289,9 +343,10 @@ def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch, fo
 
 def test_code_that_does_not_compile_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "engine.c").write_text("int x = y;")
+    for name in SOURCES:
+        (tmp_path / name).write_text("int x = y;" if name == "engine.c" else "")
     with pytest.raises(CompilerError, match=r"cannot compile the engine: .*error: .*y"):
-        engine(tmp_path / "engine.c")
+        engine(tmp_path)
 
 
 def test_given_images_are_compared_too(resnet: nn.Module, tmp_path: Path) -> None:
