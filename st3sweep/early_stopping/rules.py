@@ -19,6 +19,7 @@ from typing import Any
 from st3sweep.early_stopping.rung import Rung
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 
+JUDGED = ("epoch", "progress", "ramp_progress", "val_top1", "gflops", "gflops_final")  # columns that it reads
 _ROUNDING = 1e-9  # rounding error of fractions such as 3 epochs of 12
 
 

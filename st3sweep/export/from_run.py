@@ -122,5 +122,5 @@ def _described(trial: Trial, settings: TrialSettings) -> dict[str, Any]:
 
 
 def _recorded_zeros(trial: Trial) -> dict[str, int]:
-    layers = sorted(trial.result["layers"], key=lambda layer: int(layer["position"]))
+    layers = sorted(trial.layers, key=lambda layer: int(layer["position"]))
     return {layer["layer"]: layer["numel"] - round(layer["density"] * layer["numel"]) for layer in layers}

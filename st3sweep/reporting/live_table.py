@@ -72,7 +72,7 @@ class LiveTable:
 
     def started(self, trial: Trial) -> None:
         """Show a trial that a slot now has."""
-        self._running[trial.number] = (trial, trial.epochs[max(trial.epochs)] if trial.epochs else {}, None)
+        self._running[trial.number] = (trial, trial.last_epoch, None)
         self._last_line[trial.number] = time.monotonic()
 
     def epoch(self, trial: Trial, record: dict[str, Any], rung: int | None = None) -> None:
@@ -242,7 +242,7 @@ def _facts(trial: Trial, record: dict[str, Any]) -> list[str]:
     budget, asked = trial.summary.gflops_target, trial.summary.sparsity_target
     target = format_flops(budget) if budget else f"{100 * (asked or 0):.1f} %"
     if trial.status == "stopped" and trial.epochs:
-        record = trial.epochs[max(trial.epochs)]  # its result describes the training only
+        record = trial.last_epoch  # its result describes the training only
     now = record.get("sparsity")
     if trial.status == "finished":
         sparsity = f"{100 * now:.1f} %" if now is not None else target

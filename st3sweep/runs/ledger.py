@@ -14,17 +14,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
+from st3sweep.runs.manifest import Manifest, read_index, read_manifest
+from st3sweep.runs.trial_state import Files, Trial
 from st3sweep.runs.trial_summary import TrialSummary
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
-from st3sweep.util.storage.append_only import append, drop_torn_line
+from st3sweep.util.storage.interface import Log
+from st3sweep.util.storage.local import Local
 
+__all__ = ["LEDGER", "Ledger", "LedgerError", "Trial", "finite_values", "objective_values", "stored"]
 LEDGER = "ledger.jsonl"
+_RUN = ("space", "expected_trials", "plugins", "foreign", "exhausted", "why", "wall_seconds", "gpu_hours", "money")
 
 
 class LedgerError(UserError):
@@ -32,65 +35,26 @@ class LedgerError(UserError):
 
 
 @dataclass
-class Trial:
-    """State of one trial according to the ledger."""
+class News:
+    """What was appended since the tables were last written: epochs in order, and trials by number."""
 
-    number: int
-    params: dict[str, Any]
-    spec: dict[str, Any]
-    digest: str
-    workers: int
-    gpus: float = 0.0  # of all its workers
-    price_per_hour: float | None = None
-    replicate_of: int | None = None  # number of the trial that this one repeats with another seed
-    stored_summary: dict[str, Any] | None = None
-    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    status: str = "running"  # finished | stopped | failed | running
-    error: str | None = None
-    result: dict[str, Any] = field(default_factory=dict)
-    promoted: bool = False
-    gpu_hours: float = 0.0  # while a slot had it, up to its last event; money likewise
-    money: float = 0.0
-    began: float | None = None  # time of its last event in a slot; None while no slot has it
-    ended: float | None = None  # wall seconds of the run, as ``Ledger.wall_seconds``, when it was over
-
-    @cached_property
-    def summary(self) -> TrialSummary | None:
-        """Return its settings as tables and live views show them; None if they are not a valid trial."""
-        if not self.digest:
-            return None
-        if self.stored_summary is not None and set(self.stored_summary) == set(TrialSummary.__dataclass_fields__):
-            return TrialSummary(**self.stored_summary)
-        return TrialSummary.from_stored(self.spec)
-
-    @property
-    def seed(self) -> int:
-        return int(self.spec["seed"])
-
-    @property
-    def identity(self) -> str:
-        """Return a key that is equal for trials that give the same numbers; see ``TrialSettings.identity``."""
-        return f"{self.digest} {self.seed}"
-
-    @property
-    def is_replicate(self) -> bool:
-        return self.replicate_of is not None
-
-    @property
-    def may_be_on_front(self) -> bool:
-        """Return whether it finished and belongs to the search itself."""
-        return self.status == "finished" and not self.is_replicate
+    epochs: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # trial and record
+    ended: dict[int, Trial] = field(default_factory=dict)
+    promoted: set[int] = field(default_factory=set)  # after an end that is in the tables
 
 
 class Ledger:
     """The events of the run in ``folder``, appended and replayed. One process writes; see ``folder.lock``.
 
-    ``read_only`` is for readers: half a line at the end is then one that the writer has not finished.
+    Replay begins where the tables end, if there are any (``manifest``). ``read_only`` is for readers: half a line at
+    the end is then one that the writer has not finished.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False):
         self.path = folder / LEDGER
+        self.storage = Local(folder)
         self.trials: dict[int, Trial] = {}
+        self._open: dict[int, Trial] = {}  # those that are not over
         self.space: dict[str, Any] | None = None  # of the last session
         self.expected_trials: int | None = None  # of the search, as the last session had it
         self.plugins: list[str] = []  # modules that the last session imported
@@ -100,14 +64,14 @@ class Ledger:
         self.wall_seconds = 0.0  # of all sessions, up to the last event; so are the next two
         self.gpu_hours = self.money = 0.0
         self._last_time: float | None = None
-        self.epoch_order: list[tuple[int, int]] = []  # (trial, epoch) in order of arrival, for early stopping
-        self._file: RawIOBase | None = None
+        self.news = News()
+        self.manifest = Manifest()  # of the tables; whoever writes them replaces it
+        self.files = Files(self.storage, LEDGER, lambda number: self.manifest.epochs_of(self.storage, [number])[number])
+        self.bytes = self.lines = 0  # replayed and appended
+        self._log: Log | None = None if read_only else self.storage.append(LEDGER)
         if self.path.exists():
-            if not read_only:
-                drop_torn_line(self.path)
+            self._restore()
             self._replay()
-        if not read_only:
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (open for the life of the run)
 
     def add_session(
         self,
@@ -174,23 +138,33 @@ class Ledger:
 
     def unfinished(self) -> list[Trial]:
         """Return trials that were chosen and are not over, oldest first."""
-        return [trial for trial in self.trials.values() if trial.status == "running"]
+        return [self._open[number] for number in sorted(self._open)]
+
+    def sync(self) -> None:
+        """Make all events survive a power failure. Raises OSError."""
+        if self._log is not None:
+            self._log.sync()
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        if self._log is not None:
+            self._log.close()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the run apart from its trials, as plain data for the manifest."""
+        return {**{name: getattr(self, name) for name in _RUN}, "last_time": self._last_time}
 
     def _append(self, event: dict[str, Any], *, sync: bool = False) -> None:
         """Write one line, whole even if the program is killed; with ``sync``, even if the power fails."""
         event = {"time": round(time.time(), 3), **event}
         line = json.dumps(event, ensure_ascii=False).encode() + b"\n"
-        assert self._file is not None, "opened to read only"
+        assert self._log is not None, "opened to read only"
         try:
-            append(self._file, line, sync=sync)
+            self._log.append(line, sync=sync)
         except OSError as error:
             raise LedgerError(f"{self.path}: cannot be written ({error.strerror})") from error
         self._apply(event)
+        self.bytes, self.lines = self.bytes + len(line), self.lines + 1
 
     def _apply(self, event: dict[str, Any]) -> None:
         kind, now = event["event"], event["time"]
@@ -199,7 +173,7 @@ class Ledger:
             self.expected_trials = event.get("expected_trials")
             self.plugins, self.foreign = event.get("plugins", []), event.get("foreign", {})
             self.why = ""
-            for trial in self.trials.values():
+            for trial in self._open.values():
                 trial.began = None
         else:
             self.wall_seconds += now - (now if self._last_time is None else self._last_time)
@@ -215,8 +189,9 @@ class Ledger:
     def _apply_to_trial(self, kind: str, event: dict[str, Any]) -> None:
         number = event["trial"]
         if kind == "trial":
-            facts = {key: value for key, value in event.items() if key not in ("event", "time", "trial")}
-            self.trials[number] = Trial(number, **facts)
+            facts = {key: value for key, value in event.items() if key not in ("event", "time", "trial", "spec")}
+            trial = Trial(number, held_spec=event["spec"], chosen_at=self.bytes, **facts)
+            self.trials[number] = self._open[number] = trial
             return
         trial = self.trials[number]
         if trial.began is not None:
@@ -226,22 +201,29 @@ class Ledger:
             trial.gpus = event.get("gpus", trial.gpus)
             trial.price_per_hour = event.get("price_per_hour", trial.price_per_hour)
         elif kind == "epoch":
-            # Field names are interned: they would take half of the memory of a sweep with many epochs.
-            trial.epochs[event["record"]["epoch"]] = {sys.intern(key): value for key, value in event["record"].items()}
-            self.epoch_order.append((number, event["record"]["epoch"]))
+            record = {sys.intern(key): value for key, value in event["record"].items()}  # names take half the memory
+            trial.epochs = trial.epochs if isinstance(trial.epochs, dict) else dict(trial.epochs)
+            trial.epochs[record["epoch"]] = record
+            self.news.epochs.append((number, record))
         elif kind == "put_back":
             trial.began = None
         elif kind == "done":
             trial.status, trial.error, trial.result = event["status"], event["error"], event["result"]
-            trial.began, trial.ended = None, self.wall_seconds
+            trial.began, trial.ended, trial.over_at = None, self.wall_seconds, self.bytes
+            self._open.pop(number, None)
+            self.news.ended[number] = trial
         elif kind == "promoted":
             trial.status, trial.error, trial.result, trial.promoted = "running", None, {}, True
             trial.ended = None
+            trial.take_back()
+            self._open[number] = trial
+            if self.news.ended.pop(number, None) is None:
+                self.news.promoted.add(number)
         else:
             raise ValueError(f"no such event: {kind}")
 
     def _close_all(self, now: float) -> None:
-        for trial in self.trials.values():
+        for trial in self._open.values():
             if trial.began is not None:
                 self._charge(trial, now)
                 trial.began = None
@@ -253,15 +235,42 @@ class Ledger:
         trial.gpu_hours, trial.money = trial.gpu_hours + gpu_hours, trial.money + money
         self.gpu_hours, self.money = self.gpu_hours + gpu_hours, self.money + money
 
+    def _restore(self) -> None:
+        """Begin with the state that the tables' manifest describes, if it is one of this ledger and undamaged."""
+        manifest = read_manifest(self.storage)
+        if manifest is None:
+            return
+        try:
+            if not manifest.fits(self.storage, LEDGER):
+                raise ValueError("of another ledger")
+            packed = {one["number"]: one for one in [*read_index(self.storage, manifest), *manifest.open]}
+            trials = {number: Trial.unpacked(packed[number], self.files) for number in sorted(packed)}
+            is_open = {number: trial for number, trial in trials.items() if trial.status == "running"}
+            epochs = manifest.epochs_of(self.storage, [number for number, trial in is_open.items() if trial.epochs])
+            run = {name: manifest.run[name] for name in (*_RUN, "last_time")}
+        except (OSError, ValueError, KeyError, TypeError):  # all of it follows from the ledger
+            if self._log is not None:
+                manifest.remove(self.storage)
+            return
+        for number, trial in is_open.items():
+            trial.epochs, trial.shown = epochs.get(number, {}), None
+        self.trials, self._open, self._last_time = trials, is_open, run.pop("last_time")
+        for name, value in run.items():
+            setattr(self, name, value)
+        self.manifest, self.bytes, self.lines = manifest, manifest.ledger_bytes, manifest.ledger_lines
+
     def _replay(self) -> None:
-        with open(self.path, "rb") as file:
-            for number, line in enumerate(file, start=1):
+        with self.storage.open(LEDGER) as file:
+            file.seek(self.bytes)
+            for line in file:
                 if not line.endswith(b"\n"):
                     return
                 try:
                     self._apply(json.loads(line))
                 except (ValueError, KeyError, TypeError):
-                    raise UserError(f"{self.path}:{number}: not a line of a ledger; the file was altered") from None
+                    place = f"{self.path}:{self.lines + 1}"
+                    raise UserError(f"{place}: not a line of a ledger; the file was altered") from None
+                self.bytes, self.lines = self.bytes + len(line), self.lines + 1
 
 
 def stored(settings: TrialSettings) -> dict[str, Any]:

@@ -7,7 +7,7 @@ trial has no value for (a failed one has no accuracy) holds null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,37 +111,56 @@ def is_own_metric(column: str) -> bool:
     return column.startswith(("val_", "test_")) and column not in (*TRIALS.names, "val_loss")
 
 
-def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` as table ``name``, replacing the file atomically. Raises ValueError for an unknown column.
-
-    The columns of models' own metrics, ``val_<metric>`` and ``test_<metric>``, come last, as float64.
-    """
-    schema = SCHEMAS[name]
-    rows = list(rows)
-    known, more = set(schema.names), set[str]()
+def own_columns(name: str, rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the columns of models' own metrics in ``rows`` of table ``name``. Raises ValueError for an unknown one."""
+    known, more = set(SCHEMAS[name].names), set[str]()
     for row in rows:
         if extra := row.keys() - known:
             if unknown := sorted(column for column in extra if name == "layers" or not is_own_metric(column)):
                 raise ValueError(f"table {name} has no column {unknown}")
             more |= extra
-    for column in sorted(more):
+    return more
+
+
+def as_arrow(name: str, rows: Sequence[Mapping[str, Any]], more: Iterable[str]) -> pa.Table:
+    """Return ``rows`` as table ``name`` with its columns, and last those of own metrics, ``more``, as float64."""
+    schema = SCHEMAS[name]
+    for column in more:
         schema = schema.append(pa.field(column, pa.float64()))
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
-    versioned = schema.with_metadata({"st3sweep.schema": str(SCHEMA_VERSION), "st3sweep.table": name})
+    return pa.Table.from_arrays(columns, schema=versioned(name, schema))
+
+
+def versioned(name: str, schema: pa.Schema) -> pa.Schema:
+    """Return the schema with the table's name and version."""
+    return schema.with_metadata({"st3sweep.schema": str(SCHEMA_VERSION), "st3sweep.table": name})
+
+
+def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``rows`` as table ``name``, replacing the file atomically. Raises ValueError for an unknown column.
+
+    The columns of models' own metrics, ``val_<metric>`` and ``test_<metric>``, come last, as float64.
+    """
+    rows = list(rows)
     with atomic_write(Path(path), sync=False) as file:  # the ledger has all of it
-        pq.write_table(pa.Table.from_arrays(columns, schema=versioned), file)
+        pq.write_table(as_arrow(name, rows, sorted(own_columns(name, rows))), file)
 
 
 def read_table(run: Path | str, name: str) -> pd.DataFrame:
     """Return table ``name`` of a run. Raises ResultsError if it is absent or of another schema version.
 
-    A column that its st3sweep did not know yet holds null.
+    While a program runs the sweep, and after a kill, it is read from its parts. A column that its st3sweep did not know
+    yet holds null.
     """
+    from st3sweep.runs.table_rows import read_parts  # which writes with this module
+
     path = table_path(run, name)
-    if not path.is_file():
-        raise ResultsError(f"{path}: not found; is {Path(run)} the folder of a run?")
     try:
-        table = pq.read_table(path)
+        table = read_parts(Path(run), name)
+        if table is None:
+            if not path.is_file():
+                raise ResultsError(f"{path}: not found; is {Path(run)} the folder of a run?")
+            table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ResultsError(f"{path}: not a readable Parquet file ({error})") from error
     version = (table.schema.metadata or {}).get(b"st3sweep.schema", b"none").decode()

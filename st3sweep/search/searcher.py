@@ -33,10 +33,12 @@ class Exhausted(Exception):
 class Searcher:
     """The search of a run: ``ask`` proposes a trial and its point, ``tell`` ends it, ``repeat`` adds a replicate."""
 
-    def __init__(self, space: Space, folder: Path, first: Sequence[tuple[str, Point]] = ()):
+    def __init__(
+        self, space: Space, folder: Path, first: Sequence[tuple[str, Point]] = (), ledger: Ledger | None = None
+    ):
         """Open or create the study in ``folder``; ``first`` are (name, point), proposed before the sampler's.
 
-        They may lack fields. A grid ignores ``first``.
+        They may lack fields. A grid ignores ``first``. The study is updated from the ``ledger``, if given.
         """
         self.space, self.sampler = space, space.config.searcher.sampler
         self.metrics = space.config.objective_names()
@@ -46,7 +48,10 @@ class Searcher:
         self._grid = space.grid() if _is_finite(space) else iter(())
         if self.sampler == "qmc":
             self._sobol = Sobol(len(space.config.search), seed_of(space.config.seed, 0))
-        self._take_stock()
+        if ledger is None:
+            self._take_stock()
+        else:
+            self.reconcile(ledger)
 
     def ask(self) -> tuple[int, Point]:
         """Propose a new point that meets the constraints; return its trial number too. Raises Exhausted."""

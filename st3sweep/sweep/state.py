@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from st3sweep.early_stopping.rules import EarlyStopping
+from st3sweep.early_stopping.rules import JUDGED, EarlyStopping
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
 from st3sweep.reporting.trial_logger import TrialLogger
 from st3sweep.runs.ledger import Ledger, LedgerError, Trial, finite_values, objective_values, stored
-from st3sweep.runs.table_rows import RunTables
+from st3sweep.runs.table_rows import RunTables, recorded_epochs
 from st3sweep.search.searcher import Exhausted, Searcher
 from st3sweep.space.first_points import first_points
 from st3sweep.space.space import Space
@@ -62,8 +62,7 @@ class Sweep:
         expected = space.expected_trials()
         self.ledger.add_session(space.document.data, expected, plugins, foreign_components(space.document.data))
         self.earlier = EarlierRuns(space)
-        self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints])
-        self.searcher.reconcile(self.ledger)
+        self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints], self.ledger)
         self.tables = RunTables(folder)
         self.metrics = space.config.objective_names()
         keep, goals = space.config.resources.checkpoints, space.config.goals()
@@ -83,8 +82,9 @@ class Sweep:
     def _replay_early_stopping(self) -> None:
         """Rebuild early stopping from the recorded epochs, in order, with the decisions that a kill left unexecuted."""
         self.early_stopping = EarlyStopping(self.space.config.early_stopping, self.space.config.seed)
-        for number, epoch in self.ledger.epoch_order:
-            self._show_early_stopping(self.ledger.trials[number], self.ledger.trials[number].epochs[epoch])
+        if self.space.config.early_stopping.name != "none":
+            for trial, record in recorded_epochs(self.ledger, list(JUDGED)):
+                self._show_early_stopping(trial, record)
 
     def _show_early_stopping(self, trial: Trial, record: dict[str, Any]) -> None:
         if trial.is_replicate:

@@ -99,7 +99,7 @@ class Status:
                     "digest": trial.digest,
                     "replicate_of": trial.replicate_of,
                     "epochs": len(trial.epochs),
-                    "last": trial.epochs[max(trial.epochs)] if trial.epochs else None,
+                    "last": trial.last_epoch or None,
                 }
                 for trial in self.ledger.unfinished()
             ],

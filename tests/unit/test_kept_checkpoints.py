@@ -194,7 +194,7 @@ def test_nothing_is_removed_before_the_ledger_has_recorded_the_end(run_of: RunOf
     trial = begin(sweep)
     sweep.ledger.close()
     with open("/dev/full", "ab", buffering=0) as full:  # a full disk
-        sweep.ledger._file = full
+        sweep.ledger._log._file = full
         with pytest.raises(LedgerError, match="cannot be written"):
             sweep.record(trial.number, result(trial, val_top1=1.0, gflops=1.0))
     assert left(run, trial) == ALL

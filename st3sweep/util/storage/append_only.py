@@ -8,6 +8,8 @@ import os
 from io import RawIOBase
 from pathlib import Path
 
+_CHUNK = 1 << 16
+
 
 def append(file: RawIOBase, lines: bytes, *, sync: bool = False) -> None:
     """Append ``lines`` to an unbuffered ``file``, all or none of them; with ``sync`` they survive a power failure.
@@ -27,9 +29,16 @@ def append(file: RawIOBase, lines: bytes, *, sync: bool = False) -> None:
 
 
 def drop_torn_line(path: Path) -> None:
-    """Remove the partial line that a process killed while writing left at the end of ``path``."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with open(path, "r+b") as file:
-            file.truncate(whole)
+    """Remove the partial line that a process killed while writing left at the end of ``path``; reads only the end."""
+    with open(path, "rb") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _CHUNK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+    if end < size:
+        os.truncate(path, end)
