@@ -12,6 +12,7 @@ from st3sweep.analysis.plots import METRICS
 from st3sweep.analysis.selection import selection_bias
 from st3sweep.util.text import format_flops
 
+_NAME = 60  # characters of a name
 WITHIN = 1.0  # points of accuracy that the recommended trial may be below the best one
 
 
@@ -45,7 +46,7 @@ def named(row: Any, several_runs: bool = False) -> str:
     """Return what a trial is, for use within a sentence: trial 17 (ST-3σ at 90 % sparsity)."""
     run = f"{row['run']}/" if several_runs else ""
     sparsity = "" if row["method"] == "dense" else f" at {100 * row['sparsity']:.4g} % sparsity"
-    return f"trial {run}{row['trial']} ({row['method']}{sparsity})"
+    return f"trial {run}{row['trial']} ({_shortened(row['method'], _NAME)}{sparsity})"
 
 
 def _what_ran(trials: pd.DataFrame) -> str:
@@ -54,17 +55,21 @@ def _what_ran(trials: pd.DataFrame) -> str:
     parts = [f"{counts[state]:,} {words}" for state, words in states.items() if counts.get(state)]
     if len(parts) == 1 and len(trials) > 1:
         parts = [f"all {next(words for state, words in states.items() if counts.get(state))}"]
-    methods = sorted(trials["method"].dropna().unique())
+    methods = _names(trials["method"])
     named_methods = (
         f" of {_list(methods)}" if 0 < len(methods) <= 4 else f" of {len(methods)} methods" if methods else ""
     )
-    models, datasets = (_list(sorted(trials[column].dropna().unique())) for column in ("model", "dataset"))
+    models, datasets = (_list(_names(trials[column])) for column in ("model", "dataset"))
     runs = trials["run"].nunique()
     where = f" in {runs} runs" if runs > 1 else ""
     repeats = int(is_replicate(trials).sum())
     seeds = f" {_count(repeats, 'of them repeats', 'of them repeat')} another trial with a new seed." if repeats else ""
     started = f"{_count(len(trials), 'trial', 'trials')}{named_methods} of {models} on {datasets}{where}"
     return f"{started}: {_list(parts)}.{seeds}"
+
+
+def _names(values: pd.Series) -> list[str]:
+    return [_shortened(name, _NAME) for name in sorted(values.dropna().unique())]
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:

@@ -75,7 +75,7 @@ function paint(canvas, values, bottom) {
   context.scale(sharp, sharp);
   paintPublished(context);
   if (S.measure === D.objective.key) paintStaircase(context);
-  const size = rows.length > 1500 ? 26 : rows.length > 400 ? 42 : 64;
+  const size = (rows.length > 1500 ? 26 : rows.length > 400 ? 42 : 64) * (width < 500 ? 0.6 : 1);
   const byMethod = d3.group(rows.keys(), (i) => T.method[rows[i]]);
   for (const { name } of D.methods) {
     const { color: shadeName, marker } = styleOf(name);
@@ -92,7 +92,7 @@ function paint(canvas, values, bottom) {
   rows.forEach((row, i) => {
     if (!T.on_front[row]) return;
     context.beginPath();
-    context.arc(xs[i], ys[i], rows.length > 1500 ? 5.5 : 8, 0, 7);
+    context.arc(xs[i], ys[i], Math.sqrt(size), 0, 7);
     context.stroke();
   });
 }

@@ -31,7 +31,7 @@ function node(tag, attributes = {}, ...children) {
 
 const fill = (where, ...children) => where.replaceChildren(...children.filter((child) => child != null));
 const known = (value) => value !== null && value !== undefined;
-const fixed = (value, digits) => (known(value) ? value.toFixed(digits) : "–");
+const fixed = (value, digits) => (known(value) ? value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1") : "–");
 const percent = (value, digits = 2) => (known(value) ? `${value.toFixed(digits)} %` : "–");
 const isAccuracy = (key) => /_top[15]$/.test(key);
 const measured = (value, key) => (isAccuracy(key) ? percent(value) : known(value) ? Number(value.toPrecision(5)).toString() : "–");
