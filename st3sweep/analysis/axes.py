@@ -1,8 +1,9 @@
-"""Shared parts of the figures: style of a method, ticks of a log axis, limits of axes, colours of target sparsities."""
+"""Shared parts of the axes: style of a method, ticks of a log axis, limits of axes, colours of target sparsities."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter
 
 # A method has the same colour and marker in every figure; methods not listed here come after these.
@@ -79,7 +79,7 @@ def limit_accuracy(axes: Axes, values: pd.Series, what: str) -> None:
     axes.set_ylim(bottom, top)
     if below := (points < bottom).sum():
         note = f"{below} of {len(points)} {what} below the axis (down to {points.min():.1f} %)"
-        axes.set_title(note, loc="right", fontsize=9, color="0.4")
+        axes.set_title(note, loc="right", fontsize="small", color="0.4")
 
 
 def limit_values(axes: Axes, values: pd.Series) -> None:
@@ -147,9 +147,17 @@ def plain(value: float) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Create an empty figure of that size in inches, and its axes row by row; the style is set for these only."""
-    with sns.axes_style("ticks", rc={"axes.grid": True, "grid.color": "0.92", "axes.axisbelow": True}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.flat)
+def label_layers(axes: Axes, positions: pd.Series, names: pd.Series) -> None:
+    """Label the x axis with the names of layers, upright; of more than 24 layers, every second, third, ... one."""
+    step = -(-len(positions) // 24)
+    axes.set_xticks(positions.iloc[::step], names.iloc[::step], rotation=90, fontsize="small")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return the number with its noun: 1 trial, 2 trials."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def wrapped(text: str, width: float) -> str:
+    """Break a title into lines that fit a figure of ``width`` inches."""
+    return "\n".join(textwrap.wrap(text, max(20, int(15 * width))))

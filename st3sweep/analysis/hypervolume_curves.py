@@ -10,7 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from st3sweep.analysis.axes import new_figure
+from st3sweep.analysis.axes import counted, wrapped
+from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled
 from st3sweep.analysis.fronts import OBJECTIVES, front_hypervolume, searched
 from st3sweep.analysis.tables import load_trials, run_labels
 from st3sweep.pareto import hypervolume, pareto_mask
@@ -45,14 +46,15 @@ def hypervolume_curves(*runs: Path | str, reference: tuple[float, float] | None 
     return pd.concat(curves, ignore_index=True)[COLUMNS]
 
 
-def plot_hypervolume(*runs: Path | str) -> Figure:
+@styled
+def plot_hypervolume(*runs: Path | str, width: float = PAGE) -> Figure:
     """Plot the hypervolume of runs of one model, a line each: over wall time, and over the compute of training.
 
     A mark ends each line. The axis begins where the runs have a tenth of their trials: before that the front grows
     fastest, and would hide the differences later on.
     """
     curves = hypervolume_curves(*runs)
-    figure, panels = new_figure(12.0, 4.8, columns=2)
+    figure, panels = new_figure(width, 2.6, panels=2)
     unit, scale = flops_unit(float(curves["gflops_dense"].max()) if len(curves) else 1.0)
     seconds = float(curves["wall_seconds"].max()) if len(curves) else 0.0
     time, per = ("hours", 3600.0) if seconds >= 7200 else ("minutes", 60.0) if seconds >= 120 else ("seconds", 1.0)
@@ -63,10 +65,9 @@ def plot_hypervolume(*runs: Path | str) -> Figure:
     panels[0].set(xlabel=f"wall time ({time})", ylabel=f"hypervolume (% × {unit})")
     panels[1].set(xlabel=f"multiply-accumulates of all trainings ({work})")
     panels[1].sharey(panels[0])
-    if panels[0].lines:
-        panels[1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    best = curves.groupby("run", sort=False)["hypervolume"].last()
-    figure.suptitle(f"hypervolume of {len(best)} run{'s' if len(best) != 1 else ''}")
+    put_legend(figure, panels, below=True)
+    runs_drawn = counted(curves["run"].nunique(), "run")
+    figure.suptitle(wrapped(f"Hypervolume of the front over time and over compute: {runs_drawn}", width))
     return figure
 
 
@@ -75,8 +76,8 @@ def _draw(axes: Axes, curves: pd.DataFrame, column: str, x_scale: float, y_scale
     shown = []
     for color, (name, rows) in zip(colors, curves.groupby("run", sort=False), strict=False):
         x, y = (x_scale * rows[column]).tolist(), (y_scale * rows["hypervolume"]).tolist()
-        axes.step([0.0, *x], [0.0, *y], where="post", color=color, linewidth=1.6, label=name)
-        axes.plot(x[-1], y[-1], color=color, marker="o", markersize=5)
+        axes.step([0.0, *x], [0.0, *y], where="post", color=color, linewidth=1.2, label=name)
+        axes.plot(x[-1], y[-1], color=color, marker="o", markersize=3)
         shown += y[len(y) // 10 :]
     low, high = min(shown, default=0.0), max(shown, default=1.0)
     margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0

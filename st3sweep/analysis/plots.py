@@ -1,13 +1,13 @@
 """Plot a run: its front, accuracy and sparsity over the epochs, and the density of the layers.
 
-Every function returns a matplotlib Figure outside pyplot, so that nothing needs closing, no global style changes, and
-no display is needed. Costs are drawn in MFLOPs or GFLOPs, whichever reads better.
+Every function takes the figure's ``width`` in inches, ``figures.PAGE`` or ``figures.COLUMN``, and returns a matplotlib
+Figure outside pyplot, so that nothing needs closing, no global style changes, and no display is needed. Costs are drawn
+in MFLOPs or GFLOPs, whichever reads better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,33 +18,40 @@ from matplotlib.ticker import MaxNLocator
 
 from st3sweep.analysis.axes import (
     by_method,
+    counted,
+    label_layers,
     label_log_axis,
     limit_accuracy,
     limit_cost,
     limit_values,
-    new_figure,
     note_without_cost,
     place_of_zero,
     plain,
     sparsity_of,
     style_of,
     target_colors,
+    wrapped,
 )
+from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled, thin
+from st3sweep.analysis.figures import save as save
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate
 from st3sweep.analysis.published_points import published as published_points
 from st3sweep.analysis.seeds import over_seeds
 from st3sweep.analysis.tables import flops_unit
 
 METRICS = {"val_top1": "validation top-1 (%)", "test_top1": "test top-1 (%)"}
+RASTERISED = 1000  # points of one method, above which they are a picture within a PDF or SVG
 BELOW = MarkerStyle("$\\downarrow$")
 
 
+@styled
 def plot_front(
     trials: pd.DataFrame,
     *,
     objectives: Objectives = OBJECTIVES,
     metric: str = "val_top1",
     published: pd.DataFrame | None = None,
+    width: float = PAGE,
 ) -> Figure:
     """Plot accuracy over cost: every finished trial a point, those on the front of ``objectives`` ringed.
 
@@ -53,80 +60,79 @@ def plot_front(
     ``published`` are rows of ``tables.published()``, drawn muted; the legend names methods of which points have no
     cost, and so no place. They are test accuracies: raises ValueError for another ``metric``.
     """
-    figure, (axes,) = new_figure(9.0, 5.0)
+    figure, (axes,) = new_figure(width, 3.2)
     _draw_front(axes, trials, objectives, metric, published)
-    figure.suptitle(_title(trials))
+    put_legend(figure, [axes])
+    figure.suptitle(_title_of_front(trials, objectives, metric))
     return figure
 
 
-def plot_run(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> Figure:
+@styled
+def plot_run(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES, width: float = PAGE) -> Figure:
     """Plot a run's front and, if its model and dataset have published points, its test accuracies among those.
 
     With an own metric and gflops as ``objectives`` (``tables.objectives_of``), plots that metric alone.
     """
     if objectives != OBJECTIVES:
         (metric,) = (column for column, _ in objectives if column != "gflops")
-        return plot_front(trials, objectives=objectives, metric=metric)
+        return plot_front(trials, objectives=objectives, metric=metric, width=width)
     models, datasets = trials["model"].dropna().unique(), trials["dataset"].dropna().unique()
     one_task = len(models) == 1 and len(datasets) == 1
     others = published_points(models[0], datasets[0]) if one_task else pd.DataFrame()
     if others.empty:
-        return plot_front(trials)
-    figure, (left, right) = new_figure(15.0, 5.5, columns=2)
+        return plot_front(trials, width=width)
+    figure, (left, right) = new_figure(width, 2.9, panels=2)
     _draw_front(left, trials, OBJECTIVES, "val_top1", None)
     _draw_front(right, trials, OBJECTIVES, "test_top1", others)
-    figure.suptitle(_title(trials))
+    put_legend(figure, [left, right], below=True)
+    figure.suptitle(_title_of_front(trials, OBJECTIVES, "val_top1", "and published points"))
     return figure
 
 
-def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame) -> Figure:
+@styled
+def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame, width: float = PAGE) -> Figure:
     """Plot validation accuracy and sparsity after each epoch, a line for each trial, coloured by target sparsity.
 
     A cross ends the line of a trial that was stopped early.
     """
-    figure, (upper, lower) = new_figure(9.0, 6.5, rows=2)
+    figure, (upper, lower) = new_figure(width, 2.1, panels=2, columns=1)
     colors = target_colors(trials)
     figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40)
     for trial, rows in _by_trial(epochs, trials, order="epoch"):
         shade = colors.to_rgba(trial["shade"])
-        upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=1.2)
-        lower.plot(rows["epoch"], 100 * rows["sparsity"], color=shade, linewidth=1.2)
+        upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=0.8)
+        lower.plot(rows["epoch"], 100 * rows["sparsity"], color=shade, linewidth=0.8)
         if trial["status"] == "stopped":
             last = rows.iloc[-1]
-            upper.scatter(last["epoch"], last["val_top1"], color=[shade], marker="x", s=30)
+            upper.scatter(last["epoch"], last["val_top1"], color=[shade], marker="x", s=16)
     limit_accuracy(upper, epochs["val_top1"], "epochs")
     upper.set_ylabel(METRICS["val_top1"])
     upper.sharex(lower)
     upper.tick_params(labelbottom=False)
     lower.set(xlabel="epoch", ylabel="sparsity (%)")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle(_title(trials))
+    title = f"Accuracy and sparsity over the epochs of {counted(len(upper.lines), 'trial')}: {_task(trials)}"
+    figure.suptitle(wrapped(title, width))
     return figure
 
 
-def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame) -> Figure:
+@styled
+def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame, width: float = PAGE) -> Figure:
     """Plot the density in percent (log scale) of each layer in forward order, a line for each of ``trials``."""
-    figure, (axes,) = new_figure(9.0, 5.0)
+    figure, (axes,) = new_figure(width, 3.2)
     colors = target_colors(trials)
     axes.set(yscale="log", ylabel="density of the layer (%)")
     zero = place_of_zero(100 * layers["density"])  # of layers without a weight
     for trial, rows in _by_trial(layers, trials, order="position"):
         shade, label = colors.to_rgba(trial["shade"]), f"{trial['trial']}: {trial['method']}"
         shares = (100 * rows["density"]).replace(0.0, zero)
-        axes.plot(rows["position"], shares, color=shade, marker="o", markersize=4, label=label)
-        axes.set_xticks(rows["position"], rows["layer"], rotation=90, fontsize=9 if len(rows) <= 24 else 6)
+        axes.plot(rows["position"], shares, color=shade, marker="o", markersize=3, label=label)
+        label_layers(axes, rows["position"], rows["layer"])
     if drawn := len(axes.lines):
         label_log_axis(axes.yaxis, *axes.get_ylim(), zero=zero if (layers["density"] == 0).any() else None)
-        columns = 1 + drawn // 20
-        axes.legend(title="trial", fontsize=9, ncols=columns, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    figure.suptitle(f"{_task(trials)}: density of each layer of {drawn} trial{'s' if drawn != 1 else ''}")
+        put_legend(figure, [axes], title="trial")
+    figure.suptitle(wrapped(f"Density of each layer of {counted(drawn, 'trial')}: {_task(trials)}", width))
     return figure
-
-
-def save(figure: Figure, path: Path | str) -> None:
-    """Write ``figure`` to ``path``, in the format of its suffix (png, svg, pdf); makes its folder if needed."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160, bbox_inches="tight")
 
 
 def _draw_front(
@@ -162,7 +168,6 @@ def _draw_front(
     _draw_staircase(axes, front(trials, objectives).dropna(subset=[metric]), objectives, metric, scale)
     if published is not None:
         note_without_cost(axes, published)
-    axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _draw_staircase(axes: Axes, chosen: pd.DataFrame, objectives: Objectives, metric: str, scale: float) -> None:
@@ -173,7 +178,7 @@ def _draw_staircase(axes: Axes, chosen: pd.DataFrame, objectives: Objectives, me
     x, y = (chosen["gflops"] * scale).tolist(), chosen[metric].tolist()
     own = set(objectives) == {(metric, "max"), ("gflops", "min")}
     label = "front" if own else "front of " + " and ".join(column for column, _ in objectives)
-    axes.scatter(x, y, s=150, facecolors="none", edgecolors="0.25", linewidths=1.0, label=label, zorder=2)
+    axes.scatter(x, y, s=60, facecolors="none", edgecolors="0.25", linewidths=0.8, label=label, zorder=2)
     if own:
         # A budget buys the best point at or below it: none before the first point, the last one up to the axis's end.
         end = axes.get_xlim()[1]
@@ -185,10 +190,12 @@ def _draw_trials(axes: Axes, rows: pd.DataFrame, metric: str, scale: float) -> N
     bottom = axes.get_ylim()[0]
     for method, group in by_method(rows):
         color, marker = style_of(method, rows["method"])
-        axes.scatter(group["gflops"] * scale, group[metric], s=50, color=color, marker=marker, label=method, zorder=3)
+        shown = group.iloc[thin(group["gflops"] * scale, group[metric], axes)]
+        drawn = {"s": 18, "linewidths": 0, "color": color, "marker": marker, "label": method, "zorder": 3}
+        axes.scatter(shown["gflops"] * scale, shown[metric], rasterized=len(shown) > RASTERISED, **drawn)
         below = group.loc[group[metric] < bottom, "gflops"] * scale
         edge = axes.get_xaxis_transform()
-        axes.scatter(below, [0.03] * len(below), s=70, color=color, marker=BELOW, transform=edge, zorder=3)
+        axes.scatter(below, [0.03] * len(below), s=25, color=color, marker=BELOW, transform=edge, zorder=3)
 
 
 def _draw_seeds(axes: Axes, replicates: pd.DataFrame, means: pd.DataFrame, metric: str, scale: float) -> None:
@@ -197,9 +204,18 @@ def _draw_seeds(axes: Axes, replicates: pd.DataFrame, means: pd.DataFrame, metri
         return
     for method, group in by_method(replicates):
         color, marker = style_of(method, [*replicates["method"], *means["method"]])
-        axes.scatter(group["gflops"] * scale, group[metric], s=25, color=color, marker=marker, alpha=0.35, zorder=2.5)
+        axes.scatter(
+            group["gflops"] * scale,
+            group[metric],
+            s=10,
+            linewidths=0,
+            color=color,
+            marker=marker,
+            alpha=0.35,
+            zorder=2.5,
+        )
     rows = means[means["seeds"] > 1]
-    bars: dict[str, Any] = {"fmt": "_", "color": "0.25", "markersize": 10, "capsize": 3, "linewidth": 1.0}
+    bars: dict[str, Any] = {"fmt": "_", "color": "0.25", "markersize": 5, "capsize": 1.5, "linewidth": 0.8}
     label = "mean of seeds, 95 % interval"
     axes.errorbar(rows["gflops"] * scale, rows["mean"], yerr=rows["half_width"], label=label, zorder=3.5, **bars)
 
@@ -214,7 +230,7 @@ def _draw_published(axes: Axes, points: pd.DataFrame, scale: float) -> None:
             color=color,
             marker=marker,
             markerfacecolor="white",
-            markersize=5,
+            markersize=3.5,
             linestyle=":",
             linewidth=0.9,
             alpha=0.75,
@@ -234,7 +250,7 @@ def _draw_dense_line(axes: Axes, dense: float, unit: str) -> None:
         rotation=90,
         ha="right",
         va="bottom",
-        fontsize=9,
+        fontsize="small",
         color="0.4",
     )
 
@@ -251,10 +267,12 @@ def _by_trial(table: pd.DataFrame, trials: pd.DataFrame, order: str) -> Iterator
             yield trial, groups[key]
 
 
-def _title(trials: pd.DataFrame) -> str:
-    stopped = int((trials["status"] == "stopped").sum())
+def _title_of_front(trials: pd.DataFrame, objectives: Objectives, metric: str, more: str = "") -> str:
+    measure = {"val_top1": "Validation accuracy", "test_top1": "Test accuracy"}.get(metric, metric)
+    members, stopped = len(front(trials, objectives)), int((trials["status"] == "stopped").sum())
     early = f", {stopped} stopped early" if stopped else ""
-    return f"{_task(trials)}: {len(finished(trials))} of {len(trials)} trials finished{early}"
+    trained = f"{counted(len(finished(trials)), 'finished trial')}, {members} on the front{early}"
+    return f"{measure} over inference cost{' ' + more if more else ''}: {_task(trials)}\n{trained}"
 
 
 def _task(trials: pd.DataFrame) -> str:

@@ -11,17 +11,19 @@ from st3sweep.analysis.axes import (
     by_method,
     limit_accuracy,
     limit_cost,
-    new_figure,
     note_without_cost,
     plain,
     style_of,
+    wrapped,
 )
+from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled
 from st3sweep.util.text import flops_unit
 
 SPARSITIES = (0, 50, 60, 70, 75, 80, 85, 90, 93, 95, 96.5, 98, 99, 99.5, 99.9)  # labels of the axis, percent
 
 
-def plot_published(points: pd.DataFrame) -> Figure:
+@styled
+def plot_published(points: pd.DataFrame, width: float = PAGE) -> Figure:
     """Plot the published points of one model and dataset: test accuracy over sparsity and over GFLOPs, by method.
 
     ``points`` are rows of ``tables.published()``. The axis of sparsity is logarithmic in density, so that equal steps
@@ -36,7 +38,7 @@ def plot_published(points: pd.DataFrame) -> Figure:
     dense, rows = points[points["method"] == "dense"], points[points["method"] != "dense"]
     if rows.empty:
         raise ValueError("no published point of a sparse model")
-    figure, (left, right) = new_figure(14.0, 5.5, columns=2)
+    figure, (left, right) = new_figure(width, 3.0, panels=2)
     _draw(left, rows.assign(x=100 * (1 - rows["sparsity"])))
     _label_sparsity(left)
     unit, scale = flops_unit(float(points["gflops"].max()))
@@ -51,9 +53,10 @@ def plot_published(points: pd.DataFrame) -> Figure:
             axes.axhline(accuracy, color="0.4", linewidth=1.0, linestyle="--", label="dense", zorder=0.5)
     _complete_legend(right, rows)
     note_without_cost(right, rows)
-    right.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    put_legend(figure, [right], below=True)
     models, datasets = points["model"].iloc[0], points["dataset"].iloc[0]
-    figure.suptitle(f"{models} on {datasets}: {len(rows)} published points of {rows['method'].nunique()} methods")
+    title = f"{len(rows)} published points of {rows['method'].nunique()} methods: {models} on {datasets}"
+    figure.suptitle(wrapped(title, width))
     return figure
 
 
@@ -63,8 +66,8 @@ def _draw(axes: Axes, rows: pd.DataFrame, methods: pd.Series | None = None) -> N
         color, marker = style_of(method, rows["method"] if methods is None else methods)
         line = group.sort_values("x")
         trusted = (line["remark"] == "").to_numpy()
-        axes.plot(line["x"], line["test_top1"], color=color, linewidth=1.2, alpha=0.8, zorder=1)
-        style = {"color": color, "marker": marker, "linestyle": "none", "markersize": 6}
+        axes.plot(line["x"], line["test_top1"], color=color, linewidth=0.8, alpha=0.8, zorder=1)
+        style = {"color": color, "marker": marker, "linestyle": "none", "markersize": 3.5}
         axes.plot(line["x"][trusted], line["test_top1"][trusted], label=method, zorder=3, **style)
         axes.plot(line["x"][~trusted], line["test_top1"][~trusted], markerfacecolor="white", zorder=3, **style)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from st3sweep.analysis.axes import new_figure, style_of
+from st3sweep.analysis.axes import counted, style_of, wrapped
+from st3sweep.analysis.figures import PAGE, new_figure, styled
 from st3sweep.analysis.fronts import finished
 from st3sweep.analysis.seeds import means
 
@@ -36,7 +37,8 @@ def paired_difference(trials: pd.DataFrame, better: str, worse: str, metric: str
     return means(difference, ["sparsity_target"], "difference")
 
 
-def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1") -> Figure:
+@styled
+def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1", width: float = PAGE) -> Figure:
     """Plot a panel for each target sparsity: every seed a point, the mean with its 95 % interval beside them.
 
     Methods are sorted by their means over all panels.
@@ -44,18 +46,20 @@ def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1") -> Figure:
     table, rows = replicates(trials, metric), finished(trials)
     order = table.groupby("method")["mean"].mean().sort_values(ascending=False).index
     targets = sorted(table["sparsity_target"].unique())
-    figure, panels = new_figure(4.5 * len(targets), 4.5, columns=len(targets))
+    figure, panels = new_figure(width, 2.6, panels=len(targets), columns=3)
     for axes, target in zip(panels, targets, strict=True):
         group = table[table["sparsity_target"] == target].set_index("method").reindex(order).reset_index()
         for place, (_, row) in enumerate(group.iterrows()):
             color, marker = style_of(row["method"], order)
             own = rows[(rows["sparsity_target"] == target) & (rows["method"] == row["method"])]
-            axes.scatter([place] * len(own), own[metric], s=25, color=color, marker=marker, alpha=0.5)
-            interval = {"yerr": row["half_width"], "fmt": "_", "markersize": 18, "capsize": 4}
+            axes.scatter([place] * len(own), own[metric], s=10, linewidths=0, color=color, marker=marker, alpha=0.5)
+            interval = {"yerr": row["half_width"], "fmt": "_", "markersize": 8, "capsize": 2}
             axes.errorbar(place + 0.2, row["mean"], color=color, **interval)
         axes.set_xticks(range(len(group)), [name.replace(" ", "\n") for name in group["method"]])
         axes.set_xlim(-0.5, len(group) - 0.3)
-        axes.set_title(f"{100 * target:g} % sparsity", fontsize=10)
-    panels[0].set_ylabel(f"{metric.split('_')[0]} top-1 (%)")
-    figure.suptitle(f"{len(rows)} trials; bars: 95 % interval of the mean")
+        axes.set_title(f"{100 * target:g} % sparsity")
+        axes.tick_params(axis="x", labelsize="small")
+        axes.set_ylabel({"val_top1": "validation top-1 (%)", "test_top1": "test top-1 (%)"}.get(metric, metric))
+    words = f"{counted(len(order), 'method')} over {counted(rows['seed'].nunique(), 'seed')}"
+    figure.suptitle(wrapped(f"{words}: every seed, and the mean with its 95 % interval", width))
     return figure

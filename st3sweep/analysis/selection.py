@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from st3sweep.analysis import noise
-from st3sweep.analysis.axes import bulk, by_method, new_figure, style_of
-from st3sweep.analysis.fronts import finished, front, mark_front, searched
+from st3sweep.analysis.axes import bulk, by_method, counted, style_of, wrapped
+from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled, thin
+from st3sweep.analysis.fronts import OBJECTIVES, Objectives, front, mark_front, searched
 from st3sweep.analysis.seeds import over_seeds, pooled_deviation
 
 Floats = NDArray[np.float64]
@@ -20,57 +21,93 @@ Floats = NDArray[np.float64]
 _CHUNK = 2_000_000  # simulated accuracies in memory at a time
 
 
-def selection_bias(trials: pd.DataFrame, validation_images: int | None = None, draws: int = 4000) -> pd.DataFrame:
-    """Estimate by how much the validation accuracy of each trial on the front is too high, because it was selected.
+def selection_bias(
+    trials: pd.DataFrame,
+    validation_images: int | None = None,
+    draws: int = 4000,
+    objectives: Objectives = OBJECTIVES,
+) -> pd.DataFrame:
+    """Estimate by how much the validation accuracy of each trial on the front is too good, because it was selected.
 
-    Returns the rows of ``fronts.front`` with the columns ``deviation`` (of one value's noise, in points), ``bias`` (in
-    points; subtract it from ``val_top1``) and ``noise`` (where the deviation is from). That is "replicates", the pooled
-    deviation between seeds, if there are any; else binomial noise of ``validation_images``, by default as many as the
-    trials' settings say. The first predicts the mean over new seeds, the second the same weights on new images.
+    Returns the rows of ``fronts.front`` with the columns ``deviation`` (of one value's noise), ``bias`` (subtract it
+    from the first objective) and ``noise`` (where the deviation is from), in the unit of the first objective: points
+    for ``val_top1``. It may be a model's own metric, ``val_<metric>``, maximised or minimised (then the bias is
+    negative); the other one is taken as exact.
+
+    The noise is "replicates", the pooled deviation between seeds, if there are any; else, for val_top1 and val_top5,
+    binomial noise of ``validation_images``, by default as many as the trials' settings say. The first predicts the mean
+    over new seeds, the second the same weights on new images.
 
     A parametric bootstrap: takes the measured accuracies for true ones, adds normal noise ``draws`` times (the same
     noise in every call), and averages the noise of a trial where it is on the front. Too low rather than too high, so
     say "at least": measured accuracies differ more than true ones do. Of 100 trials that are truly equal it finds 0.44
     of the winner's bias. The choice of each trial's best epoch is not counted.
 
-    Raises ValueError if there is neither a replicate nor a number of validation images.
+    Raises ValueError if the noise is not known, or the objectives are not two.
     """
-    table = over_seeds(trials)
-    deviation, source = _noise(trials, table, validation_images)
-    known = searched(trials)[["val_top1", "gflops"]].notna().all(axis=1).to_numpy()
-    accuracy, cost = (searched(trials)[column].to_numpy(float)[known] for column in ("val_top1", "gflops"))
+    (metric, goal), (cost_column, cost_goal) = _two(objectives)
+    table = over_seeds(trials, metric)
+    deviation, source = _noise(trials, table, metric, validation_images)
+    rows = searched(trials)
+    known = rows[[metric, cost_column]].notna().all(axis=1).to_numpy()
+    sign, cost_sign = (1 if goal == "max" else -1), (1 if cost_goal == "min" else -1)
+    value, cost = (rows[column].to_numpy(float, na_value=np.nan)[known] for column in (metric, cost_column))
     bias = np.full(len(known), np.nan)
-    bias[known] = _bootstrap(accuracy, cost, deviation[known], draws)
-    return front(searched(trials).assign(deviation=deviation, bias=bias, noise=source))
+    bias[known] = sign * _bootstrap(sign * value, cost_sign * cost, deviation[known], draws)
+    return front(rows.assign(deviation=deviation, bias=bias, noise=source), objectives)
 
 
-def plot_selection(trials: pd.DataFrame, validation_images: int | None = None) -> Figure:
-    """Plot test over validation accuracy of the finished trials, the front's members ringed.
+@styled
+def plot_selection(
+    trials: pd.DataFrame,
+    validation_images: int | None = None,
+    objectives: Objectives = OBJECTIVES,
+    width: float = PAGE,
+) -> Figure:
+    """Plot test over validation values of the first objective of the finished trials, the front's members ringed.
 
-    The full line is equal accuracy; the dashed one is where the front is expected by ``selection_bias``, its mean over
+    The full line is equality; the dashed one is where the front is expected by ``selection_bias``, its mean over
     the front. It is missing where the noise is not known, which the legend says. Replicates are left out.
     """
-    rows = searched(mark_front(trials)).dropna(subset=["val_top1", "test_top1"])
-    figure, (axes,) = new_figure(9.0, 5.5)
-    axes.set(xlabel="validation top-1 (%)", ylabel="test top-1 (%)")
-    figure.suptitle(f"{len(finished(trials))} finished trials: validation and test accuracy")
+    (metric, goal), _ = _two(objectives)
+    test = "test_" + metric.removeprefix("val_")
+    rows = searched(mark_front(trials, objectives))
+    rows = rows.dropna(subset=[metric, test]) if test in rows else rows.head(0)
+    figure, (axes,) = new_figure(width, 3.2)
+    axes.set(xlabel=_axis_label(metric), ylabel=_axis_label(test))
+    members = rows[rows["on_front"]]
+    what = {"val_top1": "Validation and test accuracy"}.get(metric, f"{metric} and {test}")
+    drawn = f"{counted(len(rows), 'trial')}, {len(members)} on the front"
+    figure.suptitle(wrapped(f"{what}: what selecting the front adds; {drawn}", width))
     if rows.empty:
         axes.text(0.5, 0.5, "no finished trial has both", transform=axes.transAxes, ha="center", va="center")
         axes.set(xticks=[], yticks=[])
         return figure
-    axes.set_xlim(*bulk(rows["val_top1"]))
-    axes.set_ylim(*bulk(rows["test_top1"]))
-    _note_hidden(axes, rows)
+    if metric == "val_top1":
+        axes.set_xlim(*bulk(rows[metric]))
+        axes.set_ylim(*bulk(rows[test]))
+        _note_hidden(axes, rows)
     for method, group in by_method(rows):
         color, marker = style_of(method, rows["method"])
-        axes.scatter(group["val_top1"], group["test_top1"], s=45, color=color, marker=marker, label=method, zorder=3)
-    members = rows[rows["on_front"]]
-    ring: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.25", "linewidths": 1.0, "zorder": 2}
-    axes.scatter(members["val_top1"], members["test_top1"], s=150, label="front", **ring)
-    _draw_lines(axes, trials, validation_images)
-    axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    _draw_gaps(axes, rows)
+        shown = group.iloc[thin(group[metric], group[test], axes)]
+        dots = {"s": 16, "linewidths": 0, "color": color, "marker": marker, "label": method, "zorder": 3}
+        axes.scatter(shown[metric], shown[test], rasterized=len(shown) > 1000, **dots)
+    ring: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.25", "linewidths": 0.8, "zorder": 2}
+    axes.scatter(members[metric], members[test], s=60, label="front", **ring)
+    _draw_lines(axes, trials, validation_images, objectives)
+    put_legend(figure, [axes])
+    _draw_gaps(axes, rows[metric] - rows[test], rows["on_front"], at_top=goal == "min")
     return figure
+
+
+def _two(objectives: Objectives) -> Objectives:
+    if len(objectives) != 2:
+        raise ValueError(f"two objectives are needed, the measure and the cost, but got {len(objectives)}")
+    return objectives
+
+
+def _axis_label(metric: str) -> str:
+    return {"val_top1": "validation top-1 (%)", "test_top1": "test top-1 (%)"}.get(metric, metric)
 
 
 def _note_hidden(axes: Axes, rows: pd.DataFrame) -> None:
@@ -78,14 +115,14 @@ def _note_hidden(axes: Axes, rows: pd.DataFrame) -> None:
     hidden = rows[(rows["val_top1"] < axes.get_xlim()[0]) | (rows["test_top1"] < axes.get_ylim()[0])]
     if len(hidden):
         note = f"{len(hidden)} of {len(rows)} trials outside the axes (test down to {hidden['test_top1'].min():.1f} %)"
-        axes.set_title(note, loc="right", fontsize=9, color="0.4")
+        axes.set_title(note, loc="right", fontsize="small", color="0.4")
 
 
-def _draw_lines(axes: Axes, trials: pd.DataFrame, validation_images: int | None) -> None:
+def _draw_lines(axes: Axes, trials: pd.DataFrame, validation_images: int | None, objectives: Objectives) -> None:
     place = (float(np.mean(axes.get_xlim())),) * 2
-    axes.axline(place, slope=1, color="0.6", linewidth=1.0, label="equal")
+    axes.axline(place, slope=1, color="0.6", linewidth=0.8, label="equal")
     try:
-        table = selection_bias(trials, validation_images)
+        table = selection_bias(trials, validation_images, objectives=objectives)
     except ValueError:
         axes.plot(
             [], [], linestyle="none", label="noise unknown:\nno replicates, and the number\nof images is not known"
@@ -94,30 +131,42 @@ def _draw_lines(axes: Axes, trials: pd.DataFrame, validation_images: int | None)
     if table.empty:  # no cost is known, so nothing is on the front
         return
     bias = float(table["bias"].mean())
-    label = f"front, expected: {bias:.2f} or more lower\n(noise: {table['noise'].iloc[0]})"
-    axes.axline((place[0], place[1] - bias), slope=1, color="0.25", linewidth=1.0, linestyle="--", label=label)
+    (metric, goal), _ = objectives
+    size = bias if goal == "max" else -bias
+    shown = f"{size:.2f}" if metric == "val_top1" else f"{size:.2g}"
+    away = f"{shown} or more {'lower' if goal == 'max' else 'higher'}"
+    label = f"front, expected: {away}\n(noise: {table['noise'].iloc[0]})"
+    axes.axline((place[0], place[1] - bias), slope=1, color="0.25", linewidth=0.8, linestyle="--", label=label)
 
 
-def _draw_gaps(axes: Axes, rows: pd.DataFrame) -> None:
+def _draw_gaps(axes: Axes, differences: pd.Series, on_front: pd.Series, *, at_top: bool) -> None:
     """Write the mean of validation minus test accuracy, of the front and of the other trials.
 
     The gap of the others is no selection of the front: the test images may be harder, and best epochs were selected.
     """
-    gaps = (rows["val_top1"] - rows["test_top1"]).groupby(rows["on_front"]).mean()
-    parts = [f"{name} {gaps[chosen]:+.2f}" for name, chosen in (("front", True), ("others", False)) if chosen in gaps]
+    gaps = differences.groupby(on_front).mean()
+    decimals = 2 if gaps.abs().max() >= 0.1 else 4
+    parts = [
+        f"{name} {gaps[chosen]:+.{decimals}f}"
+        for name, chosen in (("front", True), ("others", False))
+        if chosen in gaps
+    ]
     text = "mean of validation − test: " + ", ".join(parts)
-    axes.text(0.98, 0.03, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color="0.25")
+    where: dict[str, Any] = {"y": 0.97, "va": "top"} if at_top else {"y": 0.03, "va": "bottom"}
+    axes.text(x=0.98, s=text, transform=axes.transAxes, ha="right", fontsize="small", color="0.25", **where)
 
 
-def _noise(trials: pd.DataFrame, table: pd.DataFrame, images: int | None) -> tuple[Floats, str]:
-    """Return the deviation of each row's one measured accuracy, and where it is from."""
+def _noise(trials: pd.DataFrame, table: pd.DataFrame, metric: str, images: int | None) -> tuple[Floats, str]:
+    """Return the deviation of each row's one measured value, and where it is from."""
     if (table["seeds"] > 1).any():
         return np.full(len(table), pooled_deviation(table)), "replicates"
+    if metric not in ("val_top1", "val_top5"):
+        raise ValueError(f"the noise of {metric} is not known: no trial has a replicate, and it is no accuracy")
     if images is None:
         images = noise.validation_images(trials)
     if images is None:
         raise ValueError("the noise is not known: no trial has a replicate, and validation_images was not given")
-    accuracy = table["val_top1"].to_numpy(float)
+    accuracy = table[metric].to_numpy(float)
     return noise.binomial_deviation(accuracy, images), f"binomial, {images:,} images"
 
 

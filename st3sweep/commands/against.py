@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from st3sweep.analysis.fronts import OBJECTIVES, Objectives
 from st3sweep.analysis.published_points import published
 from st3sweep.analysis.tables import load_trials
 from st3sweep.util.errors import UserError
@@ -36,3 +37,9 @@ def points_against(trials: pd.DataFrame, against: str, more: Path | str | None =
         if wrong := sorted(set(other[column].dropna()) - {own}):
             raise UserError(f"{against}: its {column} is {', '.join(wrong)}, and not {own}: nothing to compare")
     return other
+
+
+def objectives_against(objectives: Objectives, others: pd.DataFrame) -> Objectives:
+    """Return what two fronts are compared by: the own metric of ``objectives`` if ``others`` have it, else accuracy."""
+    (metric, _), *_ = objectives
+    return objectives if "test_" + metric.removeprefix("val_") in others else OBJECTIVES

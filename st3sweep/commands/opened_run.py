@@ -121,14 +121,16 @@ class Run:
         ``bias`` is by how much ``val_top1`` is expected to be too high, in points, because the front selected it.
         """
         from st3sweep.analysis.selection import selection_bias
+        from st3sweep.analysis.tables import objectives_of
 
-        return selection_bias(self.trials, validation_images)
+        return selection_bias(self.trials, validation_images, objectives=objectives_of(self.folder))
 
     def plot_selection(self, validation_images: int | None = None) -> Figure:
         """Return the plot of test over validation accuracy, the front ringed, with the bias of its selection."""
         from st3sweep.analysis.selection import plot_selection
+        from st3sweep.analysis.tables import objectives_of
 
-        return plot_selection(self.trials, validation_images)
+        return plot_selection(self.trials, validation_images, objectives_of(self.folder))
 
     def compare(self, other: Run | Path | str | None = None, more: Path | str | None = None) -> pd.DataFrame:
         """Compare the front with that of another run, or with published points of its model and dataset.
@@ -138,11 +140,13 @@ class Run:
         published points. Raises UserError where there is nothing to compare with.
         """
         from st3sweep.analysis.dominance import dominance
-        from st3sweep.commands.against import points_against
+        from st3sweep.analysis.tables import objectives_of
+        from st3sweep.commands.against import objectives_against, points_against
 
         trials = self.trials
         against = str(other.folder) if isinstance(other, Run) else "published" if other is None else str(other)
-        return dominance(trials, points_against(trials, against, more))
+        others = points_against(trials, against, more)
+        return dominance(trials, others, objectives=objectives_against(objectives_of(self.folder), others))
 
     def replay(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from st3sweep.analysis import tables
 from st3sweep.analysis.dominance import dominance, sentences
 from st3sweep.analysis.fronts import front, pick
-from st3sweep.commands.against import points_against
+from st3sweep.commands.against import objectives_against, points_against
 from st3sweep.commands.pictures import check_picture, save_picture
 from st3sweep.reporting.console import short
 from st3sweep.runs.tables import SCHEMAS, read_table, table_path
@@ -39,7 +39,10 @@ def print_pareto(folders: Sequence[Path], *, against: str | None = None, as_json
     """Print the front of one or several runs, compare it with what ``against`` names, and plot it."""
     check_picture(plot)
     trials, objectives = tables.load_trials(*folders), tables.objectives_of(*folders)
-    compared = dominance(trials, points_against(trials, against)) if against is not None else None
+    compared = None
+    if against is not None:
+        others = points_against(trials, against)
+        compared = dominance(trials, others, objectives=objectives_against(objectives, others))
     if as_json:
         rows: Any = tables.json_rows(front(trials, objectives))
         shown = rows if compared is None else {"front": rows, "against": tables.json_rows(compared)}
@@ -47,7 +50,8 @@ def print_pareto(folders: Sequence[Path], *, against: str | None = None, as_json
     else:
         print(tables.front_table(trials, objectives))
         if compared is not None:
-            print("", f"test accuracy against {against}:", *sentences(compared), sep="\n")
+            measure = "test accuracy" if "own_top1" in compared else "test values"
+            print("", f"{measure} against {against}:", *sentences(compared), sep="\n")
     if plot is not None:
         from st3sweep.analysis import plots
 

@@ -248,7 +248,9 @@ def test_front_figure(trials: pd.DataFrame) -> None:
     assert [text.get_text() for text in axes.texts] == ["dense: 3.2 MFLOPs"]
     figure = axes.get_figure()
     assert figure is not None
-    assert figure.get_suptitle() == "digits_cnn on digits: 6 of 7 trials finished"
+    assert figure.get_suptitle() == (
+        "Validation accuracy over inference cost: digits_cnn on digits\n6 finished trials, 4 on the front"
+    )
 
 
 def test_a_front_plotted_by_another_metric_has_no_staircase(trials: pd.DataFrame) -> None:
@@ -348,7 +350,7 @@ def test_stopped_trials_are_counted_and_crossed_out(run: Path, trials: pd.DataFr
     assert np.asarray(cross.get_offsets()).tolist() == [[2, 94]]
     assert len(accuracy.lines) == 6
     figure = plots.plot_front(trials)
-    assert figure.get_suptitle() == "digits_cnn on digits: 5 of 7 trials finished, 1 stopped early"
+    assert figure.get_suptitle().endswith("5 finished trials, 3 on the front, 1 stopped early")
     np.testing.assert_allclose(points_of(figure.axes[0], "front"), [(0.1, 92), (0.8, 98), (1.6, 99)])
     assert [line.split()[0] for line in tables.front_table(trials).splitlines()[1:]] == ["3", "1", "0"]
 

@@ -187,3 +187,38 @@ def test_what_cannot_be_compared_is_a_user_error(tmp_path: Path) -> None:
         points_against(pd.concat([trials, trials.assign(model="resnet20")]), "published")
     with pytest.raises(UserError, match="not found; is"):
         points_against(trials, str(tmp_path / "gone"))
+
+
+def own_metric(values: list[list[float]], gflops: list[float]) -> pd.DataFrame:
+    """Return trials with an own metric, of which less is better, and validation values equal to the first seed's."""
+    trials = pd.DataFrame(rows_of([(0.9, cost, seeds) for cost, seeds in zip(gflops, values, strict=True)]))
+    return trials.assign(val_error=trials["test_top1"], test_error=trials["test_top1"], val_top1=50.0, test_top1=50.0)
+
+
+ERROR: Any = (("val_error", "min"), ("gflops", "min"))
+
+
+def test_own_metric_where_less_is_better_by_hand() -> None:
+    own = own_metric([[0.10, 0.11, 0.12], [0.05, 0.06, 0.07]], [1.0, 2.0])
+    other = own_metric([[0.20, 0.21, 0.22]], [1.5])
+    table = dominance(own, other, objectives=ERROR)
+    half = 2.776445 * 0.01 * math.sqrt(2 / 3)  # Student's t with four degrees of freedom
+    (row,) = table.itertuples()
+    assert (row.own_error, row.against_error) == pytest.approx((0.11, 0.21))
+    assert (row.difference, row.low, row.high) == pytest.approx((-0.10, -0.10 - half, -0.10 + half), abs=1e-6)
+    assert (row.verdict, row.own_gflops) == ("beats", 1.0)
+    (sentence,) = sentences(table)
+    assert " by -0.1 error (95 % interval -0.1227 to -0.07733; seeds: 3 and 3) at 33 % fewer GFLOPs" in sentence
+    (back,) = sentences(dominance(other, own.iloc[:3], objectives=ERROR))
+    assert "is beaten by" in back
+    assert " by +0.1 error (95 % interval +0.07733 to +0.1227;" in back
+
+
+def test_own_metric_of_one_seed_cannot_be_told_and_needs_a_column() -> None:
+    own = own_metric([[0.10]], [1.0])
+    (sentence,) = sentences(dominance(own, own_metric([[0.2]], [1.0]), objectives=ERROR))
+    assert sentence.endswith("-0.1 error at equal cost (1 GFLOPs); cannot be told: one seed each")
+    with pytest.raises(ValueError, match="the others have no column test_error"):
+        dominance(own, point(74.3, 0.3), objectives=ERROR)
+    with pytest.raises(ValueError, match="must be a val_ metric and gflops"):
+        dominance(own, own, objectives=(("gflops", "min"), ("val_error", "min")))

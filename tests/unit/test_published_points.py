@@ -104,7 +104,7 @@ def test_newer_points_are_there_without_a_cost() -> None:
 
 
 def labels(figure: object) -> list[str]:
-    legend = figure.axes[-1].get_legend()  # type: ignore[attr-defined]
+    (legend,) = figure.legends  # type: ignore[attr-defined]
     return [text.get_text() for text in legend.get_texts()]
 
 
