@@ -6,18 +6,30 @@ The augmentation of an image is a function of (seed, epoch, its sample id): see 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from st3sweep.data.counter_rng import FLIP, SHIFT_DOWN, SHIFT_RIGHT, uniform
+from st3sweep.data.counter_rng import FLIP, SHIFT_DOWN, SHIFT_RIGHT, key_of, uniform, uniform_of
 
-__all__ = ["flip", "normalise", "shift_and_flip", "uniform"]
+__all__ = ["Keys", "flip", "normalise", "shift_and_flip", "uniform"]
+
+
+class Keys(NamedTuple):
+    """The keys of an epoch's draws: numbers, or 0-d int64 tensors on the images' device."""
+
+    down: int | Tensor
+    right: int | Tensor
+    flip: int | Tensor
+
+    @staticmethod
+    def of(seed: int, epoch: int) -> Keys:
+        return Keys(*(key_of(seed, epoch, draw) for draw in (SHIFT_DOWN, SHIFT_RIGHT, FLIP)))
 
 
 def shift_and_flip(
-    images: Tensor, ids: Tensor, seed: int, epoch: int, padding: int, fill: Literal["zero", "edge"], flip: bool
+    images: Tensor, ids: Tensor, keys: Keys, padding: int, fill: Literal["zero", "edge"], flip: bool
 ) -> Tensor:
     """Pad each image by ``padding`` pixels, crop it back to (H, W) at random, and flip it with probability 1/2.
 
@@ -27,11 +39,11 @@ def shift_and_flip(
     batch, channels, height, width = images.shape
     device = images.device
     positions = 2 * padding + 1
-    down = (uniform(seed, epoch, ids, SHIFT_DOWN) * positions).long() - padding
-    right = (uniform(seed, epoch, ids, SHIFT_RIGHT) * positions).long() - padding
+    down = (uniform_of(keys.down, ids) * positions).long() - padding
+    right = (uniform_of(keys.right, ids) * positions).long() - padding
     columns = torch.arange(width, device=device).expand(batch, width)
     if flip:
-        columns = torch.where(_mirrored(ids, seed, epoch)[:, None], width - 1 - columns, columns)
+        columns = torch.where(_mirrored(ids, keys)[:, None], width - 1 - columns, columns)
     columns = columns + right[:, None]  # (B, W): the source column of each pixel
     rows = torch.arange(height, device=device) + down[:, None]  # (B, H)
     pixels = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]  # (B, H, W)
@@ -44,9 +56,9 @@ def shift_and_flip(
     return shifted * (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
 
 
-def flip(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
+def flip(images: Tensor, ids: Tensor, keys: Keys) -> Tensor:
     """Flip each of ``images`` (B, C, H, W) left to right with probability 1/2."""
-    mirrored = _mirrored(ids, seed, epoch)
+    mirrored = _mirrored(ids, keys)
     if images.device.type == "cpu":  # a third of the time or less; on a GPU tolist() is a host-device synchronisation
         return torch.stack(
             [image.flip(2) if yes else image for image, yes in zip(images, mirrored.tolist(), strict=True)]
@@ -54,8 +66,8 @@ def flip(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
-def _mirrored(ids: Tensor, seed: int, epoch: int) -> Tensor:
-    return uniform(seed, epoch, ids, FLIP) < 0.5
+def _mirrored(ids: Tensor, keys: Keys) -> Tensor:
+    return uniform_of(keys.flip, ids) < 0.5
 
 
 def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:

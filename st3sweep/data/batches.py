@@ -38,6 +38,53 @@ def steps_per_epoch(train_images: int, batch_size: int) -> int:
     return train_images // batch_size
 
 
+# What the host hands over for a batch: (places,) of images that are on the device, else (pixels, labels, ids).
+Inputs = tuple[Tensor, ...]
+
+
+class TrainBatches:
+    """The augmented training batches of ``rank`` of ``size``, made on ``device`` of what the host hands over.
+
+    Which images are in a global batch, and how they are augmented, depends on (seed, epoch) only; rank r gets the r-th
+    part of it. Raises ValueError if ``batch_size`` (over all ranks) is not a multiple of ``size``.
+    """
+
+    def __init__(
+        self, splits: Splits, spec: DataConfig, *, batch_size: int, rank: int, size: int, device: torch.device | str
+    ):
+        if batch_size % size:
+            raise ValueError(f"batch_size {batch_size} cannot be shared equally by {size} workers")
+        self.images, self.spec = splits.train, spec
+        self.batch_size, self.rank, self.share, self.device = batch_size, rank, batch_size // size, torch.device(device)
+        self.steps = steps_per_epoch(len(splits.train), batch_size)
+        self.mean, self.std = (torch.tensor(values, device=device) for values in (splits.mean, splits.std))
+        self.on_device = isinstance(splits.train, ArrayImages) and splits.train.fits(self.device)
+        # Labels and ids of images in memory, there at the first epoch: a later copy could not be part of a CUDA graph.
+        self._labels, self._ids = splits.train.labels, splits.train.sample_ids
+
+    def inputs(self, seed: int, epoch: int, first_step: int = 0) -> Generator[Inputs, None, None]:
+        """Yield what the batches of ``epoch`` are made of, from ``first_step`` on; tensors that the caller may keep."""
+        order = permutation(seed, epoch, len(self.images))
+        starts = [step * self.batch_size + self.rank * self.share for step in range(first_step, self.steps)]
+        runs = [(start, start + self.share) for start in starts]
+        if not self.on_device:
+            return _fetched(self.images, order, runs, seed, epoch, True, self.device)
+        self._labels, self._ids = self._labels.to(self.device), self._ids.to(self.device)
+        order = order.to(self.device)
+        return ((order[start:stop],) for start, stop in runs)
+
+    def batch(self, inputs: Inputs, keys: augment.Keys) -> tuple[Tensor, Tensor]:
+        """Return x (B, C, H, W) float32, normalised, and y (B,) int64 with B = ``batch_size`` / ``size``.
+
+        ``keys`` are those of the epoch. No host-device synchronisation.
+        """
+        if len(inputs) == 1:
+            (places,) = inputs
+            inputs = (self.images.fetch(places, 0, 0, True), self._labels[places], self._ids[places])
+        pixels, labels, ids = inputs
+        return augment.normalise(_augmented(pixels, ids, self.spec, keys), self.mean, self.std), labels
+
+
 def train_batches(
     splits: Splits,
     spec: DataConfig,
@@ -50,22 +97,17 @@ def train_batches(
     device: torch.device | str,
     first_step: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the augmented batches of an epoch from ``first_step`` on, for ``rank`` of ``size``, on ``device``.
+    """Yield the batches (x, y) of ``TrainBatches``, of ``epoch`` from ``first_step`` on."""
+    source = TrainBatches(splits, spec, batch_size=batch_size, rank=rank, size=size, device=device)
+    return _made(source, source.inputs(seed, epoch, first_step), augment.Keys.of(seed, epoch))
 
-    Yields x (B, C, H, W) float32, normalised, and y (B,) int64 with B = ``batch_size`` / ``size``. Which images are in
-    a global batch, and how they are augmented, depends on (seed, epoch) only; rank r gets the r-th part of it.
-    Raises ValueError if ``batch_size`` (over all ranks) is not a multiple of ``size``.
-    """
-    if batch_size % size:
-        raise ValueError(f"batch_size {batch_size} cannot be shared equally by {size} workers")
-    images, share = splits.train, batch_size // size
-    steps = steps_per_epoch(len(images), batch_size)
-    order = permutation(seed, epoch, len(images))
-    starts = [step * batch_size + rank * share for step in range(first_step, steps)]
-    raws = _fetched(
-        images, order, [(start, start + share) for start in starts], seed, epoch, True, torch.device(device)
-    )
-    return _finished(raws, splits, lambda raw: _augmented(raw, spec, seed, epoch), torch.device(device))
+
+def _made(
+    source: TrainBatches, inputs: Generator[Inputs, None, None], keys: augment.Keys
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    with closing(inputs):  # a consumer that stops early ends the prefetch thread now, not at garbage collection
+        for of_batch in inputs:
+            yield source.batch(of_batch, keys)
 
 
 def eval_batches(
@@ -81,23 +123,23 @@ def eval_batches(
         shares.append((start + count * rank // size, start + count * (rank + 1) // size))
     filled = [(start, stop) for start, stop in shares if stop > start]
     raws = _fetched(images, torch.arange(len(images)), filled, 0, 0, False, torch.device(device))
-    return _finished(raws, splits, lambda raw: raw.pixels, torch.device(device))
+    return _finished(raws, splits, torch.device(device))
 
 
-def _augmented(raw: _Raw, spec: DataConfig, seed: int, epoch: int) -> Tensor:
+def _augmented(pixels: Tensor, ids: Tensor, spec: DataConfig, keys: augment.Keys) -> Tensor:
     chosen = spec.augment
     if isinstance(chosen, ResizedCropAndFlip):  # the crop was made while decoding
-        return augment.flip(raw.pixels, raw.ids, seed, epoch) if chosen.flip else raw.pixels
-    return augment.shift_and_flip(raw.pixels, raw.ids, seed, epoch, chosen.padding, chosen.fill, chosen.flip)
+        return augment.flip(pixels, ids, keys) if chosen.flip else pixels
+    return augment.shift_and_flip(pixels, ids, keys, chosen.padding, chosen.fill, chosen.flip)
 
 
 def _finished(
-    raws: Generator[_Raw, None, None], splits: Splits, view: Callable[[_Raw], Tensor], device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+    raws: Generator[_Raw, None, None], splits: Splits, device: torch.device
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     mean, std = torch.tensor(splits.mean, device=device), torch.tensor(splits.std, device=device)
-    with closing(raws):  # a consumer that stops early ends the prefetch thread now, not at garbage collection
+    with closing(raws):
         for raw in raws:
-            yield augment.normalise(view(raw), mean, std), raw.labels
+            yield augment.normalise(raw.pixels, mean, std), raw.labels
 
 
 def _fetched(

@@ -29,22 +29,32 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def stream(key: int, places: Tensor) -> Tensor:
+def stream(key: int | Tensor, places: Tensor) -> Tensor:
     """Return outputs number ``places`` (int64, from 1) of splitmix64 seeded with ``key``: int64 of the same shape."""
     return _mix(places * _GAMMA + key)
 
 
-def bits(seed: int, epoch: int, ids: Tensor, draw: int) -> Tensor:
-    """Draw 64 random bits for each of ``ids`` (int64), as int64 of the same shape and device."""
+def key_of(seed: int, epoch: int, draw: int) -> int:
+    """Return the key of one draw in one epoch, in the range of int64."""
     key = torch.zeros((), dtype=torch.int64, device="cpu")
     for number in (seed, epoch, draw):
         key = _mix(key + number + _GAMMA)
-    return stream(int(key), ids)
+    return int(key)
+
+
+def bits(seed: int, epoch: int, ids: Tensor, draw: int) -> Tensor:
+    """Draw 64 random bits for each of ``ids`` (int64), as int64 of the same shape and device."""
+    return stream(key_of(seed, epoch, draw), ids)
 
 
 def uniform(seed: int, epoch: int, ids: Tensor, draw: int) -> Tensor:
     """Draw float32 in [0, 1) for each of ``ids`` (int64): multiples of 2**-24, so the same on every device."""
-    return _shift_right(bits(seed, epoch, ids, draw), 40).float() * 2.0**-24
+    return uniform_of(key_of(seed, epoch, draw), ids)
+
+
+def uniform_of(key: int | Tensor, ids: Tensor) -> Tensor:
+    """Return ``uniform`` of the draw whose ``key_of`` is given, a number or a 0-d int64 tensor on the ids' device."""
+    return _shift_right(stream(key, ids), 40).float() * 2.0**-24
 
 
 def permutation(seed: int, epoch: int, count: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from st3sweep.data.augment import flip, normalise, shift_and_flip, uniform
+from st3sweep.data.augment import Keys, flip, normalise, shift_and_flip, uniform
 from st3sweep.data.counter_rng import FLIP, SHIFT_DOWN, SHIFT_RIGHT, permutation, stream
 from st3sweep.data.decode import CROP_DRAWS, crop_box
 
@@ -92,7 +92,7 @@ def test_uniform_is_uniform_and_every_argument_matters() -> None:
 @pytest.mark.parametrize("padding", [0, 1, 4])
 def test_shift_and_flip_equals_padding_and_cropping_each_image(fill, mirror, padding) -> None:
     images, ids = pictures(60), torch.arange(60) * 31 + 5
-    found = shift_and_flip(images, ids, seed=3, epoch=2, padding=padding, fill=fill, flip=mirror)
+    found = shift_and_flip(images, ids, Keys.of(3, 2), padding=padding, fill=fill, flip=mirror)
     for image, sample, result in zip(images.numpy(), ids.tolist(), found.numpy(), strict=True):
         np.testing.assert_array_equal(result, shifted_slowly(image, sample, 3, 2, padding, fill, mirror))
 
@@ -103,31 +103,31 @@ def test_shifts_take_every_value_and_half_the_images_are_flipped() -> None:
     assert tops.bincount(minlength=9).min() > 350
     assert tops.max() == 8
     images = pictures(1).expand(4000, -1, -1, -1)
-    same = (flip(images, ids, 0, 0) == images).all(dim=(1, 2, 3)).float().mean()
+    same = (flip(images, ids, Keys.of(0, 0)) == images).all(dim=(1, 2, 3)).float().mean()
     assert 0.47 < same < 0.53
 
 
 def test_flip_equals_flipping_each_image() -> None:
     images, ids = pictures(40), torch.arange(40) + 100
-    found = flip(images, ids, seed=9, epoch=4)
+    found = flip(images, ids, Keys.of(9, 4))
     for image, sample, result in zip(images, ids.tolist(), found, strict=True):
         assert torch.equal(result, image.flip(2) if draw_of(9, 4, sample, FLIP) < 0.5 else image)
 
 
 def test_the_batch_around_an_image_does_not_matter() -> None:
     images, ids = pictures(32), torch.arange(32)
-    together = shift_and_flip(images, ids, 5, 1, 3, "zero", True)
+    together = shift_and_flip(images, ids, Keys.of(5, 1), 3, "zero", True)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(shift_and_flip(images[order], ids[order], 5, 1, 3, "zero", True), together[order])
+    assert torch.equal(shift_and_flip(images[order], ids[order], Keys.of(5, 1), 3, "zero", True), together[order])
     for index in (0, 17, 31):
-        alone = shift_and_flip(images[index : index + 1], ids[index : index + 1], 5, 1, 3, "zero", True)
+        alone = shift_and_flip(images[index : index + 1], ids[index : index + 1], Keys.of(5, 1), 3, "zero", True)
         assert torch.equal(alone[0], together[index])
 
 
 def test_seed_and_epoch_change_the_augmentation_and_the_input_is_kept() -> None:
     images, ids = pictures(32), torch.arange(32)
     before = images.clone()
-    views = [shift_and_flip(images, ids, s, e, 4, "zero", True) for s, e in ((0, 0), (1, 0), (0, 1))]
+    views = [shift_and_flip(images, ids, Keys.of(s, e), 4, "zero", True) for s, e in ((0, 0), (1, 0), (0, 1))]
     assert torch.equal(images, before)
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert (views[first] != views[second]).any(dim=3).any(dim=2).any(dim=1).float().mean() > 0.9

@@ -13,7 +13,7 @@ from small_datasets import write_folder, write_parquet
 
 from st3sweep import data
 from st3sweep.data import DataError, batches
-from st3sweep.data.augment import normalise, shift_and_flip
+from st3sweep.data.augment import Keys, normalise, shift_and_flip
 from st3sweep.data.batches import eval_batches, steps_per_epoch, train_batches
 from st3sweep.data.counter_rng import permutation
 from st3sweep.data.images import ArrayImages, FileImages, Images
@@ -82,7 +82,7 @@ def test_a_batch_is_the_permutation_augmented_and_normalised(cifar_spec: DataCon
     found = epoch_of(splits, cifar_spec, seed=7, epoch=2)
     for step, (x, y) in enumerate(found):
         picked = order[8 * step : 8 * step + 8]
-        views = shift_and_flip(splits.train.fetch(picked, 0, 0, True), picked + 1000, 7, 2, 4, "zero", True)
+        views = shift_and_flip(splits.train.fetch(picked, 0, 0, True), picked + 1000, Keys.of(7, 2), 4, "zero", True)
         assert torch.equal(x, normalise(views, splits.mean, splits.std))
         assert torch.equal(y, picked)
     assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
