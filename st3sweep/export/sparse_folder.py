@@ -32,6 +32,8 @@ MODULES = (
     "plan.py",
     "compiled.py",
     "tuning.py",
+    "onnx_model.py",
+    "dense_engine.py",
     "sparse_model.py",
 )  # in order of their imports
 
@@ -79,7 +81,7 @@ def save_sparse(
             write_folder(made, ops, arrays, metadata)
             differences = []
             for tune in (False, True):  # the kernels of the rule, and those measured
-                model = SparseModel(made, tune=tune)
+                model = SparseModel(made, tune=tune, engine="sparse")
                 engine = Engine(model)
                 differences.append(logits_difference(path, engine, reference, metadata, images))
             if path.exists():

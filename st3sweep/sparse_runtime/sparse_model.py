@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,20 @@ import numpy as np
 
 from st3sweep.sparse_runtime.compiled import cache_folder, engine
 from st3sweep.sparse_runtime.convolution import shared
+from st3sweep.sparse_runtime.dense_engine import (
+    WORTH_MEASURING,
+    Run,
+    live_macs,
+    onnx_session,
+    remark,
+    times,
+    version,
+)  # fmt: skip
 from st3sweep.sparse_runtime.grid import ROUND
-from st3sweep.sparse_runtime.model_folder import digest, read_folder
+from st3sweep.sparse_runtime.model_folder import Model, digest, read_folder
 from st3sweep.sparse_runtime.ops import Op
 from st3sweep.sparse_runtime.plan import Plan
-from st3sweep.sparse_runtime.tuning import Choices, chosen_ops, fastest, store_choices, stored_choices
+from st3sweep.sparse_runtime.tuning import Choices, chosen_ops, fastest, stored_choices, written
 
 
 class SparseModel:
@@ -24,13 +35,24 @@ class SparseModel:
 
     ``threads`` (at most the cores that this process may use) run it together: images of a batch a thread each, and the
     parts of a layer. ``tune`` measures the kernels of each layer, seconds the first time on a machine; without, a rule
-    chooses by density. Threads of yours may share a model: one at a time has the help of its threads. Raises
-    SparseModelError (a ValueError) for a damaged folder, CompilerError where the engine cannot be compiled.
+    chooses by density. Threads of yours may share a model: one at a time has the help of its threads.
+
+    Where so many weights are live that a dense engine may be faster, both are measured (with ``tune``), and ONNX
+    Runtime runs if it is installed and faster; ``model.engine`` says which ("sparse" or "onnxruntime"), a warning how
+    much slower the other is. engine="sparse" keeps this one.
+
+    Raises SparseModelError (a ValueError) for a damaged folder, CompilerError where the engine cannot be compiled.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 1, tune: bool = True):
+    def __init__(self, path: str | Path, *, threads: int = 1, tune: bool = True, engine: str = "auto"):
         path = Path(path)
-        self._prepare(Plan(read_folder(path)), threads, digest(path) if tune else {})
+        if engine not in ("auto", "sparse"):
+            raise ValueError(f"engine must be auto or sparse, not {engine!r}")
+        model = read_folder(path)
+        name = digest(path)[:24] if tune else ""
+        self._prepare(Plan(model), threads, name or {})
+        if tune and engine == "auto":
+            self._compare(model, name)
 
     @classmethod
     def of_plan(cls, plan: Plan, choices: Choices | None = None, threads: int = 1) -> SparseModel:
@@ -46,6 +68,8 @@ class SparseModel:
         self.input_shape = plan.model.shapes[0]
         self.classes = plan.model.shapes[-1][0]
         self.threads = min(threads, _cores())
+        self.engine = "sparse"
+        self._dense: Run | None = None
         self._engine = engine(Path(__file__).parent)
         self._plan = plan
         self._size = plan.arena + plan.scratch + ROUND
@@ -78,6 +102,9 @@ class SparseModel:
             raise ValueError(f"out must be float32 {shape}, contiguous and writeable, not {out.dtype} {out.shape}")
         if not self._engine.engine_finite(images.ctypes.data, images.size):
             raise ValueError("images must be finite")  # a zero weight is skipped, so that no NaN would come of it
+        if self._dense is not None:
+            out[...] = self._dense(images) if len(images) else 0
+            return out
         try:
             arenas = self._free.pop()  # of no other call
         except IndexError:
@@ -93,14 +120,26 @@ class SparseModel:
     def _new_arenas(self) -> _Arenas:
         return _Arenas(self.threads, self._size)
 
-    def _tuned(self, model_digest: str) -> Choices:
-        name = f"kernels-{model_digest[:24]}-{Path(self._engine._name).stem}.json"
-        path = cache_folder() / name
+    def _compare(self, model: Model, name: str) -> None:
+        """Run the dense engine from now on if it is the faster."""
+        live = live_macs(model)
+        if live < WORTH_MEASURING:
+            return
+        dense = onnx_session(model, self.threads)
+        path = cache_folder() / f"times-{name}-{self.threads}-{version()}-{Path(self._engine._name).stem}.json"
+        ours, theirs = times(path, self, dense, self.input_shape)
+        if dense is not None and theirs < ours:
+            self._dense, self.engine = dense, "onnxruntime"
+        if said := remark(live, ours, theirs, bool(version())):
+            warnings.warn(said, stacklevel=3)
+
+    def _tuned(self, name: str) -> Choices:
+        path = cache_folder() / f"kernels-{name}-{Path(self._engine._name).stem}.json"
         choices = stored_choices(path, self._plan.convolutions, self._engine.engine_lanes())
         if choices is None:
             arena = int(self._free[0].addresses[0])
             choices = fastest(self._engine, self._plan.convolutions, arena, self._plan.arena)
-            store_choices(path, choices)
+            written(path, json.dumps(choices))
         return choices
 
 

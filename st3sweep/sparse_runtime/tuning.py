@@ -53,12 +53,12 @@ def stored_choices(path: Path, convolutions: Mapping[int, Convolution], lanes: i
     return choices if good else None
 
 
-def store_choices(path: Path, choices: Choices) -> None:
-    """Write ``choices`` to ``path``, whole or not at all; where that fails they are measured again next time."""
+def written(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all; where that fails it is measured again next time."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            json.dump(choices, file)
+            file.write(text)
         os.replace(file.name, path)
     except OSError:
         pass
