@@ -20,6 +20,7 @@ from torch import Tensor
 
 from st3sweep.sparse import flat
 from st3sweep.sparse.flat import constant, groups
+from st3sweep.sparse.selection import least_with_mass, two_smallest
 
 Floats = NDArray[np.floating]
 
@@ -45,10 +46,11 @@ def global_threshold(
         return _quantile_torch(weights, scales, sparsity)
     if not 0.0 <= sparsity < 1.0:
         raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
+    if not _fits_numpy(weights):
+        return _quantile_torch(weights, scales, weights[0].new_full((), sparsity, dtype=torch.float64))
     position = (sum(weight.numel() for weight in weights) - 1) * sparsity
     below = math.floor(position)
-    select = _select_numpy if _fits_numpy(weights) else _select_torch
-    lower, upper = select(weights, scales, below)
+    lower, upper = _select_numpy(weights, scales, below)
     return torch.lerp(lower, upper, position - below)
 
 
@@ -105,22 +107,6 @@ def mac_threshold(
     first = int(np.searchsorted(fallen + np.cumsum(costs[order]), falling))
     margin = 1.0 + 4.0 * float(np.finfo(scores.dtype).eps)
     return weights[0].new_tensor(scores[order[min(first, len(order) - 1)]] * margin)
-
-
-def _mac_threshold_torch(
-    weights: Sequence[Tensor], macs: Sequence[float], budget: Tensor, scales: Sequence[float]
-) -> Tensor:
-    scores = _scores_torch(weights, scales)
-    costs = torch.cat(
-        [
-            group.of_layers(constant(tuple(macs), torch.float64, scores.device)).expand(group.n)
-            for group in groups(weights)
-        ]
-    )
-    ordered, order = scores.sort(stable=True)
-    falling = sum(cost * weight.numel() for cost, weight in zip(macs, weights, strict=True)) - budget
-    last = torch.searchsorted(costs[order].cumsum_(0), falling.view(1)).clamp_(max=len(ordered) - 1)
-    return ordered[last][0] * (1.0 + 4.0 * torch.finfo(ordered.dtype).eps)
 
 
 # -- on a CPU, with numpy: its passes over pieces in cache are faster than torch's over whole layers ----------------
@@ -213,46 +199,42 @@ def _scan_layer(array: Floats, scale: float, low: float, high: float) -> tuple[i
     return below, np.concatenate(inside)
 
 
-# -- anywhere else, with torch ---------------------------------------------------------------------------------------
-
-
-def _select_torch(weights: Sequence[Tensor], scales: Sequence[float], below: int) -> tuple[Tensor, Tensor]:
-    """Return the same as ``_select_numpy``, without host-device synchronisation."""
-    ordered = _ordered_scores(weights, scales)
-    return ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+# -- anywhere else, with torch, in the form of ``selection.py`` -------------------------------------------------------
 
 
 def _quantile_torch(weights: Sequence[Tensor], scales: Sequence[float], sparsity: Tensor) -> Tensor:
-    """Return the quantile for a ``sparsity`` that the host does not know."""
-    ordered = _ordered_scores(weights, scales)
-    position = sparsity * (len(ordered) - 1)
+    scores = _scores_torch(weights, scales)
+    position = sparsity * (len(scores) - 1)
     below = position.floor()
-    ranks = below + constant((0.0, 1.0), below.dtype, below.device)
-    lower, upper = ordered.index_select(0, ranks.clamp_(max=len(ordered) - 1).long())
-    return torch.lerp(lower, upper, (position - below).to(ordered.dtype))
+    lower, upper = two_smallest(scores, below.long())
+    return torch.lerp(lower, upper, (position - below).to(scores.dtype))
 
 
-def _ordered_scores(weights: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
-    return _scores_torch(weights, scales).sort().values
+def _mac_threshold_torch(
+    weights: Sequence[Tensor], macs: Sequence[float], budget: Tensor, scales: Sequence[float]
+) -> Tensor:
+    scores, cost = _scores_torch(weights, scales), constant(tuple(macs), torch.float64, weights[0].device)
+    costs = torch.cat([group.of_layers(cost).expand(group.n) for group in groups(weights)])
+    total = sum(cost * weight.numel() for cost, weight in zip(macs, weights, strict=True))
+    return least_with_mass(scores, costs, total - budget) * (1.0 + 4.0 * torch.finfo(scores.dtype).eps)
 
 
 def _scores_torch(weights: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
-    rows = []
-    for group in groups(weights):
-        row = group.flatten(weights).abs()
-        if any(scale != 1.0 for scale in scales):
-            row.mul_(group.of_layers(constant(tuple(scales), row.dtype, row.device)))
-        rows.append(row)
+    """Return the scores of all weights as one row (n,), with the weights' signs; write to nothing of it."""
+    if any(scale != 1.0 for scale in scales):
+        weights = torch._foreach_mul(list(weights), list(scales))
+    rows = [group.flatten(weights) for group in groups(weights)]
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def order_statistic(flat: Tensor, rank: int | Tensor) -> Tensor:
-    """Return the ``rank``-th smallest value, from 0; the greatest for a rank, a tensor, that is too high.
+    """Return the ``rank``-th smallest value, from 0.
 
+    For a ``rank`` that is a tensor, values must not be negative; if it is too high, return the greatest.
     On CUDA by topk, which uses the whole device; kthvalue uses one block a row.
     """
     if isinstance(rank, Tensor):
-        return flat.sort().values.gather(0, rank.clamp(max=len(flat) - 1).view(1))[0]  # an index would synchronise
+        return two_smallest(flat, rank.clamp(max=len(flat) - 1))[0]
     if not flat.is_cuda:
         return flat.kthvalue(rank + 1).values
     above = flat.numel() - rank

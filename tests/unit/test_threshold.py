@@ -120,13 +120,6 @@ def test_is_what_sorting_gives_to_the_last_bit(name: str, threads: int) -> None:
         torch.set_num_threads(before)
 
 
-def test_torch_and_numpy_agree() -> None:
-    """The torch version serves devices that numpy cannot access."""
-    weights, scales = [torch.from_numpy(array) for array in LARGE["normal"]], [1.0, 3.7]
-    for below in (0, 1000, 350_000, 407_999):
-        assert threshold._select_torch(weights, scales, below) == threshold._select_numpy(weights, scales, below)
-
-
 def test_a_bracket_that_misses_does_not_change_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, ones = [torch.from_numpy(array) for array in LARGE["normal"]], [1.0, 1.0]
     monkeypatch.setattr(threshold, "_bracket", lambda *_: (5.0, 6.0))
@@ -161,6 +154,7 @@ def test_the_least_threshold_that_leaves_no_more_than_the_budget(
     def left(at: float) -> float:
         return sum(cost * int((weight.abs() > at).sum()) for cost, weight in zip(macs, weights, strict=True))
 
+    assert mac_threshold(weights, macs, torch.tensor(budget, dtype=torch.float64), [1.0] * len(layers)) == found
     assert left(float(found)) <= budget + 1e-9
     assert left(float(found) - 0.5) > budget - 1e-9
     assert min(abs(float(found) - abs(value)) for values, _ in layers for value in values) < 1e-12
