@@ -40,6 +40,14 @@ def renewed(old: Tensor | None, new: Tensor) -> Tensor:
     return old.copy_(new)
 
 
+def renewed_layers(old: list[Tensor], new: list[Tensor]) -> list[Tensor]:
+    """Return ``new``, one tensor a layer, as ``renewed`` does."""
+    if not old or not launch_bound(old[0]):
+        return new
+    torch._foreach_copy_(old, new)
+    return old
+
+
 @cache  # for good, as ``constant``: a graph reads these tensors wherever they were when it was captured
 def _groups(
     shapes: tuple[Shape, ...], strides: tuple[Shape, ...], device: torch.device, one: bool
@@ -117,13 +125,26 @@ class Group:
         parts = torch.segment_reduce(row, how, offsets=self._channel_offsets, unsafe=True)
         return torch.segment_reduce(parts, how, offsets=self._layer_offsets, unsafe=True)
 
+    def nonzeros(self, row: Tensor) -> Tensor:
+        """Return the number of non-zero entries of each of the group's layers, (layers,) int64."""
+        if self.single:
+            return torch.count_nonzero(row).view(1)
+        reached = (row != 0).cumsum(0)[
+            constant(tuple(size - 1 for size in accumulate(self.sizes)), torch.long, self.device)
+        ]
+        return torch.diff(reached, prepend=reached.new_zeros(1))
+
     def sort_layers(self, row: Tensor) -> Tensor:
         """Return each layer of ``row`` in ascending order, (n,)."""
         if self.single:
             return _sorted(row)
         ordered, order = row.sort()
-        layer = self._repeat(torch.arange(len(self.sizes), device=self.device), self._layer_sizes)
-        return ordered[layer[order].sort(stable=True).indices]
+        return ordered[self._layer[order].sort(stable=True).indices]
+
+    def order_layers(self, row: Tensor, *, descending: bool = False) -> Tensor:
+        """Return the places in ``row`` of its weights in order, layer by layer, (n,); of equal ones the first first."""
+        order = row.sort(stable=True, descending=descending).indices
+        return order if self.single else order.index_select(0, self._layer[order].sort(stable=True).indices)
 
     def sums_to_end(self, row: Tensor) -> Tensor:
         """Return for each weight the sum over it and those after it in its layer, (n,)."""
@@ -153,6 +174,11 @@ class Group:
         # ``output_size`` saves a synchronisation.
         return values.index_select(0, torch.repeat_interleave(counts, output_size=self.n))
 
+    @property
+    def _layer(self) -> Tensor:
+        """Return the position in the group of each weight's layer, (n,)."""
+        return self._repeat(torch.arange(len(self.sizes), device=self.device), self._layer_sizes)
+
     @cached_property
     def _layer_sizes(self) -> Tensor:
         return torch.tensor(self.sizes, dtype=torch.int32, device=self.device)
@@ -181,6 +207,14 @@ def multiply_(tensors: Sequence[Tensor | None], factors: Sequence[Tensor]) -> No
         return
     for group in groups(there):  # a foreach operation on factors of another type would launch one kernel a layer
         group.write(group.flatten(there).mul_(group.flatten(factors)), there)
+
+
+def clear_(tensors: Sequence[Tensor | None], masks: Sequence[Tensor]) -> None:
+    """Write 0 to each of ``tensors`` that is there, where its mask (bool, of the same shape) is true."""
+    pairs = [(tensor, mask) for tensor, mask in zip(tensors, masks, strict=True) if tensor is not None]
+    there, masks = [tensor for tensor, _ in pairs], [mask for _, mask in pairs]
+    for group in groups(there):
+        group.write(group.flatten(there).masked_fill_(group.flatten(masks), 0.0), there)
 
 
 @lru_cache(maxsize=8)

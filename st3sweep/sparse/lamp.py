@@ -37,6 +37,17 @@ def lamp_scores(weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def lamp_row(group: Group, weights: Sequence[Tensor]) -> Tensor:
+    """Return ``lamp_scores`` of the group's layers, of all ``weights``, as a row of it, (n,) float64."""
+    if group.single:
+        return group.flatten([*weights[: group.first], lamp_scores(weights[group.first])])
+    row = group.from_memory_order(group.flatten(weights).abs())
+    order = group.order_layers(row)
+    scores = torch.empty_like(row, dtype=torch.float64).scatter_(0, order, _scores(group, row[order]))
+    return group.to_memory_order(scores)
+
+
+@torch.no_grad()
 def lamp_thresholds(weights: Sequence[Tensor], sparsity: float | Tensor) -> Tensor:
     """Return each layer's threshold, (layers,), for pruning the ``floor((n-1) sparsity) + 1`` lowest of all scores.
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from st3sweep.sparse import flat
+from st3sweep.sparse.flat import clear_, groups
 from st3sweep.sparse.masked_method import momentum_of
-from st3sweep.sparse.masks import among, largest
+from st3sweep.sparse.masks import among, largest_in_layers
 from st3sweep.sparse.method import Weights
 
 
@@ -23,20 +25,27 @@ def rewired(
     |``grad``| among all weights not kept; those that were not live before get weight 0 and momentum 0. A layer without
     a gradient keeps its mask.
     """
-    moved = []
-    for weight, mask, count in zip(weights, masks, counts, strict=True):
-        drop = math.floor(fraction * count + 0.5)
-        if weight.grad is None or drop == 0 or count == mask.numel():
-            moved.append(mask)
-            continue
-        (kept,) = largest([among(weight.abs(), mask)], count - drop)
-        (grown,) = largest([among(weight.grad.abs(), ~kept)], drop)
-        _start_anew(weight, grown & ~mask, optimizer)
-        moved.append(kept | grown)
+    sizes = [weight.numel() for weight in weights]
+    drops = [
+        math.floor(fraction * count + 0.5) if count < size else 0 for count, size in zip(counts, sizes, strict=True)
+    ]
+    moving = [  # in one row all layers, of which the order in memory is known
+        index
+        for index, (weight, drop) in enumerate(zip(weights, drops, strict=True))
+        if weight.grad is not None and (drop > 0 or flat.launch_bound(weight))
+    ]
+    moved, own = list(masks), [weights[index] for index in moving]
+    before, gradients = [masks[index] for index in moving], [weight.grad for weight in own if weight.grad is not None]
+    dropped = [drops[index] for index in moving]
+    left = [counts[index] - drops[index] for index in moving]
+    newborn: list[Tensor] = []
+    for group in groups(own):
+        live = group.flatten(before)
+        kept = largest_in_layers(group, among(group.flatten(own).abs(), live), left)
+        grown = largest_in_layers(group, among(group.flatten(gradients).abs(), ~kept), dropped)
+        newborn += group.unflatten(grown & ~live)
+        for index, mask in zip(moving[group.layers], group.unflatten(kept | grown), strict=True):
+            moved[index] = mask
+    clear_(own, newborn)
+    clear_([momentum_of(weight, optimizer) for weight in own], newborn)
     return moved
-
-
-def _start_anew(weight: Tensor, newborn: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    weight.masked_fill_(newborn, 0.0)
-    if (momentum := momentum_of(weight, optimizer)) is not None:
-        momentum.masked_fill_(newborn, 0.0)

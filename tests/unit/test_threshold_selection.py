@@ -153,7 +153,7 @@ def test_the_threshold_of_a_large_model_in_the_form_of_a_gpu(monkeypatch: pytest
     weights = resnet50_sized()
     scales, macs = [1.0, 3.7] * 6, [float(cost) for cost in range(1, 13)]
     total = sum(cost * weight.numel() for cost, weight in zip(macs, weights, strict=True))
-    ratios = (0.0, 0.01, 0.5, 0.9, 0.999, 1 - 1e-9)
+    ratios = (0.0, 0.5, 0.9, 1 - 1e-9)
     expected = [(global_threshold(weights, ratio, scales), global_threshold(weights, ratio)) for ratio in ratios]
     budgets = [mac_threshold(weights, macs, (1 - ratio) * total * 0.999, scales) for ratio in ratios]
     monkeypatch.setattr(flat, "launch_bound", lambda _: True)

@@ -24,10 +24,10 @@ from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.allocation import allocate
-from st3sweep.sparse.flat import renewed
-from st3sweep.sparse.lamp import lamp_scores
+from st3sweep.sparse.flat import groups, renewed_layers
+from st3sweep.sparse.lamp import lamp_row
 from st3sweep.sparse.masked_method import MaskedMethod, masked_densities
-from st3sweep.sparse.masks import among, largest, largest_together
+from st3sweep.sparse.masks import among, largest_in_layers, largest_together
 from st3sweep.sparse.method import Weights
 from st3sweep.trial.fields import Time, fail
 from st3sweep.trial.settings import TrialSettings
@@ -93,18 +93,22 @@ class GMP(MaskedMethod):
     def refresh(self, progress: float, weights: Weights) -> None:
         if not self.replays(progress):
             self.scheduled_sparsity = self._sparsity(progress)
-            self.masks = [*map(renewed, self.masks, self._pruned(self.scheduled_sparsity, weights))]
+            self.masks = renewed_layers(self.masks, self._pruned(self.scheduled_sparsity, weights))
         super().refresh(progress, weights)
 
     @torch.no_grad()
     def _pruned(self, sparsity: float, weights: Weights) -> list[Tensor]:
         """Return the present masks, pruned to ``sparsity``."""
-        score = lamp_scores if self.config.criterion == "lamp" else torch.abs
-        scores = [among(score(weight), mask) for weight, mask in zip(weights, self.masks, strict=True)]
-        if self.config.allocation == "global":
-            return largest_together(scores, 1.0 - sparsity, self.config.keep_dense)
         counts = allocate("uniform", [weight.shape for weight in weights], 1.0 - sparsity, self.config.keep_dense)
-        return [largest([layer], count)[0] for layer, count in zip(scores, counts, strict=True)]
+        scores, masks = [], []
+        for group in groups(weights):
+            row = lamp_row(group, weights) if self.config.criterion == "lamp" else group.flatten(weights).abs()
+            row = among(row, group.flatten(self.masks))
+            if self.config.allocation == "global":
+                scores += group.unflatten(row)
+            else:
+                masks += group.unflatten(largest_in_layers(group, row, counts))
+        return masks or largest_together(scores, 1.0 - sparsity, self.config.keep_dense)
 
     def projected_densities(self, weights: Weights) -> list[float] | None:
         return None if self.at_target else masked_densities(weights, self._pruned(self.target_sparsity, weights))

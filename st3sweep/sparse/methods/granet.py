@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor
 
 from st3sweep.sparse.allocation import allocate
-from st3sweep.sparse.flat import renewed
+from st3sweep.sparse.flat import groups, renewed_layers
 from st3sweep.sparse.masked_method import MaskedMethod, masked_densities
 from st3sweep.sparse.masks import among, largest_together, nonzeros, random_masks
 from st3sweep.sparse.method import Weights
@@ -112,7 +112,7 @@ class GraNet(MaskedMethod):
             sparsity = (1.0 - done) * self.initial + done * self.target_sparsity
             if sparsity > self.scheduled_sparsity:
                 self.scheduled_sparsity = sparsity
-                self.masks = [*map(renewed, self.masks, self._pruned(sparsity, weights))]
+                self.masks = renewed_layers(self.masks, self._pruned(sparsity, weights))
         super().refresh(progress, weights)
 
     def _last_update(self, progress: float) -> float:
@@ -124,7 +124,9 @@ class GraNet(MaskedMethod):
     @torch.no_grad()
     def _pruned(self, sparsity: float, weights: Weights) -> list[Tensor]:
         """Return the present masks, pruned to ``sparsity``."""
-        scores = [among(weight.abs(), mask) for weight, mask in zip(weights, self.masks, strict=True)]
+        scores = []
+        for group in groups(weights):
+            scores += group.unflatten(among(group.flatten(weights).abs(), group.flatten(self.masks)))
         return largest_together(scores, 1.0 - sparsity, self.keep_dense)
 
     def projected_densities(self, weights: Weights) -> list[float] | None:
@@ -135,7 +137,7 @@ class GraNet(MaskedMethod):
             self.regeneration_due = False
             dropped = self.drop_fraction * cosine(progress)
             moved = rewired(weights, self.masks, nonzeros(self.masks), dropped, optimizer)
-            self.masks = [*map(renewed, self.masks, moved)]
+            self.masks = renewed_layers(self.masks, moved)
         super().transform_gradients(progress, weights, optimizer)
 
     def dense_gradients(self, steps: int) -> float:

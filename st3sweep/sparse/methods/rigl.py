@@ -27,7 +27,7 @@ import torch
 from pydantic import Field
 
 from st3sweep.sparse.allocation import allocate
-from st3sweep.sparse.flat import renewed
+from st3sweep.sparse.flat import renewed_layers
 from st3sweep.sparse.masked_method import MaskedMethod
 from st3sweep.sparse.masks import random_masks
 from st3sweep.sparse.method import Weights
@@ -99,7 +99,7 @@ class RigL(MaskedMethod):
             self.updated = due
             dropped = self.drop_fraction * cosine(progress / self.stop)
             moved = rewired(weights, self.masks, self.counts, dropped, optimizer)
-            self.masks = [*map(renewed, self.masks, moved)]
+            self.masks = renewed_layers(self.masks, moved)
         super().transform_gradients(progress, weights, optimizer)
 
     def dense_gradients(self, steps: int) -> float:
