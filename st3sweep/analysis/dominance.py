@@ -44,8 +44,8 @@ def dominance(
         trials: the table of a run, or of several.
         others: rows of ``tables.published()``, or the table of another run, of which the front is taken.
         test_images: size of the test set; by default that of the dataset of ``trials``, where it has an official one.
-        objectives: what the front is of: ``val_top1``, or a model's own ``val_<metric>`` with its goal, and gflops.
-            Then ``test_<metric>`` is compared, the columns are named for it (``own_f1`` for own_top1), and there is no
+        objectives: what the front is of: ``val_top1`` or an own ``val_<metric>`` with its goal, and gflops. Then
+            ``test_<metric>`` is compared, the columns are named for it (``own_f1`` for own_top1), and there is no
             binomial interval; published points, which lack the metric, are refused.
 
     The own point of a row is the most accurate on the front (by validation) that costs no more; where the other point

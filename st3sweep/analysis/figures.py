@@ -45,8 +45,9 @@ def new_figure(width: float, height: float, panels: int = 1, columns: int = 2) -
     """
     if not 2 <= width <= 40:
         raise ValueError(f"width must be 2 to 40 inches, but got {width:g}")
-    across = 1 if width < NARROW else min(columns, max(1, panels))
-    rows = math.ceil(max(1, panels) / across)
+    panels = max(1, panels)
+    across = 1 if width < NARROW else min(columns, panels)
+    rows = math.ceil(panels / across)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = list(figure.subplots(rows, across, squeeze=False).flat)
     for spare in axes[panels:]:
@@ -67,9 +68,11 @@ def put_legend(figure: Figure, panels: Sequence[Axes], *, below: bool = False, t
     if below or width < NARROW:
         columns = min(len(named), max(1, int(width / (0.35 + 0.062 * longest))))
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+        lines = sum(sorted((1 + label.count("\n") for label in named), reverse=True)[: -(-len(named) // columns)])
+        figure.set_figheight(figure.get_figheight() + 0.15 * lines)  # the panels keep their height
     else:
         room = figure.get_figheight() - 0.6
-        place = {"loc": "outside right upper", "ncols": 1 + int(0.16 * len(named) / room)}
+        place = {"loc": "outside right center", "ncols": 1 + int(0.16 * len(named) / room)}
     figure.legend(list(named.values()), list(named), title=title, **place)
 
 

@@ -63,7 +63,7 @@ def plot_front(
     figure, (axes,) = new_figure(width, 3.2)
     _draw_front(axes, trials, objectives, metric, published)
     put_legend(figure, [axes])
-    figure.suptitle(_title_of_front(trials, objectives, metric))
+    figure.suptitle(_title_of_front(trials, objectives, metric, width))
     return figure
 
 
@@ -85,7 +85,7 @@ def plot_run(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES, width: f
     _draw_front(left, trials, OBJECTIVES, "val_top1", None)
     _draw_front(right, trials, OBJECTIVES, "test_top1", others)
     put_legend(figure, [left, right], below=True)
-    figure.suptitle(_title_of_front(trials, OBJECTIVES, "val_top1", "and published points"))
+    figure.suptitle(_title_of_front(trials, OBJECTIVES, "val_top1", width, "and published points"))
     return figure
 
 
@@ -267,12 +267,13 @@ def _by_trial(table: pd.DataFrame, trials: pd.DataFrame, order: str) -> Iterator
             yield trial, groups[key]
 
 
-def _title_of_front(trials: pd.DataFrame, objectives: Objectives, metric: str, more: str = "") -> str:
+def _title_of_front(trials: pd.DataFrame, objectives: Objectives, metric: str, width: float, more: str = "") -> str:
     measure = {"val_top1": "Validation accuracy", "test_top1": "Test accuracy"}.get(metric, metric)
     members, stopped = len(front(trials, objectives)), int((trials["status"] == "stopped").sum())
     early = f", {stopped} stopped early" if stopped else ""
     trained = f"{counted(len(finished(trials)), 'finished trial')}, {members} on the front{early}"
-    return f"{measure} over inference cost{' ' + more if more else ''}: {_task(trials)}\n{trained}"
+    shown = f"{measure} over inference cost{' ' + more if more else ''}: {_task(trials)}"
+    return f"{wrapped(shown, width)}\n{wrapped(trained, width)}"
 
 
 def _task(trials: pd.DataFrame) -> str:
