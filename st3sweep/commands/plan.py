@@ -224,8 +224,10 @@ def _budget(space: Space) -> Iterator[tuple[str, str]]:
 
 def _resources(space: Space) -> str:
     resources = space.config.resources
-    gpus = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
-    cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}"
+    kind = f" of the kind {resources.accelerator}" if resources.accelerator else ""
+    gpus = f" and {resources.gpus_per_worker:g} GPU{kind}" if resources.gpus_per_worker else ""
+    memory = f" and {resources.memory_per_worker:g} GiB of memory" if resources.memory_per_worker else ""
+    cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}{memory}"
     text = f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
     text += f"; new processes after {resources.trials_per_process} trials" if resources.trials_per_process else ""
     return text + (f"; fails after {resources.hang_limit} without a report" if resources.hang_limit else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from ray._private import utils as ray_utils
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from st3sweep.execution.fork_server import fork_server
-from st3sweep.space.resources import Resources, count_slots
+from st3sweep.space.resources import KIND, Resources, count_slots
 from st3sweep.util.errors import UserError
 from st3sweep.util.sockets import ray_folder
 
@@ -43,7 +44,7 @@ def cluster(
                 ray.init(address=address, **quiet)
             except ConnectionError as error:
                 raise UserError(f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
-            available = ray.cluster_resources()
+            available = _available(ray.nodes(), resources)
         to_close.callback(ray.shutdown)
         yield count_slots(available, resources, grows=address is not None)
 
@@ -63,6 +64,15 @@ def _dashboard_unchecked() -> Iterator[None]:
         yield
     finally:
         ray_utils.get_dashboard_dependency_error = check
+
+
+def _available(nodes: list[dict[str, Any]], resources: Resources) -> dict[str, float]:
+    """Return the sum of what the living machines have; only of those with GPUs of the kind that is asked for."""
+    total: Counter[str] = Counter()
+    for node in nodes:
+        if node["Alive"] and (resources.accelerator is None or f"{KIND}{resources.accelerator}" in node["Resources"]):
+            total.update(node["Resources"])
+    return dict(total)
 
 
 def release(group: str) -> None:

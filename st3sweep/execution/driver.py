@@ -136,6 +136,7 @@ def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: 
     config = {
         **resources.model_dump(exclude={"slots", "hang_limit", "checkpoints"}),
         "hang_seconds": resources.hang_seconds,
+        "of_worker": resources.of_worker(),
         "folder": str(sweep.folder / "ray" / "slots"),
         "plugins": list(plugins),
         "functions": ray.cloudpickle.dumps(components_from_functions()),  # by value where no module can be imported

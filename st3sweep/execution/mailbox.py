@@ -34,6 +34,8 @@ class Mailbox:
         self._log: Log | None = None  # of rank 0
         self._earlier_log: Log | None = None  # of the worker before it
         self._heard: float | None = None  # time of the open job's last report; None until it is taken
+        self._nodes: dict[int, str] = {}  # by rank: the machine of the worker, as Ray names it
+        self._leaving = False
         self._changed = asyncio.Condition()
 
     async def put(self, job: Job) -> None:
@@ -55,10 +57,14 @@ class Mailbox:
     async def is_closed(self) -> bool:
         return self._closed
 
-    async def enter(self, rank: int, worker: bytes, group: str | None = None, log: Log | None = None) -> None:
+    async def enter(
+        self, rank: int, worker: bytes, group: str | None = None, log: Log | None = None, node: str | None = None
+    ) -> None:
         """Register a new worker, in placement group ``group``. Its start-up does not count as the job's silence."""
         self._workers[rank], self._taken[rank], self._heard = worker, 0, None
-        self._group = group
+        self._group, self._leaving = group, False
+        if node is not None:
+            self._nodes[rank] = node
         if rank == 0:
             self._earlier_log, self._log = self._log, log
 
@@ -103,6 +109,22 @@ class Mailbox:
     async def stop(self, trial: int) -> None:
         """Ask the open job to stop after its current epoch, if it is still that of ``trial``."""
         self._stop = self._stop or (self._job is not None and self._job["trial"] == trial)
+
+    async def nodes(self) -> set[str]:
+        """Return the machines of the workers."""
+        return set(self._nodes.values())
+
+    async def leave(self) -> None:
+        """Ask the workers to save and to leave their machines, of which one is about to be taken away."""
+        self._leaving = True
+
+    async def is_leaving(self) -> bool:
+        return self._leaving
+
+    async def left(self) -> None:
+        """Note that the workers have saved and end now: this does not count as a death of theirs."""
+        self._attempts, self._heard = max(0, self._attempts - 1), None
+        self._nodes.clear()  # a worker of the next group must not be taken for one on the old machines
 
     async def silent(self, limit_seconds: float) -> list[bytes]:
         """Return the workers if the open job was taken and has not reported for that long; otherwise an empty list."""

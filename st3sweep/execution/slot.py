@@ -51,6 +51,7 @@ class Slot(tune.Trainable):
                     return self._result([]) | {"done": True}
                 raise RuntimeError(f"the slot's workers failed: {self._error}") from self._error
             self._end_if_hanging()
+            self._leave_if_drained()
             if self._whereabouts != ray.get(self._mailbox.whereabouts.remote()):
                 break  # the driver must know the group, to release it if this machine is lost, and the log, to name it
         return self._result(messages)
@@ -77,6 +78,11 @@ class Slot(tune.Trainable):
             for worker in workers:
                 ray.kill(worker)
 
+    def _leave_if_drained(self) -> None:
+        """Ask the workers to leave if Ray drains a machine of theirs: a spot machine is about to be taken away."""
+        if ray.get(self._mailbox.nodes.remote()) & set(_draining_nodes()):
+            ray.get(self._mailbox.leave.remote())
+
     def cleanup(self) -> None:
         ray.get(self._mailbox.close.remote())
         self._workers.join(timeout=CLOSE_SECONDS)
@@ -86,6 +92,13 @@ class Slot(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing."""
+
+
+def _draining_nodes() -> dict[str, int]:
+    """Return the machines that Ray drains, with the time of their end; none where Ray (2.60) cannot be asked."""
+    with contextlib.suppress(Exception):
+        return ray._private.state.state.get_draining_nodes()
+    return {}
 
 
 def _is_dead(worker: Any) -> bool:
@@ -112,7 +125,6 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
         trainer = SlotTrainer
 
     gpus = config["gpus_per_worker"]
-    resources: dict[str, float] = {"CPU": config["cpus_per_worker"], **({"GPU": gpus} if gpus else {})}
     return trainer(
         worker_loop,
         train_loop_config={
@@ -123,7 +135,10 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
             "functions": config["functions"],
         },
         scaling_config=train.ScalingConfig(
-            num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=resources
+            num_workers=config["workers"],
+            use_gpu=bool(gpus),
+            resources_per_worker=config["of_worker"],
+            placement_strategy="PACK",  # on one machine, if one has room: gradients then stay off the network
         ),
         run_config=train.RunConfig(
             name=f"slot-{uuid.uuid4().hex[:8]}",

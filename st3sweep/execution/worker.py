@@ -17,6 +17,7 @@ from st3sweep.data import DataError
 from st3sweep.training.components import register_components, register_from_functions
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.process_state import ProcessState
+from st3sweep.training.saver import Preempted
 from st3sweep.training.world import World
 from st3sweep.trial.data import DataConfig
 from st3sweep.trial.recipes import resolve
@@ -38,7 +39,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     mailbox, unusable = config["mailbox"], _register(config["plugins"], config["functions"], world)
     group = ray.util.get_current_placement_group()
     handle = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # the mailbox need not import its class
-    ray.get(mailbox.enter.remote(world.rank, handle, group.id.hex() if group else None, _log()))
+    ray.get(mailbox.enter.remote(world.rank, handle, group.id.hex() if group else None, _log(), _node()))
     clean = ProcessState.capture()
     finished = 0
     # Each rank waits at the mailbox, which has no timeout; all ranks train the job that rank 0 took.
@@ -46,6 +47,11 @@ def worker_loop(config: dict[str, Any]) -> None:
         finished, job = taken
         clean.restore()
         _run(job, finished, world, mailbox, unusable)
+
+
+def _node() -> str:
+    """Return this machine, as Ray names it."""
+    return ray.get_runtime_context().get_node_id()
 
 
 def _log() -> tuple[str, str] | None:
@@ -80,11 +86,18 @@ def _run(job: dict[str, Any], number: int, world: World, mailbox: Any, unusable:
     def report(message: dict[str, Any]) -> bool:
         return world.is_main and ray.get(mailbox.report.remote(number, message))
 
+    def leave() -> bool:
+        return ray.get(mailbox.is_leaving.remote())
+
     try:
         if unusable is not None:
             raise unusable
         spec = resolve(job["spec"])
-        report(fit(spec, world, report, Path(job["folder"]), _load(spec.data)))
+        report(fit(spec, world, report, Path(job["folder"]), _load(spec.data), leave=leave))
+    except Preempted:  # the group is started again, on other machines: Ray places nothing on one that it drains
+        if world.is_main:
+            ray.get(mailbox.left.remote())
+        raise
     except (Diverged, DataError, UserError) as error:  # every rank raises it at the same point
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:

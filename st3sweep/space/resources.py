@@ -13,6 +13,8 @@ from st3sweep.util.errors import UserError
 
 TUNE_ACTOR_CPUS = 0.01  # of each slot; Tune refuses 0
 DEFAULT_SHARE = 0.25  # of the budget, kept for replicates
+GIB = 2**30
+KIND = "accelerator_type:"  # of the resource by which Ray marks a machine with GPUs of one kind
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -34,7 +36,9 @@ def seconds(duration: str) -> float:
 class Resources(Frozen):
     """Resources of one trial; ``slots`` trials run at a time (null: as many as fit on the cluster).
 
-    A fraction of a GPU shares it among trials of one worker. A trial fails after ``hang_limit`` without a report.
+    A fraction of a GPU shares it among trials of one worker. Workers run on machines whose GPUs are of the kind
+    ``accelerator`` (Ray's name, e.g. A100; null: any) and that have ``memory_per_worker`` GiB left for each, which Ray
+    counts but does not enforce. A trial fails after ``hang_limit`` without a report.
     Worker processes are replaced after ``trials_per_process`` trials; null: never. ``checkpoints`` says which stay on
     disk once a trial has ended (``sweep/checkpoints.py``).
     """
@@ -42,6 +46,8 @@ class Resources(Frozen):
     workers: int = Field(1, ge=1)
     cpus_per_worker: int = Field(1, ge=1)
     gpus_per_worker: float = Field(0, ge=0, le=1)
+    accelerator: str | None = Field(None, min_length=1)
+    memory_per_worker: float | None = Field(None, gt=0)  # GiB
     slots: int | None = Field(None, ge=1)
     hang_limit: Duration | None = None
     trials_per_process: int | None = Field(None, ge=1)
@@ -53,6 +59,19 @@ class Resources(Frozen):
             message = f"must be 0 or 1 with {self.workers} workers: two ranks cannot share a GPU"
             raise fail("resources.gpus_per_worker", f"{message} (got {self.gpus_per_worker:g})")
         return self
+
+    @model_validator(mode="after")
+    def _kind_of_gpu(self) -> Resources:
+        if self.accelerator is not None and not self.gpus_per_worker:
+            raise fail("resources.accelerator", "has no effect: resources.gpus_per_worker is 0")
+        return self
+
+    def of_worker(self) -> dict[str, float]:
+        """Return what a worker asks Ray for: memory in bytes, and a trace of what marks machines with a kind of GPU."""
+        asked = {"CPU": float(self.cpus_per_worker), "GPU": self.gpus_per_worker}
+        asked["memory"] = int((self.memory_per_worker or 0) * GIB)
+        asked[f"{KIND}{self.accelerator}"] = 0.001 if self.accelerator else 0.0
+        return {name: amount for name, amount in asked.items() if amount}
 
     @property
     def gpus(self) -> float:
@@ -114,8 +133,8 @@ class Replicates(Frozen):
 def count_slots(available: dict[str, float], resources: Resources, *, grows: bool = False) -> int:
     """Return how many trials run at a time: ``resources.slots``, but at most as many as fit into ``available``.
 
-    ``available`` counts CPUs and GPUs. A cluster that ``grows`` may start machines for all ``resources.slots``. Raises
-    UserError if no trial fits.
+    ``available`` counts CPUs, GPUs and bytes of memory (if it does not say, there is enough). A cluster that
+    ``grows`` may start machines for all ``resources.slots``. Raises UserError if no trial fits.
     """
     if grows and resources.slots:
         return resources.slots
@@ -124,10 +143,18 @@ def count_slots(available: dict[str, float], resources: Resources, *, grows: boo
     fitting = math.floor(available.get("CPU", 0.0) / (cpus + (TUNE_ACTOR_CPUS if grows else 0.0)))
     if resources.gpus:
         fitting = min(fitting, _fitting_on_gpus(available.get("GPU", 0.0), resources))
+    if resources.memory_per_worker and "memory" in available:
+        fitting = min(
+            fitting, math.floor(available["memory"] / (resources.memory_per_worker * GIB * resources.workers))
+        )
     if fitting < 1:
         has = f"{available.get('CPU', 0.0):g} CPUs and {available.get('GPU', 0.0):g} GPUs"
         hint = "; for a cluster that starts machines on demand, set resources.slots" if grows else ""
         needs = f"{cpus} CPUs and {resources.gpus:g} GPUs"
+        if resources.memory_per_worker and "memory" in available:
+            needs += f" and {resources.memory_per_worker * resources.workers:g} GiB"
+            has += f" and {available['memory'] / GIB:.1f} GiB"
+        has += f" on machines with GPUs of the kind {resources.accelerator}" if resources.accelerator else ""
         raise UserError(f"resources: a trial needs {needs} at once, but there are {has}{hint}")
     return min(fitting, resources.slots or fitting)
 

@@ -51,6 +51,7 @@ def fit(
     splits: data.Splits | None = None,
     *,
     checkpoint_seconds: float = 60.0,
+    leave: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train ``spec`` and return its result: ``val_loss``, ``layers`` and training's columns of ``runs.tables.TRIALS``.
 
@@ -58,11 +59,12 @@ def fit(
     after that epoch (``status`` is then ``stopped``). Checkpoints are written to ``folder``, which all ranks must
     reach: after every epoch, and within one when the last is ``checkpoint_seconds`` old. Training resumes from an
     intact checkpoint found there, after reporting the records of its epochs again. The test set is read once, at the
-    end, with the weights of the best epoch. Raises Diverged when the loss is not finite.
+    end, with the weights of the best epoch. Raises Diverged when the loss is not finite, and Preempted, after saving,
+    soon after ``leave`` returns true on rank 0, which asks it once a second.
     """
     spec, splits = with_precision_of(world.device, spec), splits or data.load(spec.data)
     with numerics(spec, world.device) as precision:
-        return {**_fit(spec, world, report, folder, splits, checkpoint_seconds), "precision": precision}
+        return {**_fit(spec, world, report, folder, splits, checkpoint_seconds, leave), "precision": precision}
 
 
 def _fit(
@@ -72,6 +74,7 @@ def _fit(
     folder: Path,
     splits: data.Splits,
     checkpoint_seconds: float,
+    leave: Callable[[], bool],
 ) -> dict[str, Any]:
     state = start(spec, world, splits)
     saved, refused = load_last(folder, world)
@@ -82,13 +85,14 @@ def _fit(
         for record in state.history:
             report(record)
     else:
-        pilots = Pilots(partial(fit, checkpoint_seconds=checkpoint_seconds), world, folder, splits)
+        pilots = Pilots(partial(fit, checkpoint_seconds=checkpoint_seconds, leave=leave), world, folder, splits)
         pilots.close(state.method.prepare(spec, state.weights, state.steps_per_epoch, pilots))
         state.seconds, state.training_gflops = pilots.seconds, pilots.training_gflops
         layers, _ = layer_stats(state.weights, state.method, None)
         state.gflops = flops.gflops(state.costs, [layer.density for layer in layers])
     # Overwrite a damaged file: kept as the previous one, it would replace the intact one.
-    saver = Saver(folder, world, checkpoint_seconds, splits.input_facts(), keep_previous=not refused)
+    inputs = splits.input_facts()
+    saver = Saver(folder, world, checkpoint_seconds, inputs, keep_previous=not refused, leave=leave)
     total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)

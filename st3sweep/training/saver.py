@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,52 @@ from st3sweep.training.state import State
 from st3sweep.training.world import World
 
 _ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
+_LISTEN_SECONDS = 1.0  # between two questions whether this machine is about to be taken away
+
+
+class Preempted(Exception):
+    """A machine of the trial is about to be taken away; its state has been saved."""
 
 
 class Saver:
-    """Writer of a trial's two checkpoints: rank 0 writes them, with the state of all ranks."""
+    """Writer of a trial's two checkpoints: rank 0 writes them, with the state of all ranks.
+
+    ``leave`` is asked by rank 0, once a second, whether the trial must leave its machines.
+    """
 
     def __init__(
-        self, folder: Path, world: World, interval_seconds: float, inputs: dict[str, Any], *, keep_previous: bool
+        self,
+        folder: Path,
+        world: World,
+        interval_seconds: float,
+        inputs: dict[str, Any],
+        *,
+        keep_previous: bool,
+        leave: Callable[[], bool] = lambda: False,
     ):
         self.folder, self.world, self.interval_seconds = folder, world, interval_seconds
-        self.inputs, self.keep_previous = inputs, keep_previous
-        self.saved = time.perf_counter()
+        self.inputs, self.keep_previous, self.leave = inputs, keep_previous, leave
+        self.saved = self.listened = time.perf_counter()
 
     def save_if_due(self, state: State) -> None:
-        """Save within an epoch if the interval has passed by rank 0's clock."""
+        """Save within an epoch if the interval has passed by rank 0's clock, or if the trial must leave its machines.
+
+        Raises Preempted, on all ranks, after saving in the second case.
+        """
         if self.world.size > 1 and state.step % _ASK_EVERY and self.interval_seconds:
             return
-        if self.world.broadcast(time.perf_counter() - self.saved >= self.interval_seconds):
+        due, leaving = self.world.broadcast(self._decide())
+        if due or leaving:
             self.save(state)
+        if leaving:
+            raise Preempted(f"saved at step {state.step} of epoch {state.epoch + 1}")
+
+    def _decide(self) -> tuple[bool, bool]:
+        """Return whether to save, and whether to leave; only rank 0's answer counts."""
+        now, leaving = time.perf_counter(), False
+        if self.world.is_main and now - self.listened >= _LISTEN_SECONDS:
+            self.listened, leaving = now, self.leave()
+        return now - self.saved >= self.interval_seconds, leaving
 
     def save(self, state: State) -> None:
         content = state.to_checkpoint(self.world)

@@ -192,3 +192,23 @@ def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> 
         assert await box.next_messages(NOTHING) == [], "it woke up too late"
 
     run(story)
+
+
+def test_leaving_a_machine_that_is_drained_is_no_death() -> None:
+    async def story(box: Mailbox) -> None:
+        await box.put(FIRST)
+        for rank, node in ((0, "one"), (1, "two")):
+            await box.enter(rank, b"", node=node)
+            assert await box.take(rank, 0) == (1, FIRST)
+        assert await box.nodes() == {"one", "two"}
+        assert not await box.is_leaving()
+        await box.leave()
+        assert await box.is_leaving()
+        await box.left()
+        assert await box.nodes() == set(), "the next group would leave at once"
+        await box.enter(0, b"", node="three")
+        assert not await box.is_leaving()
+        assert await box.take(0, 0) == (1, FIRST)
+        assert await box.next_messages(NOTHING) == []
+
+    run(story, max_attempts=1)

@@ -128,6 +128,11 @@ FIELDS = [
         "resources.gpus_per_worker: must be 0 or 1 with 2 workers: two ranks cannot share a GPU (got 0.5)",
     ),
     Wrong(
+        "a kind of GPU for trials without a GPU",
+        {"workers: 1, cpus_per_worker: 1": "workers: 1, ^accelerator: A100"},
+        "resources.accelerator: has no effect: resources.gpus_per_worker is 0",
+    ),
+    Wrong(
         "a share for replicates without a limit",
         {"{trials: 8}": "{trials: 8}\nreplicates: {^share: 0.3}"},
         "replicates.share: has no effect: budget has none of wall, gpu_hours and money",
@@ -143,8 +148,8 @@ FIELDS = [
     Wrong(
         "unknown field of the resources",
         {"workers: 1, ": "workers: 1, ^gpus: 1, "},
-        "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, slots, hang_limit, "
-        "trials_per_process, checkpoints",
+        "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, accelerator, "
+        "memory_per_worker, slots, hang_limit, trials_per_process, checkpoints",
     ),
     Wrong(
         "unknown setting of the checkpoints",
