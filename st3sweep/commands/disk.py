@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Iterable
 
 from st3sweep.space.space import Space
 from st3sweep.training.checkpoint_size import CheckpointSize, checkpoint_size
+from st3sweep.training.saver import best_interval
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.text import format_bytes
 
@@ -18,7 +22,23 @@ def disk(space: Space, trials: Iterable[TrialSettings], classes: int, channels: 
     size = _largest(trials, classes, channels)
     kept, count = space.config.resources.checkpoints, space.expected_trials()
     said = [_kept(setting, size, count, space) for setting in sorted(("finished", "front", "all"), key=kept.__ne__)]
-    return f"{format_bytes(size.all)} a running trial; with checkpoints: {'; '.join(said)}"
+    every = _interval(size.last, space.config.resources.seconds_between_losses)
+    return f"{format_bytes(size.all)} a running trial; with checkpoints: {'; '.join(said)}{every}"
+
+
+def _interval(size: int, seconds_between_losses: float | None) -> str:
+    """Describe how often a trial saves within an epoch, after writing a file of a checkpoint's ``size`` here."""
+    if seconds_between_losses is None:
+        return ""
+    with tempfile.TemporaryFile() as file:
+        began = time.perf_counter()
+        file.write(bytes(size))
+        file.flush()
+        os.fsync(file.fileno())
+        took = time.perf_counter() - began
+    every = best_interval(took, seconds_between_losses)
+    losses = f"a machine is lost every {seconds_between_losses / 3600:.2f} h"
+    return f"; one within an epoch every {every:.1f} s, if it takes {took:.4f} s as here and {losses}"
 
 
 def _largest(trials: Iterable[TrialSettings], classes: int, channels: int) -> CheckpointSize:

@@ -137,6 +137,7 @@ def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: 
         **resources.model_dump(exclude={"slots", "hang_limit", "checkpoints"}),
         "hang_seconds": resources.hang_seconds,
         "of_worker": resources.of_worker(),
+        "seconds_between_losses": resources.seconds_between_losses,
         "folder": str(sweep.folder / "ray" / "slots"),
         "plugins": list(plugins),
         "functions": ray.cloudpickle.dumps(components_from_functions()),  # by value where no module can be imported

@@ -131,6 +131,7 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
             "mailbox": mailbox,
             "threads": config["cpus_per_worker"],
             "gpu": bool(gpus),
+            "seconds_between_losses": config["seconds_between_losses"],
             "plugins": config["plugins"],
             "functions": config["functions"],
         },

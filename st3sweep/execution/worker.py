@@ -30,6 +30,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     """Train trials from the slot's mailbox until it closes.
 
     ``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, whether to use a ``gpu``, ``plugins``,
+    ``seconds_between_losses`` of a machine of the trial (None: not expected),
     and ``functions``, pickled: the components that the driver's program has registered from functions.
     """
     context = train.get_context()
@@ -46,7 +47,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     while taken := world.broadcast(ray.get(mailbox.take.remote(world.rank, finished))):
         finished, job = taken
         clean.restore()
-        _run(job, finished, world, mailbox, unusable)
+        _run(job, finished, world, mailbox, unusable, config["seconds_between_losses"])
 
 
 def _node() -> str:
@@ -80,8 +81,13 @@ def _register(plugins: Sequence[str], functions: bytes, world: World) -> UserErr
     return error or (UserError("--plugin: cannot be imported by the worker of another rank") if failed else None)
 
 
-def _run(job: dict[str, Any], number: int, world: World, mailbox: Any, unusable: UserError | None) -> None:
-    """Train one job. Reports a failure as data, since an exception raised here would end the slot."""
+def _run(
+    job: dict[str, Any], number: int, world: World, mailbox: Any, unusable: UserError | None, losses: float | None
+) -> None:
+    """Train one job. Reports a failure as data, since an exception raised here would end the slot.
+
+    ``losses``: expected seconds between two losses of a machine of the trial; None where none is expected.
+    """
 
     def report(message: dict[str, Any]) -> bool:
         return world.is_main and ray.get(mailbox.report.remote(number, message))
@@ -93,7 +99,9 @@ def _run(job: dict[str, Any], number: int, world: World, mailbox: Any, unusable:
         if unusable is not None:
             raise unusable
         spec = resolve(job["spec"])
-        report(fit(spec, world, report, Path(job["folder"]), _load(spec.data), leave=leave))
+        report(
+            fit(spec, world, report, Path(job["folder"]), _load(spec.data), leave=leave, seconds_between_losses=losses)
+        )
     except Preempted:  # the group is started again, on other machines: Ray places nothing on one that it drains
         if world.is_main:
             ray.get(mailbox.left.remote())

@@ -38,7 +38,8 @@ class Resources(Frozen):
 
     A fraction of a GPU shares it among trials of one worker. Workers run on machines whose GPUs are of the kind
     ``accelerator`` (Ray's name, e.g. A100; null: any) and that have ``memory_per_worker`` GiB left for each, which Ray
-    counts but does not enforce. A trial fails after ``hang_limit`` without a report.
+    counts but does not enforce. ``preemptions_per_hour`` is how often a machine is taken away, from which the interval
+    of checkpoints within an epoch follows (null: a minute). A trial fails after ``hang_limit`` without a report.
     Worker processes are replaced after ``trials_per_process`` trials; null: never. ``checkpoints`` says which stay on
     disk once a trial has ended (``sweep/checkpoints.py``).
     """
@@ -48,6 +49,7 @@ class Resources(Frozen):
     gpus_per_worker: float = Field(0, ge=0, le=1)
     accelerator: str | None = Field(None, min_length=1)
     memory_per_worker: float | None = Field(None, gt=0)  # GiB
+    preemptions_per_hour: float | None = Field(None, gt=0)  # of one machine
     slots: int | None = Field(None, ge=1)
     hang_limit: Duration | None = None
     trials_per_process: int | None = Field(None, ge=1)
@@ -81,6 +83,11 @@ class Resources(Frozen):
     @property
     def hang_seconds(self) -> float | None:
         return None if self.hang_limit is None else seconds(self.hang_limit)
+
+    @property
+    def seconds_between_losses(self) -> float | None:
+        """Expected time until a machine of the trial is lost, if each worker has one of its own."""
+        return None if self.preemptions_per_hour is None else 3600.0 / (self.preemptions_per_hour * self.workers)
 
     @property
     def devices(self) -> float:

@@ -52,6 +52,7 @@ def fit(
     *,
     checkpoint_seconds: float = 60.0,
     leave: Callable[[], bool] = lambda: False,
+    seconds_between_losses: float | None = None,
 ) -> dict[str, Any]:
     """Train ``spec`` and return its result: ``val_loss``, ``layers`` and training's columns of ``runs.tables.TRIALS``.
 
@@ -60,11 +61,13 @@ def fit(
     reach: after every epoch, and within one when the last is ``checkpoint_seconds`` old. Training resumes from an
     intact checkpoint found there, after reporting the records of its epochs again. The test set is read once, at the
     end, with the weights of the best epoch. Raises Diverged when the loss is not finite, and Preempted, after saving,
-    soon after ``leave`` returns true on rank 0, which asks it once a second.
+    soon after ``leave`` returns true on rank 0, which asks it once a second. With ``seconds_between_losses`` of a
+    machine the interval within an epoch follows from the last checkpoint's duration (``saver.best_interval``).
     """
     spec, splits = with_precision_of(world.device, spec), splits or data.load(spec.data)
     with numerics(spec, world.device) as precision:
-        return {**_fit(spec, world, report, folder, splits, checkpoint_seconds, leave), "precision": precision}
+        saving = (checkpoint_seconds, leave, seconds_between_losses)
+        return {**_fit(spec, world, report, folder, splits, *saving), "precision": precision}
 
 
 def _fit(
@@ -75,6 +78,7 @@ def _fit(
     splits: data.Splits,
     checkpoint_seconds: float,
     leave: Callable[[], bool],
+    seconds_between_losses: float | None,
 ) -> dict[str, Any]:
     state = start(spec, world, splits)
     saved, refused = load_last(folder, world)
@@ -91,8 +95,15 @@ def _fit(
         layers, _ = layer_stats(state.weights, state.method, None)
         state.gflops = flops.gflops(state.costs, [layer.density for layer in layers])
     # Overwrite a damaged file: kept as the previous one, it would replace the intact one.
-    inputs = splits.input_facts()
-    saver = Saver(folder, world, checkpoint_seconds, inputs, keep_previous=not refused, leave=leave)
+    saver = Saver(
+        folder,
+        world,
+        checkpoint_seconds,
+        splits.input_facts(),
+        keep_previous=not refused,
+        leave=leave,
+        seconds_between_losses=seconds_between_losses,
+    )
     total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,15 @@ def test_stopped_trials_and_an_unknown_number_of_trials(tmp_path: Path) -> None:
         f"finished {format_bytes(size.best)} a trial",
         f"all {format_bytes(size.all)} a trial",
     ]
+
+
+def test_the_interval_of_checkpoints_where_machines_are_taken_away(tmp_path: Path) -> None:
+    """Two workers on two machines, each lost every two hours: one is lost every hour."""
+    limits = "budget: {trials: 4}\nresources: {workers: 2, preemptions_per_hour: 0.5}"
+    text = said(tmp_path, limits)[0][-1]
+    found = re.fullmatch(
+        r"one within an epoch every ([\d.]+) s, if it takes ([\d.]+) s as here and a machine is lost every 1.00 h", text
+    )
+    assert found is not None, text
+    every, took = map(float, found.groups())
+    assert every == pytest.approx((2 * took * 3600) ** 0.5, abs=0.06 + 0.0002 * 3600 / every)

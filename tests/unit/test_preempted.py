@@ -38,3 +38,31 @@ def test_it_saves_within_the_epoch_and_resumes_there(
     assert saved is not None
     assert (saved["epoch"], saved["step"]) == (1, 3), "asked after each step but an epoch's last, which is its fourth"
     assert records(tmp_path / "moved") == records(tmp_path / "alone")
+
+
+def test_the_interval_that_wastes_least() -> None:
+    """Compare √(2CM) with the least waste on a grid: C/t for saving, t/(2M) for what a loss repeats."""
+    cost, between = 2.0, 3600.0
+
+    def waste(seconds: float) -> float:
+        return cost / seconds + seconds / (2 * between)
+
+    best = min((step / 10 for step in range(1, 10_000)), key=waste)
+    assert saver.best_interval(cost, between) == pytest.approx(best, abs=0.1) == 120.0
+
+
+def test_the_interval_follows_from_the_measured_checkpoint(
+    tmp_path: Path, tiny_trial: Callable[..., TrialSettings], digits: data.Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a loss every 20 ns a checkpoint is due after every step, while the default has one an epoch."""
+    saved: list[tuple[int, int]] = []
+    save = saver.Saver.save
+    monkeypatch.setattr(
+        saver.Saver, "save", lambda self, state: (saved.append((state.epoch, state.step)), save(self, state))[1]
+    )
+    trial = tiny_trial(train={"epochs": 2})
+    fit(trial, World(), lambda _: False, tmp_path / "default", digits)
+    assert saved == [(1, 0), (2, 0)]
+    saved.clear()
+    fit(trial, World(), lambda _: False, tmp_path / "short", digits, seconds_between_losses=2e-8)
+    assert saved == [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0)], "the first one is measured"

@@ -149,7 +149,7 @@ FIELDS = [
         "unknown field of the resources",
         {"workers: 1, ": "workers: 1, ^gpus: 1, "},
         "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, accelerator, "
-        "memory_per_worker, slots, hang_limit, trials_per_process, checkpoints",
+        "memory_per_worker, preemptions_per_hour, slots, hang_limit, trials_per_process, checkpoints",
     ),
     Wrong(
         "unknown setting of the checkpoints",
