@@ -1,0 +1,76 @@
+"""A browser for the tests of the report: Chromium as the system has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_run import made_run
+
+from st3sweep.analysis.report.data import report_data
+from st3sweep.analysis.report.page import write_page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def _missing(reason: str) -> None:
+    """Skip; where CI promises a browser, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}; under CI the browser tests must run")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing("playwright is not installed (pip install playwright)")
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        _missing(f"no browser: none of {', '.join(NAMES)}")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_run(tmp_path_factory.mktemp("runs") / "made")
+
+
+@pytest.fixture(scope="session")
+def report(run: Path) -> tuple[Path, dict[str, Any]]:
+    """The report of the made run: its file and its data."""
+    data = report_data(run)
+    write_page(data, run / "report.html")
+    return run / "report.html", data
+
+
+@pytest.fixture
+def opened(browser: Any, report: tuple[Path, dict[str, Any]]) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens the report from its file; at the end check requests and complaints of the page."""
+    contexts, asked, complaints = [], [], []
+
+    def open_page(width: int = 1280, scheme: str = "light", address: str = report[0].as_uri()) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        page.locator("html[data-ready=yes]").wait_for(state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+    assert all(url.startswith(("file://", "blob:", "http://127.0.0.1:")) for url in asked), asked
