@@ -41,7 +41,7 @@ def cost(gflops: float) -> str:
 def test_values_are_those_of_the_tables(opened: Opened, run: Path) -> None:
     page = opened()
     trials, members = load_trials(run), front(load_trials(run))
-    for trial in (0, 1, 40):
+    for trial in (0, 1, 20):
         row = trials[trials["trial"] == trial].iloc[0]
         cells = row_of(page, trial)
         expected = [
@@ -169,7 +169,8 @@ def test_the_table_sorts_and_filters(opened: Opened, run: Path) -> None:
     page.select_option("#status", "failed")
     assert text_of(page, "#rows-said") == "1 of 60 trials"
     page.select_option("#status", "all")
-    page.get_by_role("button", name="Next").click()
+    for _ in range(2):
+        page.get_by_role("button", name="Next").click()
     assert page.locator("#trials tbody tr").count() == 10
 
 

@@ -1,6 +1,6 @@
 // The table of trials: filter, sort, pages, CSV.
 
-const PAGE = 50;
+const PAGE = 25;
 
 function columns() {
   const plainColumn = (key, label, show = (row) => written(T[key][row] ?? "–"), number = true) => ({ key, label, value: (row) => T[key][row], show, number });
@@ -26,11 +26,11 @@ function columns() {
 }
 
 function filtered() {
-  const words = S.text.toLowerCase().split(/\s+/).filter(Boolean), rows = [];
+  const asked = S.text.toLowerCase().split(/\s+/).filter(Boolean), rows = [];
   for (let row = 0; row < count; row++) {
     if (S.status !== "all" && T.status[row] !== S.status) continue;
     if (S.frontOnly && !T.on_front[row]) continue;
-    if (words.length && !words.every((word) => searchText(row).includes(word))) continue;
+    if (asked.length && !asked.every((word) => searchText(row).includes(word))) continue;
     rows.push(row);
   }
   return rows;
@@ -43,16 +43,20 @@ function searchText(row) {
   return texts.get(row);
 }
 
+const words = new Intl.Collator("en", { numeric: true });
 function ordered(rows) {
-  const { column, ascending } = S.sort, value = columns().find(({ key }) => key === column)?.value;
+  const { column, ascending } = S.sort, value = shownColumns.find(({ key }) => key === column)?.value;
   if (!value) return rows;
-  const compare = (a, b) => {
-    const left = value(a), right = value(b);
-    if (!known(left) || !known(right)) return known(right) - known(left);  // missing values last
-    const order = typeof left === "number" && typeof right === "number" ? left - right : String(left).localeCompare(String(right), "en", { numeric: true });
-    return ascending ? order : -order;
-  };
-  return rows.toSorted((a, b) => compare(a, b) || a - b);
+  const values = new Array(count);
+  for (const row of rows) values[row] = value(row);
+  const numeric = rows.every((row) => !known(values[row]) || typeof values[row] === "number");
+  if (!numeric) for (const row of rows) if (known(values[row])) values[row] = String(values[row]);
+  const sign = ascending ? 1 : -1;
+  return rows.toSorted((a, b) => {
+    const left = values[a], right = values[b];
+    if (!known(left) || !known(right)) return known(right) - known(left) || a - b;  // missing values last
+    return sign * (numeric ? left - right : words.compare(left, right)) || a - b;
+  });
 }
 
 function startTable() {
@@ -72,15 +76,17 @@ function startTable() {
     node("nav", { id: "pages", "aria-label": "Pages of the table" }));
 }
 
+let shownColumns = [];
 function drawTable() {
   texts.clear();
+  shownColumns = columns();
   const states = ["all", ...new Set(T.status)];
   fill($("status"), ...states.map((state) => node("option", { value: state, text: state, selected: state === S.status })));
   drawRows();
 }
 
 function drawRows() {
-  const all = columns(), rows = ordered(filtered()), pages = Math.max(1, Math.ceil(rows.length / PAGE));
+  const all = shownColumns, rows = ordered(filtered()), pages = Math.max(1, Math.ceil(rows.length / PAGE));
   S.page = Math.max(0, Math.min(S.page, pages - 1));
   const shown = rows.slice(S.page * PAGE, (S.page + 1) * PAGE);
   $("rows-said").textContent = `${rows.length.toLocaleString("en")} of ${several(count, "trial", "trials")}`;
