@@ -7,8 +7,8 @@
 Random weights, pruned once by ST-3σ (``packed_sizes.py``), or a trial that was trained. Batch norms are folded for
 every engine but torch. A round runs each engine in turn, so that all meet the same noise. Times are of an image, ms:
 the least wall time, the median of the process's CPU time, which others disturb less; "times as fast" is the fastest
-dense float32 engine's wall time over that of sparse, and in brackets by CPU time. Memory is the peak of a process that runs
-only this engine, once. int8 is ONNX Runtime's static quantisation (32 images); OpenVINO runs the same file.
+dense float32 engine's wall time over that of sparse, and in brackets by CPU time. Memory is the peak of a process that
+runs only this engine, once. int8 is ONNX Runtime's static quantisation (32 images); OpenVINO runs the same file.
 """
 
 from __future__ import annotations
