@@ -129,6 +129,9 @@ class SpaceConfig(Frozen):
             raise fail("warm_start.points", f"has {points} points, but budget.trials is {trials}", "budget.trials")
         if self.budget.gpu_hours is not None and not self.resources.gpus:
             raise fail("budget.gpu_hours", "has no effect: resources.gpus_per_worker is 0")
+        fixed = self.trial.get("train")
+        if isinstance(fixed, dict) and fixed.get("graph") == "on" and not self.resources.gpus:
+            raise fail("trial.train.graph", "on needs a GPU, but resources.gpus_per_worker is 0: use auto or off")
         if self.replicates and self.replicates.share is not None and not self.budget.limits():
             raise fail("replicates.share", "has no effect: budget has none of wall, gpu_hours and money")
         if self.replicates and self.objective_names()[:2] != ["val_top1", "gflops"]:

@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,21 @@ from st3sweep.data.batches import steps_per_epoch
 from st3sweep.networks import build_model, flops
 from st3sweep.networks.pretrained import load_pretrained
 from st3sweep.sparse.layer_stats import LayerStats, layer_stats, total
-from st3sweep.sparse.method import harden, prunable
+from st3sweep.sparse.method import Method, harden, prunable
 from st3sweep.sparse.methods import build_method
 from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.sparse.stochastic import StochasticMethod, passes_of
-from st3sweep.training.batches import evaluate_split, training_batches
+from st3sweep.training.batches import evaluate_split
 from st3sweep.training.columns import is_better, validation_columns
 from st3sweep.training.final_test import final_result
+from st3sweep.training.graph import Steps, eager_because, own_stream
 from st3sweep.training.layout import fastest_layout
 from st3sweep.training.numerics import numerics, with_precision_of
-from st3sweep.training.optim import build_optimizer, classification_loss, optimisation_step
+from st3sweep.training.optim import build_optimizer
 from st3sweep.training.pilots import Pilots
 from st3sweep.training.saver import Saver, load_last
 from st3sweep.training.state import EpochRecord, State
+from st3sweep.training.step import TrainingStep
 from st3sweep.training.world import World
 from st3sweep.trial.rates import learning_rate, weight_decay
 from st3sweep.trial.settings import TrialSettings
@@ -65,7 +68,7 @@ def fit(
     machine the interval within an epoch follows from the last checkpoint's duration (``saver.best_interval``).
     """
     spec, splits = with_precision_of(world.device, spec), splits or data.load(spec.data)
-    with numerics(spec, world.device) as precision:
+    with numerics(spec, world.device) as precision, own_stream(spec, world.device):
         saving = (checkpoint_seconds, leave, seconds_between_losses)
         return {**_fit(spec, world, report, folder, splits, *saving), "precision": precision}
 
@@ -104,9 +107,10 @@ def _fit(
         leave=leave,
         seconds_between_losses=seconds_between_losses,
     )
+    steps = Steps(TrainingStep(state, spec, world, splits), spec, world)
     total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
-        record, layers = _epoch(state, spec, world, splits, saver)
+        record, layers = _epoch(state, spec, world, splits, saver, steps)
         if record["at_target"] and (state.best is None or is_better(record, state.best["record"], spec.model.metric)):
             state.best = {"record": record, "layers": _layer_rows(state, layers)}
             # Before LAST: a crash in between repeats the end of the epoch and writes the same two files.
@@ -129,11 +133,12 @@ def start(spec: TrialSettings, world: World, splits: Splits) -> State:
     model.to(memory_format=fastest_layout(model, world.device))  # type: ignore[call-overload]
     _check_batch(model, spec, world, (channels, size, size))
     weights = list(prunable(model).values())
+    method = build_method(spec, weights, flops.macs_per_weight(costs))
     return State(
         model=model,
-        forward=_forward(model, spec, world.device),
+        forward=_forward(model, spec, world, method),
         weights=weights,
-        method=build_method(spec, weights, flops.macs_per_weight(costs)),
+        method=method,
         optimizer=build_optimizer(model, weights, spec),
         costs=costs,
         steps_per_epoch=steps_per_epoch(len(splits.train), spec.train.batch_size),
@@ -155,22 +160,24 @@ def _check_batch(model: nn.Module, spec: TrialSettings, world: World, shape: tup
         raise UserError(f"train.batch_size: {spec.train.batch_size}: {reason}") from None
 
 
-def _forward(model: nn.Module, spec: TrialSettings, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _forward(model: nn.Module, spec: TrialSettings, world: World, method: Method) -> Callable[[Tensor], Tensor]:
     """Return ``model``, compiled if the spec says so, for training only: its batches all have one shape.
 
     Compiled code uses channels last whatever the model does: raises UserError where ``fastest_layout`` finds it unsafe.
     """
     if not spec.train.compile:
         return model
-    if device.type == "cpu" and fastest_layout(model, device) is not torch.channels_last:
+    if world.device.type == "cpu" and fastest_layout(model, world.device) is not torch.channels_last:
         raise UserError("train.compile: not on a CPU for this model: its 1x1 convolutions would overrun memory")
     torch.compiler.reset()  # drops code compiled for earlier trials of this process
-    # "reduce-overhead" records CUDA graphs; exchanging θ and θ̂ in place keeps the addresses that they need.
-    return torch.compile(model, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    # "reduce-overhead" records CUDA graphs of its own, which cannot be part of one of the whole step. Exchanging θ and
+    # θ̂ in place keeps the addresses that both need.
+    alone = world.device.type == "cuda" and (spec.train.graph == "off" or eager_because(spec, world, method))
+    return torch.compile(model, dynamic=False, mode="reduce-overhead" if alone else None)
 
 
 def _epoch(
-    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: Saver
+    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: Saver, steps: Steps
 ) -> tuple[EpochRecord, list[LayerStats]]:
     """Train the rest of an epoch and validate; record and layers are the same on all ranks."""
     state.ticked = time.perf_counter()
@@ -178,10 +185,11 @@ def _epoch(
         if state.epoch == spec.train.epochs:  # the first of fine-tuning: the mask is fixed from here on
             harden(state.weights, state.method)
             state.method = FixedMask(state.weights, state.method.scheduled_sparsity)
+            steps.new_method()
         # Random numbers of an epoch (dropout) are a function of its number: no generator state carries over.
         torch.manual_seed((spec.seed * 1_000_003 + state.epoch) * 1_009 + world.rank)
         state.loss_sum.zero_()
-    lr, decay = _train_epoch(state, spec, world, splits, saver)
+    lr, decay = _train_epoch(state, spec, saver, steps)
     world.all_reduce_mean_([state.loss_sum])
     # Running statistics are linear in the batches': averaging them once an epoch equals averaging at every step.
     world.all_reduce_mean_(buffer for buffer in state.model.buffers() if buffer.is_floating_point())
@@ -220,42 +228,23 @@ def _epoch(
     return record, layers
 
 
-def _train_epoch(
-    state: State, spec: TrialSettings, world: World, splits: data.Splits, saver: Saver
-) -> tuple[float, float]:
+def _train_epoch(state: State, spec: TrialSettings, saver: Saver, steps: Steps) -> tuple[float, float]:
     """Train the remaining steps of the epoch; returns the last one's learning rate and weight decay."""
     total_steps = spec.train.epochs * state.steps_per_epoch
     lr = decay = 0.0
     state.model.train()
-    for x, y in training_batches(spec, world, splits, state.epoch, state.step):
-        step = state.epoch * state.steps_per_epoch + state.step
-        lr = learning_rate(spec, step, total_steps)
-        decay = weight_decay(spec, step, total_steps, state.method.share_of_target)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        state.optimizer.param_groups[0]["weight_decay"] = decay
-        state.passes += passes_of(state.method)
-        loss, _norm = optimisation_step(
-            state.model,
-            state.weights,
-            state.method,
-            state.optimizer,
-            classification_loss(
-                state.forward,
-                x,
-                y,
-                label_smoothing=spec.train.label_smoothing,
-                precision=spec.train.precision,
-                loss_of_outputs=spec.model.loss,
-            ),
-            progress=min(1.0, (step + 1) / total_steps),
-            clip_norm=spec.optim.clip_norm,
-            world=world,
-        )
-        state.loss_sum += loss
-        state.step += 1
-        if state.step < state.steps_per_epoch:
-            saver.save_if_due(state)
+    steps.step.begin_epoch(state.epoch)
+    with closing(steps.step.batches.inputs(spec.seed, state.epoch, state.step)) as batches:
+        for inputs in batches:
+            step = state.epoch * state.steps_per_epoch + state.step
+            lr = learning_rate(spec, step, total_steps)
+            decay = weight_decay(spec, step, total_steps, state.method.share_of_target)
+            state.optimizer.set_rates(lr, decay)
+            state.passes += passes_of(state.method)
+            steps.take(inputs, progress=min(1.0, (step + 1) / total_steps))
+            state.step += 1
+            if state.step < state.steps_per_epoch:
+                saver.save_if_due(state)
     return lr, decay
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,18 +11,9 @@ from torch import Tensor, nn
 
 from st3sweep.sparse.method import Method, sparse_weights
 from st3sweep.sparse.stochastic import StochasticMethod, passes_of
+from st3sweep.training.sgd import SGD
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
-
-
-class SGD(torch.optim.SGD):
-    """torch's SGD, without the wrappers that keep torch.compile out of it: they import torch._dynamo, for seconds."""
-
-    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
-    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
-    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
 def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSettings) -> SGD:
@@ -31,7 +21,8 @@ def build_optimizer(model: nn.Module, weights: Sequence[Tensor], spec: TrialSett
     decayed = {id(weight) for weight in weights}
     rest = [p for p in model.parameters() if id(p) not in decayed]
     groups: list[dict[str, Any]] = [{"params": list(weights)}, {"params": rest, "weight_decay": 0.0}]
-    return SGD(groups, lr=spec.optim.lr, momentum=spec.optim.momentum, foreach=True)
+    constant = spec.optim.weight_decay.kind in ("constant", "by_target")
+    return SGD(groups, constant_decay=constant, lr=spec.optim.lr, momentum=spec.optim.momentum, foreach=True)
 
 
 def optimisation_step(
@@ -44,13 +35,15 @@ def optimisation_step(
     progress: float,
     clip_norm: float | None,
     world: World | None = None,
+    numbers: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Take one training step; ``progress`` is the fraction of training done after it.
 
     Order: forward and backward on θ̂ → average gradients over ranks → restore θ → ``transform_gradients`` → clip →
     optimiser → the method's own step → ``refresh``. A stochastic method repeats the part up to ``transform_gradients``
     for each pass, and averages gradient and loss. Returns the loss and the gradient's norm before clipping, 0-d
-    tensors: no host-device synchronisation.
+    tensors: no host-device synchronisation. With ``numbers``, those of ``Method.schedule`` on the device, the step is
+    one that a graph can replay: it ends in ``refresh_from``.
     """
     optimizer.zero_grad(set_to_none=True)
     passes, earlier = passes_of(method), []
@@ -71,8 +64,12 @@ def optimisation_step(
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
     optimizer.step()
     of_weights = optimizer.param_groups[0]
-    method.step_own_parameters(of_weights["lr"], of_weights["weight_decay"])
-    method.refresh(progress, weights)
+    rates = optimizer.rates if isinstance(optimizer, SGD) else (of_weights["lr"], of_weights["weight_decay"])
+    method.step_own_parameters(*rates)
+    if numbers is None:
+        method.refresh(progress, weights)
+    else:
+        method.refresh_from(numbers, weights)
     return loss, norm
 
 

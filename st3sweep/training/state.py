@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from st3sweep.networks import flops
 from st3sweep.sparse.method import Method
 from st3sweep.sparse.methods import restore_method
+from st3sweep.training.sgd import SGD
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 
@@ -28,7 +29,7 @@ class State:
     forward: Callable[[Tensor], Tensor]  # the model in training: itself, or compiled
     weights: list[nn.Parameter]
     method: Method
-    optimizer: torch.optim.Optimizer
+    optimizer: SGD
     costs: list[flops.LayerCost]
     steps_per_epoch: int
     loss_sum: Tensor  # 0-d: of the epoch's completed steps

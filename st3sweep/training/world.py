@@ -23,6 +23,11 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def recordable(self) -> bool:
+        """Return whether a CUDA graph can hold ``all_reduce_mean_``: with one rank, or by NCCL."""
+        return self.size == 1 or (self.device.type == "cuda" and "nccl" in str(dist.get_backend()))
+
     def all_reduce_mean_(self, tensors: Iterable[Tensor]) -> None:
         """Replace each floating-point tensor by its mean over ranks, in one message a dtype."""
         if self.size == 1:

@@ -66,6 +66,7 @@ class Train(Frozen):
     precision: Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs that have it, fp32 elsewhere
     deterministic: bool = False  # bit-identical reruns on one GPU, by slower algorithms; a CPU always repeats itself
     compile: bool = False  # torch.compile, with CUDA graphs on a GPU; minutes to start with, worth it on GPUs only
+    graph: Literal["auto", "on", "off"] = "auto"  # steps replayed as one CUDA graph; auto: wherever that can be done
     bn_momentum: float = Field(gt=0, le=1)  # in PyTorch's sense: weight of the newest batch
     bn_recalibration: int = Field(0, ge=0)  # batches that recompute the statistics after hardening; 0: as trained
     finetune_epochs: int = Field(ge=0)  # with fixed masks, after ``epochs``

@@ -111,7 +111,7 @@ class TrialSettings(Frozen):
             fields["data"]["packed"] = True  # crops from a pack are not those from the photographs
         for path in ("root", "download"):
             fields["data"].pop(path, None)
-        del fields["train"]["deterministic"]
+        del fields["train"]["deterministic"], fields["train"]["graph"]  # how the same numbers are computed
         if self.train.precision == "auto":  # a matter of the device
             fields["train"]["precision"] = "fp32"
         fields["model"] = self.model.content()

@@ -35,7 +35,7 @@ class Dispatches(TorchDispatchMode):
         view = any(returned.alias_info and not returned.alias_info.is_write for returned in func._schema.returns)
         if func.namespace == "aten" and not view and "empty" not in name:
             self.counts[name] += _launches(args) if name.startswith("_foreach") else 1
-        if name in SYNCHRONISING or (name.startswith("index") and _has_mask(args)):
+        if name in SYNCHRONISING or (name.startswith("index") and has_mask(args)):
             self.waiting[name] += 1
         return func(*args, **(kwargs or {}))
 
@@ -48,7 +48,7 @@ def _launches(arguments: Sequence[Any]) -> int:
     return 1 if alike else len(lists[0])
 
 
-def _has_mask(arguments: Sequence[Any]) -> bool:
+def has_mask(arguments: Sequence[Any]) -> bool:
     """Return whether an index is a mask: its result has a shape that only the device knows."""
     indices = [index for argument in arguments if isinstance(argument, list | tuple) for index in argument]
     return any(isinstance(index, Tensor) and index.dtype is torch.bool for index in indices)

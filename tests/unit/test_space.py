@@ -335,7 +335,7 @@ CIFAR: dict[str, Any] = {
     },
     "train": {
         "epochs": 10, "batch_size": 64, "label_smoothing": 0.0, "precision": "auto", "deterministic": False,
-        "compile": False, "bn_momentum": 0.1,
+        "compile": False, "graph": "auto", "bn_momentum": 0.1,
         "bn_recalibration": 5, "finetune_epochs": 1, "finetune_lr": 0.01,
     },
     "optim": {
@@ -358,7 +358,7 @@ OTHER: dict[str, Any] = {
     "data.download": True, "data.validation": 99,
     "data.train_limit": None, "data.augment.padding": 3, "data.augment.fill": "edge", "data.augment.flip": False,
     "train.epochs": 11, "train.batch_size": 65, "train.label_smoothing": 0.1, "train.precision": "bf16",
-    "train.compile": True, "train.deterministic": True,
+    "train.compile": True, "train.deterministic": True, "train.graph": "off",
     "train.bn_momentum": 0.2, "train.bn_recalibration": 0, "train.finetune_epochs": 2, "train.finetune_lr": None,
     "optim.lr": 0.2, "optim.momentum": 0.8, "optim.clip_norm": None, "optim.schedule.kind": {"kind": "cosine"},
     "optim.schedule.milestones": [0.5, 0.8], "optim.schedule.gamma": 0.2, "optim.schedule.warmup": {"epochs": 1},
@@ -370,7 +370,7 @@ OTHER: dict[str, Any] = {
     "sparsity.soft": False, "sparsity.rescale": False, "sparsity.backward": "masked", "sparsity.ramp.start": 0.11,
     "sparsity.ramp.end": 0.51, "sparsity.ramp.power": 3.1,
 }  # fmt: skip
-APART = {"recipe", "seed", "data.root", "data.pack", "data.download", "train.deterministic"}
+APART = {"recipe", "seed", "data.root", "data.pack", "data.download", "train.deterministic", "train.graph"}
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> list[str]:

@@ -89,7 +89,7 @@ FIELDS = [
         "unknown field without a similar one",
         {"batch_size: 64": "^colour: 64"},
         "train.colour: unknown field; train has: epochs, batch_size, label_smoothing, precision, deterministic, "
-        "compile, bn_momentum, bn_recalibration, finetune_epochs, finetune_lr",
+        "compile, graph, bn_momentum, bn_recalibration, finetune_epochs, finetune_lr",
     ),
     Wrong("unknown field at the top", {"budget:": "^budgets:"}, "budgets: unknown field; did you mean budget?"),
     Wrong(
@@ -262,6 +262,11 @@ FIELDS = [
         "a compiled step of several passes",
         {"method: st3": "method: probmask", _CRITERION: "", "epochs: 20": "epochs: 20\n    ^compile: true"},
         "train.compile: is not supported with method probmask: the passes of a step would share a CUDA graph's output",
+    ),
+    Wrong(
+        "a graph on a CPU",
+        {"epochs: 20": "epochs: 20\n    ^graph: on"},
+        "trial.train.graph: on needs a GPU, but resources.gpus_per_worker is 0: use auto or off",
     ),
     Wrong(
         "a ramp that ends before it starts, by default",
