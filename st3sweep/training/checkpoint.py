@@ -28,14 +28,19 @@ def save(path: Path, state: dict[str, Any], method: Method, *, keep_previous: bo
     A crash leaves the old or the new file intact; a missing folder is created. Raises RuntimeError inside a sparse
     scope, where the model holds θ̂ and θ would be lost.
     """
-    if method.in_scope:
-        raise RuntimeError("a checkpoint inside sparse_weights would hold θ̂ in place of θ")
+    check_outside_scope(method)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, keep=previous(path) if keep_previous else None) as file:
         file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def check_outside_scope(method: Method) -> None:
+    """Raise RuntimeError inside a sparse scope."""
+    if method.in_scope:
+        raise RuntimeError("a checkpoint inside sparse_weights would hold θ̂ in place of θ")
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

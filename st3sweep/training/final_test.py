@@ -28,6 +28,7 @@ def final_result(state: State, spec: TrialSettings, world: World, splits: Splits
     validation = {name: value for name, value in record.items() if name.startswith("val_")}
     test = test_columns(None, metric)
     if splits.test is not None or spec.train.bn_recalibration:
+        saver.wait()
         world.broadcast(None)  # rank 0 has written the file by now
         _load_best(state, spec, world, saver.folder)
     if spec.train.bn_recalibration:

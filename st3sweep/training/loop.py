@@ -107,7 +107,21 @@ def _fit(
         leave=leave,
         seconds_between_losses=seconds_between_losses,
     )
-    steps = Steps(TrainingStep(state, spec, world, splits), spec, world)
+    with saver:
+        steps = Steps(TrainingStep(state, spec, world, splits), spec, world)
+        return _train(state, spec, world, report, splits, saver, steps)
+
+
+def _train(
+    state: State,
+    spec: TrialSettings,
+    world: World,
+    report: Callable[[EpochRecord], bool],
+    splits: data.Splits,
+    saver: Saver,
+    steps: Steps,
+) -> dict[str, Any]:
+    """Train the remaining epochs and return the trial's result."""
     total_epochs = spec.total_epochs
     while state.epoch < total_epochs:
         record, layers = _epoch(state, spec, world, splits, saver, steps)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from st3sweep.sparse import flat
+from st3sweep.sparse.method import Method
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint_files import BEST, LAST
 from st3sweep.training.state import State
@@ -15,6 +25,7 @@ from st3sweep.training.world import World
 
 _ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
 _LISTEN_SECONDS = 1.0  # between two questions whether this machine is about to be taken away
+_WAITING = 2  # checkpoints that are written while training goes on: of an epoch, the best and the last
 
 
 def best_interval(save_seconds: float, seconds_between_losses: float) -> float:
@@ -33,7 +44,12 @@ class Saver:
     """Writer of a trial's two checkpoints: rank 0 writes them, with the state of all ranks.
 
     ``leave`` is asked by rank 0, once a second, whether the trial must leave its machines. With
-    ``seconds_between_losses`` of one of them the interval follows from the measured duration of a checkpoint.
+    ``seconds_between_losses`` of one of them the interval follows from the measured time that a checkpoint takes from
+    training.
+
+    On a GPU a thread writes copies of the state, in order, while training goes on, which takes as many more bytes of
+    memory; each file is still whole or absent. An error while writing is raised by a later call. Leaving the context
+    waits for the files.
     """
 
     def __init__(
@@ -51,6 +67,24 @@ class Saver:
         self.inputs, self.keep_previous, self.leave = inputs, keep_previous, leave
         self.seconds_between_losses = seconds_between_losses
         self.saved = self.listened = time.perf_counter()
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            with suppress(*([] if kind is None else [Exception])):  # the first error is the one to tell
+                self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+
+    def wait(self, left: int = 0) -> None:
+        """Wait until at most ``left`` files are still to be written."""
+        while len(self._waiting) > left:
+            self._waiting.popleft().result()
 
     def save_if_due(self, state: State) -> None:
         """Save within an epoch if the interval has passed by rank 0's clock, or if the trial must leave its machines.
@@ -63,6 +97,7 @@ class Saver:
         if due or leaving:
             self.save(state)
         if leaving:
+            self.wait()
             raise Preempted(f"saved at step {state.step} of epoch {state.epoch + 1}")
 
     def _decide(self) -> tuple[bool, bool]:
@@ -76,7 +111,7 @@ class Saver:
         began = time.perf_counter()
         content = state.to_checkpoint(self.world)
         if self.world.is_main:
-            checkpoint.save(self.folder / LAST, content, state.method, keep_previous=self.keep_previous)
+            self._write(LAST, content, state, keep_previous=self.keep_previous)
         self.keep_previous, self.saved = True, time.perf_counter()
         if self.seconds_between_losses is not None:  # only rank 0's counts, which wrote
             self.interval_seconds = best_interval(self.saved - began, self.seconds_between_losses)
@@ -85,7 +120,43 @@ class Saver:
         """Save the weights of the best epoch so far, on which the trial's result is based."""
         if self.world.is_main:
             content = {"model": state.model.state_dict(), "method": state.method.state_dict(), "input": self.inputs}
-            checkpoint.save(self.folder / BEST, content, state.method)
+            self._write(BEST, content, state)
+
+    def _write(self, name: str, content: dict[str, Any], state: State, *, keep_previous: bool = False) -> None:
+        path, method = self.folder / name, state.method
+        if not flat.launch_bound(state.loss_sum):
+            checkpoint.save(path, content, method, keep_previous=keep_previous)
+            return
+        checkpoint.check_outside_scope(method)
+        self.wait(left=_WAITING - 1)
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        copied, ready = _copied(content), _ready(self.world.device)
+
+        def write() -> None:
+            ready()
+            checkpoint.save(path, copied, Method(), keep_previous=keep_previous)
+
+        self._waiting.append(self._thread.submit(write))
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of a checkpoint's content, which training does not change."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        changed = copy.copy(value)  # a state_dict of a model has attributes
+        changed.update((key, _copied(item)) for key, item in value.items())
+        return changed
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _ready(device: torch.device) -> Callable[[], None]:
+    """Return a function that waits until what was issued so far is done: a thread has another stream."""
+    if device.type != "cuda":
+        return lambda: None
+    event = torch.cuda.current_stream(device).record_event()
+    return event.synchronize
 
 
 def load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str]]:

@@ -32,17 +32,30 @@ from st3sweep.training.world import World
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
+if (folder / "as_on_a_gpu").exists():
+    from st3sweep.sparse import flat
+    flat.launch_bound = lambda _: True
 spec = TrialSettings.model_validate_json((folder / "spec.json").read_text())
 result = fit(spec, World(), lambda record: print(record["epoch"], flush=True), folder, checkpoint_seconds=0)
 (folder / "result.json").write_text(json.dumps(result))
 """
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "as_on_a_gpu"),
+    [(3, False), *(pytest.param(kills, gpu, marks=pytest.mark.slow) for kills, gpu in ((20, False), (20, True)))],
+)
 def test_training_survives_kills_at_random_moments(
-    kills: int, tiny_trial: Callable[..., TrialSettings], digits: data.Splits, tmp_path: Path
+    kills: int,
+    as_on_a_gpu: bool,
+    tiny_trial: Callable[..., TrialSettings],
+    digits: data.Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dropout makes the generator's state matter, fine-tuning the fixed mask."""
+    """Dropout makes the generator's state matter, fine-tuning the fixed mask. On a GPU, a thread writes checkpoints."""
+    if as_on_a_gpu:
+        monkeypatch.setattr("st3sweep.sparse.flat.launch_bound", lambda _: True)
     spec = tiny_trial(
         model={"arch": "wide_resnet", "depth": 10, "width": 1, "dropout": 0.3},
         train={"epochs": 4 * kills, "batch_size": 16, "finetune_epochs": 2},
@@ -53,6 +66,8 @@ def test_training_survives_kills_at_random_moments(
     parts = tmp_path / "parts"
     parts.mkdir()
     (parts / "spec.json").write_text(spec.model_dump_json())
+    if as_on_a_gpu:
+        (parts / "as_on_a_gpu").touch()
     seed = random.randrange(2**32)
     within = kill_while_it_trains(parts, kills, random.Random(seed), epoch_seconds)
     assert within > 0, f"seed {seed}: no kill found a checkpoint within an epoch"
