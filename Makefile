@@ -2,13 +2,14 @@
 # make test         install, then run lint, types and all tests except the slow ones
 # make fast         install, then run the unit tests on all cores, except those that take seconds each
 # make docs         install, then build the documentation site into site/
+# make notebooks    run the notebooks again and store their outputs
 # make reference    regenerate the command reference in docs/ after changing a command
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.ready-docs
 
-.PHONY: quickstart test lint types tests fast slow docs reference clean
+.PHONY: quickstart test lint types tests fast slow docs reference notebooks clean
 
 quickstart: $(READY)
 	$(BIN)/python -m st3sweep run search_spaces/quickstart.yaml
@@ -39,6 +40,10 @@ docs: $(DOCS_READY)
 
 reference: $(READY)
 	$(BIN)/python docs/command_reference.py
+
+# Run every notebook but own_network, which trains, and store its outputs.
+notebooks: $(READY)
+	$(BIN)/python analysis/execute_notebooks.py
 
 # Compile byte code on installation, on all cores: otherwise the first run does it, in each of its processes. Some packages
 # hold files for other versions of Python, which do not compile.

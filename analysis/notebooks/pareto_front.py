@@ -12,21 +12,19 @@
 # ---
 
 # %% [markdown]
-# # The Pareto front of a run
+# # Which trials are the best for their cost, and how sure is that?
 #
-# Which trials have the best validation accuracy for their cost, how accuracy and sparsity changed in training, and in
-# which layers the weights remain. The run is the folder named by the environment variable `ST3_RUN`, or else the newest
-# one under `runs/`.
-#
-# All computations and figures are functions of `st3sweep.analysis`.
+# Any run: the folder named by the environment variable `ST3_RUN`, by default `docs/results/methods`, a comparison of
+# all methods with three seeds each. All computations and figures are functions of `st3sweep.analysis`.
 
 # %%
 # %matplotlib inline
 from st3sweep.analysis.fronts import front, front_hypervolume
 from st3sweep.analysis.plots import plot_layers, plot_ramp, plot_run
+from st3sweep.analysis.selection import plot_selection
 from st3sweep.analysis.tables import front_table, load_epochs, load_layers, load_trials, run_folder
 
-run = run_folder()
+run = run_folder(default="methods")
 trials, epochs, layers = load_trials(run), load_epochs(run), load_layers(run)
 print(f"{run.name}: {len(trials)} trials")
 
@@ -49,6 +47,15 @@ print(front_table(trials))
 
 # %%
 print(f"hypervolume: {front_hypervolume(trials):.5g} % × GFLOPs")
+
+# %% [markdown]
+# ## What selecting the front adds
+#
+# The front selects the best of many noisy validation accuracies, so its members look better than they are. Test
+# accuracy has no part in the selection.
+
+# %%
+plot_selection(trials)
 
 # %% [markdown]
 # ## Accuracy over the ramp

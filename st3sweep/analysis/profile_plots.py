@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -36,10 +38,10 @@ def plot_layer_profiles(table: pd.DataFrame, width: float = PAGE) -> Figure:
         rows = table[table["group"] == group]
         if rows.empty:
             continue
-        style = {"color": _GROUP_COLORS[group], "marker": _GROUP_MARKERS[group], "markersize": 3}
+        style: dict[str, Any] = {"color": _GROUP_COLORS[group], "marker": _GROUP_MARKERS[group], "markersize": 3}
         label = f"{group} ({counted(int(rows['trials'].max()), 'trial')})"
         left.plot(rows["position"], rows["relative"].replace(0, np.nan), label=label, **style)
-        band = {"color": _GROUP_COLORS[group], "alpha": 0.15, "linewidth": 0}
+        band: dict[str, Any] = {"color": _GROUP_COLORS[group], "alpha": 0.15, "linewidth": 0}
         left.fill_between(rows["position"], rows["relative_low"], rows["relative_high"], **band)
         right.plot(rows["position"], 100 * rows["macs_share"], **style)
         for axes in panels:
@@ -60,7 +62,7 @@ def plot_training_curves(
 ) -> Figure:
     """Plot ``measures`` of the output of ``training_curves``, a panel each: medians of the groups, bands: quartiles."""
     groups = table["group"].drop_duplicates().tolist()
-    figure, panels = new_figure(width, 1.9, panels=len(measures))
+    figure, panels = new_figure(width, 2.1, panels=len(measures))
     for axes, measure in zip(panels, measures, strict=True):
         scale = 100 if measure in _PERCENT else 1
         for group in groups:

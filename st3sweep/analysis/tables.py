@@ -58,11 +58,12 @@ def _stored_objectives(run: Path) -> Objectives:
     return tuple((one["metric"], one["goal"]) for one in stored) if stored else OBJECTIVES
 
 
-def run_folder(root: str = "runs") -> Path:
+def run_folder(root: str = "runs", default: str | None = None) -> Path:
     """Find the run named by the environment variable ST3_RUN, or else the newest run in the folder ``root``.
 
-    A relative path is searched from the working directory upwards, because a notebook runs in its own folder and not
-    in the project's. Raises ResultsError if there is no run.
+    With ``default``, the name of a committed sweep (``committed_sweep``), that one instead of the newest. A relative
+    path is searched from the working directory upwards, because a notebook runs in its own folder and not in the
+    project's. Raises ResultsError if there is no run.
     """
     bases = [Path.cwd(), *Path.cwd().parents]
     if named := os.environ.get("ST3_RUN"):
@@ -70,10 +71,24 @@ def run_folder(root: str = "runs") -> Path:
         if not found:
             raise ResultsError(f"ST3_RUN={named}: no trials.parquet there")
         return found[0]
+    if default is not None:
+        return committed_sweep(default)
     for base in bases:
         if runs := [path.parent for path in (base / root).glob("*/trials.parquet")]:
             return max(runs, key=lambda run: table_path(run, "trials").stat().st_mtime)
     raise ResultsError(f"no run in {root}/; set ST3_RUN to the folder of a run")
+
+
+def committed_sweep(name: str) -> Path:
+    """Return the folder of a sweep that is kept in the repository, ``docs/results/<name>``: methods, ablation, ...
+
+    Found from the working directory upwards, or beside the package where it runs from a checkout. Raises ResultsError
+    if it is in neither.
+    """
+    for base in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[2]):
+        if table_path(base / "docs" / "results" / name, "trials").is_file():
+            return base / "docs" / "results" / name
+    raise ResultsError(f"no sweep docs/results/{name}: open the notebook in a checkout of the project, or set ST3_RUN")
 
 
 def flops_unit(trials: pd.DataFrame) -> tuple[str, float]:

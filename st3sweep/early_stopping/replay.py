@@ -28,7 +28,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from st3sweep.analysis.fronts import searched
+from st3sweep.analysis.fronts import mark_front, searched
+from st3sweep.analysis.timeline import TIMELINE
 from st3sweep.early_stopping.ranking import GOALS, Floats, normalised
 from st3sweep.early_stopping.rules import EarlyStopping
 from st3sweep.early_stopping.simulation import Curve, Simulated, simulate
@@ -123,6 +124,42 @@ def replay(
         },
         **{name: Estimate.of(columns[name]) for name in named},
     )
+
+
+def replay_timeline(
+    trials: pd.DataFrame,
+    epochs: pd.DataFrame,
+    config: EarlyStoppingConfig,
+    *,
+    slots: int = 4,
+    seed: int = 0,
+    overshoot: int = 1,
+) -> pd.DataFrame:
+    """Replay ``config`` once, in the first of the random orders of ``replay``, and return the table of ``timeline``.
+
+    ``analysis.profile_plots.plot_timeline`` draws it. Times are recorded seconds on the clock of the slots. The front
+    is that of all trials, so that a stopped trial on it is one that was lost. Raises UserError as ``replay``.
+    """
+    rows = _whole_trials(trials)
+    curves = [_curve(number, epochs, "seconds") for number in rows["trial"]]
+    order = np.random.default_rng((seed, 0)).permutation(len(curves))
+    rules = EarlyStopping(config, seed)
+    done = simulate(curves, order.tolist(), rules, slots, overshoot)
+    full = np.array([len(curve.records) for curve in curves])
+    last = [curve.records[count - 1] for curve, count in zip(curves, done.epochs, strict=True)]
+    rungs = [rules.rung(curve.trial) for curve in curves]
+    table = mark_front(rows).assign(
+        run=rows.get("run", "replay"),
+        status=np.where(done.finished, "finished", "stopped"),
+        rung=[np.nan if rung is None else rung for rung in rungs],
+        epochs=done.epochs,
+        epochs_full=full,
+        trained=done.epochs / full,
+        ramp_progress=[record.get("ramp_progress", np.nan) for record in last],
+        begin_seconds=done.began_at,
+        end_seconds=done.ended_at,
+    )
+    return table.iloc[order][TIMELINE].reset_index(drop=True)
 
 
 def _whole_trials(trials: pd.DataFrame) -> pd.DataFrame:

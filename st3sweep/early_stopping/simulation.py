@@ -26,12 +26,16 @@ class Curve:
 class Simulated:
     """Outcome of the trials, arrays in the order of the curves; ``compute`` is summed over slots.
 
-    ``compute_at_end``: the compute that the sweep had used when the trial ended, running trials included.
+    ``compute_at_end``: the compute that the sweep had used when the trial ended, running trials included. ``epochs``:
+    how many each trained. ``began_at`` and ``ended_at``: when, on the clock of the slots.
     """
 
     finished: NDArray[np.bool_]
     compute_at_end: NDArray[np.float64]
     compute: float
+    epochs: NDArray[np.int64]
+    began_at: NDArray[np.float64]
+    ended_at: NDArray[np.float64]
 
 
 def simulate(
@@ -42,7 +46,7 @@ def simulate(
     Early stopping sees an epoch when it ends. A stopped trial trains ``overshoot`` epochs more, since a sweep decides
     while the next epoch runs; if its last epoch is among them, it has finished.
     """
-    ended_at, slot_end = np.zeros(len(curves)), np.zeros(slots)
+    began_at, ended_at, slot_end = np.zeros(len(curves)), np.zeros(len(curves)), np.zeros(slots)
     last = [len(curve.records) for curve in curves]
     waiting = iter(order)
     events: list[tuple[float, int, int, int]] = []  # time, slot, curve, epochs done by then
@@ -50,6 +54,7 @@ def simulate(
     def begin(now: float, slot: int) -> None:
         slot_end[slot] = now
         if (index := next(waiting, None)) is not None:
+            began_at[index] = now
             heapq.heappush(events, (now + curves[index].costs[0], slot, index, 1))
 
     for slot in range(slots):
@@ -66,4 +71,4 @@ def simulate(
             begin(now, slot)
     finished = np.array([length == len(curve.records) for length, curve in zip(last, curves, strict=True)])
     compute_at_end = np.minimum(ended_at[:, None], slot_end).sum(axis=1)  # no slot is idle before its end
-    return Simulated(finished, compute_at_end, float(slot_end.sum()))
+    return Simulated(finished, compute_at_end, float(slot_end.sum()), np.array(last), began_at, ended_at)

@@ -13,7 +13,9 @@ import pytest
 from st3sweep.analysis.layer_profiles import below_front, layer_profiles
 from st3sweep.analysis.timeline import stops_by_rung, timeline
 from st3sweep.analysis.training_curves import training_curves
+from st3sweep.early_stopping.replay import replay_timeline
 from st3sweep.runs.tables import table_path, write_table
+from st3sweep.space.early_stopping import EarlyStoppingConfig
 
 
 def trials_of(val: list[float], gflops: list[float], **columns: Any) -> pd.DataFrame:
@@ -129,3 +131,26 @@ def test_timeline_takes_its_times_from_the_ledger(stopped_run: Path) -> None:
     assert table["end_seconds"].tolist()[:2] == [25, 30]
     assert table["begin_seconds"].tolist()[:2] == [5, 24]
     assert table["end_seconds"].isna().tolist() == [False, False, True, True]
+
+
+def test_a_replayed_timeline_stops_what_the_rule_stops() -> None:
+    """Trials one at a time, in a random order; asha at half of the training keeps the better half."""
+    trials = trials_of([90.0, 60.0, 80.0, 70.0], [1.0] * 4)
+    epochs = pd.DataFrame([
+        {"trial": trial, "epoch": n, "progress": n / 4, "val_top1": float(trials["val_top1"][trial]), "gflops": 1.0,
+         "seconds": 10.0}
+        for trial in range(4) for n in range(1, 5)
+    ])  # fmt: skip
+    rule = EarlyStoppingConfig(name="asha", rungs=(0.5,), min_trials=2)
+    table = replay_timeline(trials, epochs, rule, slots=1, overshoot=0)
+    best: list[float] = []
+    for row in table.itertuples():
+        value = {0: 90, 1: 60, 2: 80, 3: 70}[row.trial]
+        best.append(value)
+        place = sorted(best, reverse=True).index(value) + 1
+        stops = len(best) >= 2 and place > len(best) / 2
+        assert (row.status, row.epochs) == (("stopped", 2) if stops else ("finished", 4))
+    assert table["trained"].tolist() == (table["epochs"] / 4).tolist()
+    assert table["begin_seconds"].tolist()[1:] == table["end_seconds"].tolist()[:-1], "one slot is never idle"
+    assert table["end_seconds"].iloc[-1] == 10 * table["epochs"].sum()
+    assert table.set_index("trial")["on_front"].to_dict() == {0: True, 1: False, 2: False, 3: False}
