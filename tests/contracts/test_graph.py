@@ -97,7 +97,8 @@ def test_recorded_steps_train_as_eager_ones(
         assert (steps.recordings, steps.replayed) == (1, 8 - EAGER_FIRST)
     else:
         assert steps.recordings == 2
-        assert steps.replayed >= 12
+        last_update = sparsity["method"] == "granet"  # at the end of training too, an eager step more
+        assert steps.replayed >= 12 - last_update
 
 
 class Elsewhere(Unreliable):
