@@ -2,7 +2,8 @@
 
     python benchmarks/threshold.py [--threads 2] [--device cpu] [--sparsity 0.9] [--repeats 5] [--json]
 
-Checks that all methods give the same value. Speeds are relative to sorting.
+Checks that all methods give the same value. With Triton on CUDA the last two are its kernels. Speeds are relative to
+sorting.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from turns import seconds_of, show
 
 from st3sweep.networks.resnet50 import ResNet50
 from st3sweep.sparse.method import prunable
+from st3sweep.sparse.selection import two_by_digits
 from st3sweep.sparse.threshold import global_threshold
 
 
@@ -45,8 +47,20 @@ def ways(weights: list[Tensor], sparsity: float) -> dict[str, Callable[[], Tenso
         found = np.partition(joined().numpy(), (below, below + 1))
         return between(torch.tensor(found[below]), torch.tensor(found[below + 1]))
 
-    on_cpu = {"torch.kthvalue": by_kthvalue, "numpy.partition": by_partition} if not weights[0].is_cuda else {}
-    return {"sort and index": by_sorting, **on_cpu, "st3sweep": lambda: global_threshold(weights, sparsity)}
+    ratio = torch.tensor(sparsity, dtype=torch.float64, device=weights[0].device)
+    rank = torch.tensor(below, device=ratio.device)
+
+    def by_digits() -> Tensor:
+        lower, upper = two_by_digits(torch.cat([weight.reshape(-1) for weight in weights]), rank)
+        return between(lower, upper)
+
+    return {
+        "sort and index": by_sorting,
+        "digits, plain torch": by_digits,
+        **({"torch.kthvalue": by_kthvalue, "numpy.partition": by_partition} if not weights[0].is_cuda else {}),
+        "st3sweep": lambda: global_threshold(weights, sparsity),
+        "st3sweep, ratio on the device": lambda: global_threshold(weights, ratio),
+    }
 
 
 def main() -> None:

@@ -176,8 +176,8 @@ class Group:
 
     @property
     def _layer(self) -> Tensor:
-        """Return the position in the group of each weight's layer, (n,)."""
-        return self._repeat(torch.arange(len(self.sizes), device=self.device), self._layer_sizes)
+        """Return the position in the group of each weight's layer, (n,): of 16 bits, which sort in fewer passes."""
+        return self._repeat(torch.arange(len(self.sizes), dtype=torch.int16, device=self.device), self._layer_sizes)
 
     @cached_property
     def _layer_sizes(self) -> Tensor:

@@ -40,7 +40,7 @@ LIMITS = {
     "probmask": 310,
 }
 # Operations that two steps, in which masks are updated and regrown, may add to two dense ones.
-UPDATE_LIMITS = {"gmp": 100, "rigl": 160, "granet": 180}
+UPDATE_LIMITS = {"gmp": 90, "rigl": 90, "granet": 120}
 LAMP_LIMIT = 85  # it ranks the weights of each layer, then all
 
 
