@@ -11,6 +11,8 @@ selection. On CUDA, Triton kernels do the same with less traffic (``selection_ke
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 
@@ -29,9 +31,7 @@ def two_smallest(row: Tensor, rank: Tensor) -> Tensor:
 
     ``rank`` is a 0-d int64 tensor, in [0, n). Returns (2,); no host-device synchronisation.
     """
-    if row.is_cuda and row.dtype == torch.float32 and has_triton():
-        from st3sweep.sparse.selection_kernels import two_smallest as by_kernels
-
+    if row.is_cuda and row.dtype == torch.float32 and (by_kernels := kernels(row.device)) is not None:
         return by_kernels(row, rank)
     if len(row) <= _SORTED or row.dtype not in _INTEGERS:
         ranks = rank + constant((0, 1), torch.long, row.device)
@@ -91,5 +91,19 @@ def _digits(keys: Tensor, rank: Tensor, masses: Tensor | None) -> tuple[Tensor, 
 
 
 @cache
-def has_triton() -> bool:
-    return find_spec("triton") is not None
+def kernels(device: torch.device) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return the selection by Triton on ``device``; None, with a warning, where it does not run: without a C compiler.
+
+    None without a warning where Triton is not installed.
+    """
+    if find_spec("triton") is None:
+        return None
+    try:
+        from st3sweep.sparse.selection_kernels import two_smallest as by_kernels
+
+        by_kernels(torch.ones(8, device=device), torch.zeros((), dtype=torch.long, device=device))
+    except Exception as error:  # whatever a compiler, a driver or another version of Triton may raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"Triton does not run ({reason}): thresholds take plain torch", RuntimeWarning, stacklevel=2)
+        return None
+    return by_kernels

@@ -28,11 +28,15 @@ def two_smallest(row: Tensor, rank: Tensor) -> Tensor:
 
     ``row`` is of float32, ``rank`` a 0-d int64 tensor on the same device.
     """
-    n, keys = len(row), row.view(torch.int32)
-    plan = torch.empty(4, dtype=torch.int64, device=row.device)  # two ranks, number of keys, whether they are gathered
+    with torch.cuda.device_of(row):  # Triton launches on the current device
+        return _two_smallest(row.view(torch.int32), rank, len(row)).view(torch.float32)
+
+
+def _two_smallest(keys: Tensor, rank: Tensor, n: int) -> Tensor:
+    plan = rank.new_empty(4)  # two ranks, number of keys, whether they are gathered
     if n <= _DIRECT:
         _plan_all[(1,)](rank, plan, n)
-        return _select(keys, keys, plan, n, 1).view(torch.float32)
+        return _select(keys, keys, plan, n, 1)
     stride = (n // _SAMPLE) | 1  # odd: no kernel position or channel is always skipped
     size = triton.cdiv(n, stride)
     _plan_sample[(1,)](rank, plan, n, size, _SIGMAS / math.sqrt(size))
@@ -40,7 +44,7 @@ def two_smallest(row: Tensor, rank: Tensor) -> Tensor:
     gathered, counts = keys.new_empty(n // 8), plan.new_zeros(2)  # keys below the bracket, and in it
     _gather[(_programs(n),)](keys, bracket, gathered, counts, n, len(gathered), BLOCK=_BLOCK)
     _plan_gathered[(1,)](rank, plan, counts, n, len(gathered))
-    return _select(keys, gathered, plan, n, 1).view(torch.float32)
+    return _select(keys, gathered, plan, n, 1)
 
 
 def _select(keys: Tensor, gathered: Tensor, plan: Tensor, size: int, stride: int) -> Tensor:

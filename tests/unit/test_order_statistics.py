@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import accumulate
 
 import numpy as np
@@ -23,7 +24,7 @@ NUMBERS = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 1e-45, -2e-45, 1.5e-38, 3e38, math.nan]),
     st.floats(width=32),
 )
-needs_triton = pytest.mark.skipif(not selection.has_triton(), reason="Triton is not installed")
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
 
 def in_order(row: Tensor) -> Tensor:
@@ -106,6 +107,13 @@ def test_kernels_in_the_interpreter_select_as_sorting() -> None:
     done = subprocess.run([sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 7
+
+
+@needs_triton
+def test_where_kernels_do_not_run_a_warning_says_why() -> None:
+    """They do not on a CPU, as they would not on a machine without a C compiler."""
+    with pytest.warns(RuntimeWarning, match=r"^Triton does not run \(.+\): thresholds take plain torch$"):
+        assert selection.kernels(torch.device("cpu")) is None
 
 
 @pytest.mark.slow
