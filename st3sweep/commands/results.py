@@ -13,19 +13,20 @@ from st3sweep.analysis.fronts import front, pick
 from st3sweep.commands.against import objectives_against, points_against
 from st3sweep.commands.pictures import check_picture, save_picture
 from st3sweep.reporting.console import short
-from st3sweep.runs.tables import SCHEMAS, read_table, table_path
+from st3sweep.runs.table_rows import newest
+from st3sweep.runs.tables import SCHEMAS, read_table
 from st3sweep.util.errors import UserError
 
 _HIDDEN = ["params", "spec", "digest"]  # columns that are too wide for a terminal
 
 
 def print_table(folder: Path, table: str, format_: str) -> None:
-    """Print ``table`` of a run as table, csv or json; as parquet, the path of its file."""
+    """Print ``table`` of a run as table, csv or json; as parquet, the path of its file or folder."""
     if table not in SCHEMAS:
         raise UserError(f"--table {table}: allowed: {', '.join(SCHEMAS)}")
     rows = read_table(folder, table)
     if format_ == "parquet":
-        print(table_path(folder, table))
+        print(newest(folder, table))
     elif format_ == "csv":
         print(rows.to_csv(index=False), end="")
     elif format_ == "json":

@@ -67,8 +67,10 @@ class LiveTable:
 
     def resumed(self, ended: Iterable[Trial]) -> None:
         """Count the ended trials of an earlier process toward the total."""
+        ended = list(ended)
         for trial in ended:
             self._count(trial)
+        self._add_to_front(ended)
 
     def started(self, trial: Trial) -> None:
         """Show a trial that a slot now has."""
@@ -89,6 +91,7 @@ class LiveTable:
         self._running.pop(trial.number, None)
         self._heard = True
         self._count(trial)
+        self._add_to_front([trial])
         if self._live is None:
             self.say(f"{self._place(trial):<8} {_line(trial, trial.result)}")
 
@@ -112,15 +115,17 @@ class LiveTable:
         return sum(self.counts.values())
 
     def _count(self, trial: Trial) -> None:
-        self._recent = [*self._recent, trial][-RECENT:]
+        self._recent = [*self._recent[1 - RECENT :], trial]
         if trial.is_replicate:
             self.replicates += 1
             return  # the total does not count replicates
         self.counts[trial.status] += 1
         if trial.epochs:  # a reused result has none
             self._epochs_of_ended.append(len(trial.epochs))
-        if trial.may_be_on_front:
-            candidates = [*self.front, trial]
+
+    def _add_to_front(self, trials: list[Trial]) -> None:
+        if new := [trial for trial in trials if trial.may_be_on_front]:
+            candidates = [*self.front, *new]
             mask = pareto_mask([(t.result["val_top1"], t.result["gflops"]) for t in candidates], ("max", "min"))
             front = [one for one, on_front in zip(candidates, mask, strict=True) if on_front]
             self.front = sorted(front, key=lambda t: t.result["gflops"])

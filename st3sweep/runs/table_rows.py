@@ -21,6 +21,7 @@ from st3sweep.util.storage.local import Local
 
 LEAST_INTERVAL_SECONDS = 5.0
 SHARE_OF_TIME = 0.02  # spent on writing, at most
+HELD_EPOCHS = 10_000  # that are written however soon: 13 MB
 SMALL_EPOCHS = 20_000  # up to which the files of the run's folder are rewritten each time
 
 
@@ -41,7 +42,7 @@ class RunTables:
         Raises OSError only for ``now``: else it is tried again at the next interval, since the ledger has all of it.
         """
         started = time.monotonic()
-        if not now and started < self._next:
+        if not now and started < self._next and len(ledger.news.epochs) < HELD_EPOCHS:
             return
         try:
             self._write(ledger, whole=now)
@@ -114,6 +115,12 @@ def read_parts(folder: Path, name: str) -> pa.Table | None:
     further = [trial_row(Trial.unpacked(one, files)) for one in manifest.open] if name == "trials" else []
     found = list(parts.read_sorted(storage, manifest, name, further))
     return pa.concat_tables(found) if found else tables.as_arrow(name, [], [])
+
+
+def newest(folder: Path, name: str) -> Path:
+    """Return the path at which other programs read table ``name``: its file, or the folder of its parts if newer."""
+    manifest = read_manifest(Local(folder))
+    return tables.table_path(folder, name) if manifest is None or manifest.compacted else folder / FOLDER / name
 
 
 def recorded_epochs(ledger: Ledger, columns: list[str]) -> Iterator[tuple[Trial, dict[str, Any]]]:
