@@ -2,6 +2,7 @@
 
     python benchmarks/samplers.py                     # every sampler, 1,000 trials (gp: 200)
     python benchmarks/samplers.py --parts             # the parts of random search's time
+    python benchmarks/samplers.py --bounds 100 none   # TPE's fronts when it fits at most 100 trials, or all
 
 Nothing is trained: the objectives are a formula. Wall time of one process, medians of 50 trials. For gp, whose trials
 take seconds, medians of 5 after 10, 100 and 195 trials of a random search.
@@ -11,26 +12,32 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy
 import optuna
+import pandas
 import scipy
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from st3sweep.commands.reading import read_space
+from st3sweep.pareto import hypervolume
+from st3sweep.search import fitted_trials
 from st3sweep.search.journal import Journal
 from st3sweep.search.searcher import Searcher
 from st3sweep.space.space import Point, Space
 
+ROOT = Path(__file__).resolve().parent.parent
 SEARCH: dict[str, Any] = {
     "sparsity.target": {"float": [0.5, 0.99], "scale": "log1m"},
     "optim.lr": {"float": [0.01, 1.0], "scale": "log"},
@@ -134,6 +141,69 @@ def parts() -> dict[str, float]:
             }
 
 
+SEARCHED = ("sparsity.target", "sparsity.criterion", "sparsity.ramp.end", "optim.lr", "optim.weight_decay.value")
+
+
+def stored_objectives(run: str) -> Callable[[Point], list[float]]:
+    """Return a function that interpolates between the 64 trials of a stored sweep: accuracy and GFLOPs."""
+    from scipy.interpolate import RBFInterpolator
+
+    trials = pandas.read_parquet(ROOT / "docs" / "results" / "early_stopping" / run / "trials.parquet")
+    points = [json.loads(params) if isinstance(params, str) else params for params in trials["params"]]
+    known = numpy.array([_coordinates(point) for point in points])
+    values = trials[["val_top1", "gflops"]].to_numpy()
+    low, high = known.min(axis=0), known.max(axis=0)
+    smooth = RBFInterpolator((known - low) / (high - low), values, kernel="linear", degree=0, smoothing=0.01)
+    return lambda point: smooth((numpy.array([_coordinates(point)]) - low) / (high - low))[0].tolist()
+
+
+def _coordinates(point: Point) -> list[float]:
+    target, criterion, end, lr, decay = (point[path] for path in SEARCHED)
+    return [-math.log1p(-target), float(criterion == "sigma"), end, math.log(lr), math.log(decay)]
+
+
+def trade_off(point: Point) -> list[float]:
+    """A front that only one value of each of four fields reaches, at any sparsity."""
+    target, criterion, end, lr, decay = _coordinates(point)
+    off = (end - 0.5 - 0.05 * target) ** 2 * 20 + (lr + 2 + 0.3 * target) ** 2 + 0.1 * (decay + 8) ** 2
+    return [95 - 8 / (1 + math.exp(3 - 1.5 * target)) - 2 * off - criterion, math.exp(-target)]
+
+
+def fronts(bounds: list[int | None], trials: int, seeds: int) -> Iterator[dict[str, Any]]:
+    """Yield the hypervolume of TPE's front after half and all of the trials, with each bound, of each seed.
+
+    Its unit is percent times decades of GFLOPs.
+    """
+    functions = {"formula": trade_off, **{run: stored_objectives(run) for run in ("cifar10", "30_epochs")}}
+    for name, function in functions.items():
+        for bound in bounds:
+            fitted_trials.FITTED = bound or 10**9
+            fitted_trials.FRONT, fitted_trials.NEWEST = fitted_trials.FITTED // 10, fitted_trials.FITTED // 2
+            for seed in range(seeds):
+                changes = {"searcher.sampler": "tpe", "seed": str(seed), "budget.trials": str(trials)}
+                one = read_space(ROOT / "search_spaces" / "early_stopping_proxy.yaml", changes)
+                started = time.process_time()
+                with tempfile.TemporaryDirectory() as folder:
+                    values = _values(Searcher(one, Path(folder)), trials, function)
+                seconds = time.process_time() - started
+                points = [(top1, math.log10(gflops)) for top1, gflops in values]
+                worst = [10.0, math.log10({"formula": 0.5, "cifar10": 2e-3, "30_epochs": 5e-4}[name])]
+                reached = [hypervolume(points[:count], ("max", "min"), worst) for count in (trials // 2, trials)]
+                yield {"objectives": name, "bound": bound, "seed": seed, "reached": reached, "seconds": seconds}
+
+
+def _values(searcher: Searcher, trials: int, function: Callable[[Point], list[float]]) -> list[list[float]]:
+    """Run a sweep with four trials at a time; return their values in order."""
+    values, running = [], []
+    while len(values) < trials:
+        while len(running) < 4:
+            running.append(searcher.ask())
+        number, point = running.pop(0)
+        values.append(function(point))
+        searcher.tell(number, values[-1])
+    return values
+
+
 def _median(call: Any) -> float:
     seconds = []
     for _ in range(500):
@@ -148,8 +218,14 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--trials", type=int, help="at most this many trials of each sampler")
     parser.add_argument("--parts", action="store_true", help="measure the parts of random search's time")
+    parser.add_argument("--bounds", nargs="+", type=lambda text: None if text == "none" else int(text))
+    parser.add_argument("--seeds", type=int, default=4, help="of each of the --bounds")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.bounds:
+        for row in fronts(arguments.bounds, arguments.trials or 1000, arguments.seeds):
+            print(json.dumps(row), flush=True)
+        return
     versions = {one.__name__: one.__version__ for one in (optuna, numpy, scipy)} | {"python": platform.python_version()}
     counts = {sampler: min(TRIALS[sampler], arguments.trials or TRIALS[sampler]) for sampler in arguments.samplers}
     rows = [] if arguments.parts else [growth(sampler, count) for sampler, count in counts.items()]

@@ -94,8 +94,8 @@ class Ledger:
     ) -> None:
         """Record a chosen trial, which from here on is in the run.
 
-        ``facts``: stored_summary, gpus, price_per_hour, replicate_of. A point that turned out to be no valid trial has
-        the empty string as its digest.
+        ``facts``: stored_summary, gpus, price_per_hour, replicate_of, and those of ``Searcher.position``. A point that
+        turned out to be no valid trial has the empty string as its digest.
         """
         chosen = {"trial": number, "params": params, "spec": spec, "digest": digest, "workers": workers, **facts}
         self._append({"event": "trial", **chosen})

@@ -21,7 +21,6 @@ from st3sweep.search.study import RunStudy, quiet
 from st3sweep.space.distributions import FloatRange
 from st3sweep.space.space import Point, Space
 
-VIOLATES = "violates a constraint"
 _TRIES = 20  # consecutive useless proposals, after which a point is drawn at random
 _DRAWS = 10_000
 
@@ -60,16 +59,17 @@ class Searcher:
             number, point = self._propose(name, fixed)
             identity = _identity(self.space, point)
             if not self.space.allows(point):
-                self._run.set_attribute(number, "status", VIOLATES)
-                self.study.tell(number, state=TrialState.FAIL)
+                self._run.end_violation(number)
             elif identity in self._known:
                 self._run.end_duplicate(number, self._known[identity])
                 name, fixed = self._next_first()
             else:
                 break
         else:
-            number, point = self._propose("", self._unknown_point())
+            name = ""
+            number, point = self._propose(name, self._unknown_point())
             identity = _identity(self.space, point)
+        self._name = name
         self._known[identity] = number
         return number, point
 
@@ -80,6 +80,10 @@ class Searcher:
     def repeat(self, number: int, seed: int) -> int:
         """Add a replicate of trial ``number`` with ``seed`` to the study; return its number."""
         return self._run.repeat(number, seed)
+
+    def position(self) -> dict[str, Any]:
+        """Return what the ledger records with the latest proposal, so that a resumed run continues from there."""
+        return {"asked": self._asked, **({"warm_start": self._name} if self._name else {})}
 
     def reconcile(self, ledger: Ledger) -> None:
         """Update the study from the ledger: a kill may come between their writes, a power cut lose the study's end."""
@@ -102,20 +106,29 @@ class Searcher:
         if frozen.state == TrialState.RUNNING:
             self._run.set_missing_params(trial.number, trial.params)
         if trial.status != "running":
-            self.tell(trial.number, objective_values(trial, self.metrics), trial.error, trial.status)
+            self._run.end(trial.number, objective_values(trial, self.metrics), trial.error, trial.status)
 
     def _take_stock(self, ledger: Ledger | None = None) -> None:
         """Index the study's trials once; afterwards each ``ask`` updates the index."""
         trials = ledger.trials if ledger else {}
         started = self._run.take_stock()
-        proposals = [trial for trial in started if "replicate_of" not in trial.user_attrs]
-        self._asked = len(proposals)
-        names = {trial.user_attrs.get("warm_start") for trial in proposals}
-        self._first = [(name, point) for name, point in self._first_of_all if name not in names]
         self._known: dict[str, int] = {}  # identity of a point → number of its trial
         for trial in started:
             if not {"status", "duplicate_of"} & set(trial.user_attrs):
                 self._known.setdefault(self._identity_of(trial, trials.get(trial.number)), trial.number)
+        proposals = [trial for trial in started if "replicate_of" not in trial.user_attrs]
+        self._asked = len(proposals)
+        if ledger is not None:
+            # Useless proposals after the ledger's last trial are of an ask that a kill cut short: it is repeated.
+            numbers = [one.number for one in trials.values() if not one.is_replicate]
+            last = trials[max(numbers)] if numbers else None
+            proposals = [trial for trial in proposals if last is not None and trial.number <= last.number]
+            asked = last.asked if last else 0
+            if asked is not None:  # it is in ledgers of earlier versions
+                self._asked = asked
+        names = {trial.user_attrs.get("warm_start") for trial in proposals}
+        names |= {trial.warm_start for trial in trials.values()}
+        self._first = [(name, point) for name, point in self._first_of_all if name not in names]
 
     def _identity_of(self, frozen: FrozenTrial, trial: Trial | None) -> str:
         if trial and trial.digest:

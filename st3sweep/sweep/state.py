@@ -127,11 +127,11 @@ class Sweep:
                 settings = self.space.trial_for(point)
             except ValidationError as error:  # the checks of the space missed it: a failed trial, not a crash
                 self.searched += 1
-                self.ledger.add_trial(number, point, self.space.raw_trial(point), "", 0)
+                self.ledger.add_trial(number, point, self.space.raw_trial(point), "", 0, **self.searcher.position())
                 self._end(number, "failed", {}, str(error.errors()[0]["msg"]))
                 continue
             self.searched += 1
-            trial = self._add(number, point, settings)
+            trial = self._add(number, point, settings, **self.searcher.position())
             result = self.earlier.result(settings)
             if result is None:
                 return trial
