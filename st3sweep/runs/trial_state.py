@@ -16,7 +16,7 @@ Record = dict[str, Any]
 _SHOWN = ("epoch", "sparsity", "val_top1", "gflops")  # of the last epoch of an ended trial, in live views
 _PACKED = (
     "number", "params", "digest", "workers", "gpus", "price_per_hour", "replicate_of", "status", "error", "promoted",
-    "gpu_hours", "money", "began", "ended", "chosen_at", "over_at", "asked", "warm_start",
+    "gpu_hours", "money", "began", "ended", "chosen_at", "over_at", "asked", "sampler", "warm_start",
 )  # fmt: skip
 
 
@@ -64,6 +64,7 @@ class Trial:
     replicate_of: int | None = None  # number of the trial that this one repeats with another seed
     stored_summary: dict[str, Any] | None = None
     asked: int | None = None  # proposals of the search up to this one, with those that were not run
+    sampler: str | None = None  # that proposed it in place of the space's, which had no proposal ready
     warm_start: str | None = None  # name of the point among those to try first
     epochs: Mapping[int, Record] = field(default_factory=dict)
     status: str = "running"  # finished | stopped | failed | running

@@ -1,9 +1,9 @@
 """Choose the trials that TPE fits, so that a proposal costs the same at 20,000 trials as at 1,000.
 
 TPE sorts the trials into good and bad ones and fits a density to each: without a bound, its time grows with their
-number. Beyond ``FITTED`` ended trials it fits points all along the front, the newest trials behind the front and a fixed
-random share of the others. Further points of the front are left out: TPE takes a tenth for good, and would count them
-among the bad ones.
+number. Beyond ``FITTED`` ended trials it fits points all along the front, the newest trials behind the front and a
+fixed random share of the others. Further points of the front are left out: TPE takes a tenth for good, and would count
+them among the bad ones.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FittedTrials:
                 del numbers[at]
 
     def chosen(self) -> list[int]:
-        """Return the numbers of the trials to fit, sorted: all, or ``FITTED`` of them (fewer if most are on the front)."""
+        """Return the numbers of the trials to fit, sorted: all, or ``FITTED`` (fewer if most are on the front)."""
         if len(self._ended) <= FITTED:
             return list(self._ended)
         front = set(self._front.tolist())

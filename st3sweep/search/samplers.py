@@ -14,21 +14,22 @@ def seed_of(seed: int, asked: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{asked}".encode()).digest()[:4], "big")
 
 
-def optuna_sampler(spec: SearcherConfig, seed: int) -> optuna.samplers.BaseSampler:
-    """Build Optuna's sampler for tpe, gp, nsga2 or random."""
-    if spec.sampler == "tpe":
+def startup_trials(spec: SearcherConfig) -> int:
+    """Return the number of random trials before a model is fitted."""
+    return spec.startup_trials or 10
+
+
+def optuna_sampler(name: str, spec: SearcherConfig, seed: int) -> optuna.samplers.BaseSampler:
+    """Build Optuna's sampler tpe, nsga2 or, under any other name, random."""
+    if name == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed,
-            n_startup_trials=spec.startup_trials or 10,
+            n_startup_trials=startup_trials(spec),
             multivariate=True,
             group=True,
             constant_liar=True,
         )
-    if spec.sampler == "gp":
-        return optuna.samplers.GPSampler(
-            seed=seed, n_startup_trials=spec.startup_trials or 10, warn_independent_sampling=False
-        )
-    if spec.sampler == "nsga2":
+    if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=spec.population or 50)
     return optuna.samplers.RandomSampler(seed=seed)
 

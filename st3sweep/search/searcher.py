@@ -7,7 +7,7 @@ Here the study is reconciled with the ledger whenever a run starts.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from st3sweep.runs.ledger import Ledger, Trial, objective_values
-from st3sweep.search.samplers import Sobol, optuna_sampler, seed_of
+from st3sweep.search.ahead import ProposalsAhead
+from st3sweep.search.gp_process import Request
+from st3sweep.search.samplers import Sobol, optuna_sampler, seed_of, startup_trials
 from st3sweep.search.study import RunStudy, quiet
 from st3sweep.space.distributions import FloatRange
 from st3sweep.space.space import Point, Space
@@ -33,11 +35,17 @@ class Searcher:
     """The search of a run: ``ask`` proposes a trial and its point, ``tell`` ends it, ``repeat`` adds a replicate."""
 
     def __init__(
-        self, space: Space, folder: Path, first: Sequence[tuple[str, Point]] = (), ledger: Ledger | None = None
+        self,
+        space: Space,
+        folder: Path,
+        first: Sequence[tuple[str, Point]] = (),
+        ledger: Ledger | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ):
         """Open or create the study in ``folder``; ``first`` are (name, point), proposed before the sampler's.
 
-        They may lack fields. A grid ignores ``first``. The study is updated from the ``ledger``, if given.
+        They may lack fields. A grid ignores ``first``. The study is updated from the ``ledger``, if given. ``say``
+        shows the user a line.
         """
         self.space, self.sampler = space, space.config.searcher.sampler
         self.metrics = space.config.objective_names()
@@ -47,6 +55,10 @@ class Searcher:
         self._grid = space.grid() if _is_finite(space) else iter(())
         if self.sampler == "qmc":
             self._sobol = Sobol(len(space.config.search), seed_of(space.config.seed, 0))
+        if self.sampler == "gp":
+            self.ahead = ProposalsAhead(self._is_new)
+        self._say, self._said = say, ""
+        self._name = self._sampler = ""  # of the latest proposal
         if ledger is None:
             self._take_stock()
         else:
@@ -71,11 +83,18 @@ class Searcher:
             identity = _identity(self.space, point)
         self._name = name
         self._known[identity] = number
+        self._look_ahead()
         return number, point
 
     def tell(self, number: int, values: list[float] | None, error: str | None = None, status: str = "finished") -> None:
         """End trial ``number``: ``finished`` with ``values``, ``stopped`` early, or failed with ``error``."""
         self._run.end(number, values, error, status)
+        self._look_ahead()
+
+    def close(self) -> None:
+        """End the process that proposes points ahead."""
+        if self.sampler == "gp":
+            self.ahead.close()
 
     def repeat(self, number: int, seed: int) -> int:
         """Add a replicate of trial ``number`` with ``seed`` to the study; return its number."""
@@ -83,7 +102,8 @@ class Searcher:
 
     def position(self) -> dict[str, Any]:
         """Return what the ledger records with the latest proposal, so that a resumed run continues from there."""
-        return {"asked": self._asked, **({"warm_start": self._name} if self._name else {})}
+        facts = {"warm_start": self._name, "sampler": self._sampler}
+        return {"asked": self._asked, **{key: value for key, value in facts.items() if value}}
 
     def reconcile(self, ledger: Ledger) -> None:
         """Update the study from the ledger: a kill may come between their writes, a power cut lose the study's end."""
@@ -147,12 +167,44 @@ class Searcher:
         if self.sampler in ("grid", "qmc"):
             point = self._sobol_point(asked, fixed) if self.sampler == "qmc" else self._next_of_grid()
             return self._run.add(point, attributes), point
+        self._sampler = ""
+        if self._fits_gaussian_process() and not fixed:
+            if params := self.ahead.take():
+                point = self._run.parameters.to_point(params)
+                return self._run.add(point, attributes), point
+            self._sampler = "tpe"
+            attributes["sampler"] = self._sampler
         with quiet():
-            self._run.proposals.sampler = optuna_sampler(
-                self.space.config.searcher, seed_of(self.space.config.seed, asked)
-            )
+            spec, seed = self.space.config.searcher, seed_of(self.space.config.seed, asked)
+            self._run.proposals.sampler = optuna_sampler(self._sampler or spec.sampler, spec, seed)
             trial = self._run.proposals.new_trial(self._run.parameters.to_study(fixed), attributes)
             return trial.number, self._suggest(trial)
+
+    def _look_ahead(self) -> None:
+        """Have the Gaussian process propose as many points as trials run, from all that is known now."""
+        if not self._fits_gaussian_process():
+            return
+        if self.ahead.failure not in ("", self._said):
+            self._said = self.ahead.failure
+            self._say(f"the Gaussian process could not propose a point, TPE does instead: {self._said}")
+        every = {one.name: one.distribution for one in self._run.parameters.all}
+        running = [trial.params for trial in self._run.proposals.running() if len(trial.params) == len(every)]
+        request = Request(
+            seed_of(self.space.config.seed, self._asked),
+            tuple(direction.name.lower() for direction in self.study.directions),
+            every,
+            [(trial.params, trial.values) for trial in self._run.proposals.completed()],
+            running,
+        )
+        self.ahead.want(request, max(len(running), 1))
+
+    def _fits_gaussian_process(self) -> bool:
+        return self.sampler == "gp" and self._run.proposals.complete >= startup_trials(self.space.config.searcher)
+
+    def _is_new(self, params: dict[str, Any]) -> bool:
+        """Return whether a point meets the constraints and was not run."""
+        point = self._run.parameters.to_point(params)
+        return self.space.allows(point) and _identity(self.space, point) not in self._known
 
     def _suggest(self, trial: optuna.Trial) -> Point:
         """Suggest a point define-by-run: conditional fields only where they are active."""

@@ -7,6 +7,7 @@ A stopped trial is PRUNED and a failed one FAIL. A trial's user attributes say m
 - ``replicate_of`` and ``seed``: the trial that this one repeats. Samplers do not see replicates;
 - ``continues``: the trial, stopped early and then promoted, whose end this one records. Samplers see only this one;
 - ``warm_start``: the name of the point among those to try first;
+- ``sampler``: the sampler that proposed the point in place of the space's, which had none ready;
 - ``error``: why the trial failed.
 """
 
@@ -48,7 +49,7 @@ class RunStudy:
         )
         with quiet():
             self.study.set_metric_names(space.config.objective_names())
-        bounded = space.config.searcher.sampler == "tpe"
+        bounded = space.config.searcher.sampler in ("tpe", "gp")
         self.proposals = Proposals(space.config.name, storage, bounded=bounded)
         self.continued: dict[int, int] = {}  # promoted trial → the trial that records its end
 
@@ -165,6 +166,7 @@ class Proposals(optuna.Study):
         self._fitted, self._running = FittedTrials(len(self._signs)), set[int]()
         self._ended: dict[int, FrozenTrial] = {}  # those fitted last
         self._changed = True  # since then
+        self.complete = 0  # number of complete trials
         for trial in trials:
             self.saw(trial)
 
@@ -178,6 +180,7 @@ class Proposals(optuna.Study):
         self._changed = True
         self._running.discard(trial.number)
         if trial.state == TrialState.COMPLETE:
+            self.complete += 1
             costs = [sign * value for sign, value in zip(self._signs, trial.values, strict=True)]
             self._fitted.add(trial.number, costs)
         elif trial.state == TrialState.PRUNED:
@@ -210,8 +213,17 @@ class Proposals(optuna.Study):
             chosen = self._fitted.chosen()
             self._ended = {number: self._ended.get(number) or self._trial(number) for number in chosen}
             self._changed = False
-        trials = [*self._ended.values(), *(self._trial(number) for number in sorted(self._running))]
+        trials = [*self._ended.values(), *self.running()]
         return [trial for trial in trials if states is None or trial.state in states]
+
+    def completed(self) -> list[FrozenTrial]:
+        """Return all complete trials that are not hidden."""
+        trials = super()._get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial for trial in trials if trial.number not in self.hidden]
+
+    def running(self) -> list[FrozenTrial]:
+        """Return the running trials."""
+        return [self._trial(number) for number in sorted(self._running)]
 
     def _trial(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))

@@ -62,7 +62,8 @@ class Sweep:
         expected = space.expected_trials()
         self.ledger.add_session(space.document.data, expected, plugins, foreign_components(space.document.data))
         self.earlier = EarlierRuns(space)
-        self.searcher = Searcher(space, folder, [*first_points(space), *self.earlier.hints], self.ledger)
+        first = [*first_points(space), *self.earlier.hints]
+        self.searcher = Searcher(space, folder, first, self.ledger, progress.say)
         self.tables = RunTables(folder)
         self.metrics = space.config.objective_names()
         keep, goals = space.config.resources.checkpoints, space.config.goals()
@@ -136,6 +137,8 @@ class Sweep:
             if result is None:
                 return trial
             self._end(number, "finished", result)
+        if self.trials_left() <= 0:
+            self.searcher.close()
         return None
 
     def _new_replicate(self) -> Trial | None:
@@ -253,6 +256,7 @@ class Sweep:
             self.ledger.add_closed("" if self.is_complete() else self.why)
             self.tables.write(self.ledger, now=True)
         self.ledger.close()
+        self.searcher.close()
         self.end_tracking()
 
     def end_tracking(self) -> None:

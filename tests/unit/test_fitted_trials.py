@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_what_is_fitted_of_a_long_sweep() -> None:
-    """Of 200 trials, 50 on a line that is the front: its ends and two between, and 8 of the newest and 8 others off it."""
+    """Of 200 trials, 50 on a line that is the front: its ends and two between, and 16 off it, 8 the newest."""
     fitted = FittedTrials(2)
     for number in range(200):
         on_front, at = number % 4 == 0, number / 4

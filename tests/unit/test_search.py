@@ -199,27 +199,6 @@ def test_a_point_of_the_grid_that_failed_is_not_run_again(make_space: MakeSpace,
     assert point not in told(searcher, 7)
 
 
-@pytest.mark.long
-def test_the_gaussian_process_learns_two_objectives(make_space: MakeSpace, tmp_path: Path) -> None:
-    """After a random start it proposes better points than a random search: here, the cheapest are the best."""
-    searcher = {"sampler": "gp", "startup_trials": 6}
-    points, again = (
-        told(Searcher(make_space("gp", searcher=searcher), folder(tmp_path, name)), 16, cheap_is_good) for name in "ab"
-    )
-    others = told(
-        Searcher(make_space("random", **PLAIN | {"searcher": {"sampler": "random"}}), folder(tmp_path, "c")), 16
-    )
-    assert points == again
-    assert points[:6] == others[:6]
-    cost = [sum(cheap_is_good(point)[1] for point in some) for some in (points[6:], others[6:])]
-    assert cost[0] < 0.6 * cost[1]
-
-
-def cheap_is_good(point: Point) -> list[float]:
-    cost = (1 - point["sparsity.target"]) * point["model.depth"]
-    return [100 - cost, cost]
-
-
 def test_a_sobol_sequence_fills_every_range_evenly(make_space: MakeSpace, tmp_path: Path) -> None:
     """Of 64 points each 16th of a range holds four: a property of the sequence that random points do not have."""
     space, where = make_space("qmc", **PLAIN | {"searcher": {"sampler": "qmc"}}), folder(tmp_path)
