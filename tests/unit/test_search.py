@@ -122,7 +122,7 @@ def run_on(space: Space, where: Path, budget: int, dies_after: str | None = None
         except Exhausted:
             break
         did("ask")
-        ledger.add_trial(number, point, {}, "", 1)
+        ledger.add_trial(number, point, {}, "", 1, **searcher.position())
         did("start")
         val_top1, gflops = default_values(point)
         ledger.add_done(number, "finished", {"val_top1": val_top1, "gflops": gflops})
@@ -356,13 +356,13 @@ def test_killed_between_choosing_a_point_of_the_grid_and_asking_for_it(make_spac
 def test_killed_while_writing_the_journal(sampler: str, cut: int, make_space: MakeSpace, tmp_path: Path) -> None:
     """The file ends ``cut`` bytes early, mostly within a line: every trial of the ledger can still be told."""
     space, where = make_space(sampler), folder(tmp_path)
+    run_on(space, where, 3)
     searcher = Searcher(space, where)
-    told(searcher, 3)
     size = (where / JOURNAL).stat().st_size
     started = searcher.ask()
     journal = (where / JOURNAL).read_bytes()
     (where / JOURNAL).write_bytes(journal[: max(size, len(journal) - cut)])
-    points = run_on(space, where, 4)
+    points = run_on(space, where, 7)
     assert started[1] in points.values()
     assert len(Searcher(space, where).study.get_trials(states=(TrialState.COMPLETE,))) == 7
 
