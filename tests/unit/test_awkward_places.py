@@ -19,6 +19,7 @@ from st3sweep.runs.tables import read_table
 
 Capture = pytest.CaptureFixture[str]
 PROJECT = Path(__file__).parents[2]
+RUN = PROJECT / "tests" / "data" / "run_0_1"
 TRIAL = """\
 model: {arch: cifar_resnet, depth: 8, width: 4}
 data: {dataset: image_folder, root: images, image_size: 32, validation: 2}
@@ -54,7 +55,7 @@ def test_a_full_output_is_an_error_of_one_line(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     with open("/dev/full", "wb") as full:
-        code, _, error = program("models", cwd=tmp_path, stdout=full)
+        code, _, error = program("status", str(RUN), cwd=tmp_path, stdout=full)
     assert (code, error) == (2, "st3sweep: No space left on device: the output\n")
 
 
@@ -70,7 +71,7 @@ def test_an_output_of_ascii_only(tmp_path: Path) -> None:
 
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
-    command = ["sh", "-c", script, "sh", sys.executable, "-m", "st3sweep", "models"]
+    command = ["sh", "-c", script, "sh", sys.executable, "-m", "st3sweep", "status", str(RUN)]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(PROJECT)}
     )
@@ -78,16 +79,17 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "st3sweep: the working directory no longer exists; change to another one"
 
 
-def test_names_in_another_encoding(images: Path) -> None:
-    code, said, error = program("data", "pack", "trial.yaml", "--out", "pack", cwd=images)
+def test_names_in_another_encoding(images: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(images)
+    code, said, error = st3sweep(capsys, "data", "pack", "trial.yaml", "--out", "pack")
     assert code == 0, error
-    assert b"pack: 16 images" in said
-    code, said, error = program("train", "trial.yaml", "--set", "data.pack=pack", "--out", "run", cwd=images)
+    assert "pack: 16 images" in said
+    code, _, error = st3sweep(capsys, "train", "trial.yaml", "--set", "data.pack=pack", "--out", "run")
     assert code == 0, error
     bad = os.fsencode(images / "images" / "train" / "a") + b"/caf\xe9.png"
     with open(bad, "wb") as file:
         file.write(b"no image")
-    code, said, error = program("train", "trial.yaml", "--out", "other", cwd=images)
+    code, _, error = program("train", "trial.yaml", "--out", "other", cwd=images)  # the name goes to a real output
     assert (code, error.count("\n")) == (2, 1)
     assert r"caf\udce9.png as an image" in error
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from small_datasets import cut, encoded, write_cifar_batches, write_folder, write_parquet
+from test_cli import st3sweep
 
 from st3sweep import data
 from st3sweep.data import DataError
@@ -448,38 +449,32 @@ print(data.inspect(spec).train, "torch" in sys.modules)
 # -- the command ------------------------------------------------------------------------------------------------
 
 
-def st3sweep(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "st3sweep", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.long
-def test_the_command_packs_what_a_trial_or_a_space_names(tmp_path: Path) -> None:
+def test_the_command_packs_what_a_trial_or_a_space_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cifar_batches(tmp_path / "root")
     trial = "model: {arch: cifar_resnet, depth: 8}\ndata: {dataset: cifar10, root: ROOT, validation: 5, pack: PACK}\n"
     trial = trial.replace("ROOT", str(tmp_path / "root")).replace("PACK", str(tmp_path / "pack"))
     trial += "sparsity: {method: st3, target: 0.9}\ntrain: {epochs: 2, batch_size: 4}\n"
     (tmp_path / "trial.yaml").write_text(trial)
-    done = st3sweep("data", "pack", tmp_path / "trial.yaml")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"{tmp_path / 'pack'}: 26 images" in done.stdout
+    code, said, error = st3sweep(capsys, "data", "pack", tmp_path / "trial.yaml")
+    assert (code, error) == (0, "")
+    assert f"{tmp_path / 'pack'}: 26 images" in said
     space = "schema: st3sweep/v1\nname: a\ntrial:\n" + "".join(f"  {line}\n" for line in trial.splitlines())
     space = space.replace("target: 0.9", "criterion: l1") + "search:\n  sparsity.target: {float: [0.5, 0.9]}\n"
     (tmp_path / "space.yaml").write_text(space + "budget: {trials: 2}\n")
-    done = st3sweep("data", "pack", tmp_path / "space.yaml", "--out", tmp_path / "second")
-    assert done.returncode == 0, done.stderr
+    code, _, error = st3sweep(capsys, "data", "pack", tmp_path / "space.yaml", "--out", tmp_path / "second")
+    assert code == 0, error
     assert (tmp_path / "second" / "manifest.json").read_text() == (tmp_path / "pack" / "manifest.json").read_text()
     (tmp_path / "pack" / "manifest.json").unlink()
-    done = st3sweep("validate", tmp_path / "space.yaml")
-    assert done.returncode == 2
-    assert "space.yaml:5:" in done.stderr
-    assert "data.pack" in done.stderr
-    assert "an incomplete pack" in done.stderr
+    code, _, error = st3sweep(capsys, "validate", tmp_path / "space.yaml")
+    assert code == 2
+    assert "space.yaml:5:" in error
+    assert "data.pack" in error
+    assert "an incomplete pack" in error
     digits = tmp_path / "digits.yaml"
     digits.write_text("model: {arch: cifar_resnet}\ndata: {dataset: digits}\nsparsity: {method: dense}\n")
-    done = st3sweep("data", "pack", digits, "--out", tmp_path / "third")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "digits needs no pack" in done.stderr
+    code, said, error = st3sweep(capsys, "data", "pack", digits, "--out", tmp_path / "third")
+    assert (code, said) == (2, "")
+    assert "digits needs no pack" in error
 
 
 def test_a_photograph_of_another_colour_mode_is_packed_as_rgb(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -150,16 +151,34 @@ print(mine.code, mine(arch="mine").build(3, 1))
 """
 
 
-def test_functions_of_a_script_travel_by_value(tmp_path: Path) -> None:
-    def run(width: int) -> tuple[bytes, str]:
-        (tmp_path / "script.py").write_text(SCRIPT.format(width=width))
-        done = subprocess.run([sys.executable, tmp_path / "script.py", "write"], capture_output=True, check=True)
-        return done.stdout, done.stderr.decode().strip()
+# Imports what the scripts import, and runs each in a process of its own, with a standard input and output in files.
+FORK = """
+import os, runpy, sys
+import ray
+import st3sweep.training.components, st3sweep.trial.model
 
-    pickled, code = run(8)
-    done = subprocess.run([sys.executable, "-c", READ], input=pickled, capture_output=True, check=True)
-    assert done.stdout.decode().strip() == f"{code} (3, 4, [8], 8)"
-    assert run(9)[1] != code, "a function that it calls has changed"
+for name, given, written, told in zip(*[iter(sys.argv[1:])] * 4):
+    if (child := os.fork()) == 0:
+        for number, (path, flags) in enumerate([(given, os.O_RDONLY), (written, 65), (told, 65)]):  # 65: write, create
+            os.dup2(os.open(path, flags), number)
+        sys.argv = [name, "write"]
+        runpy.run_path(name, run_name="__main__")
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, name
+"""
+
+
+def test_functions_of_a_script_travel_by_value(tmp_path: Path) -> None:
+    for name, program in {"8": SCRIPT.format(width=8), "9": SCRIPT.format(width=9), "read": READ}.items():
+        (tmp_path / f"{name}.py").write_text(program)
+    files = ["8.py", os.devnull, "8.pickle", "8.txt", "9.py", os.devnull, "9.pickle", "9.txt"]
+    files += ["read.py", "8.pickle", "read.txt", "error.txt"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", FORK, *files], cwd=tmp_path, check=True, env=environment)
+    code, changed, read = ((tmp_path / f"{name}.txt").read_text().strip() for name in ("8", "9", "read"))
+    assert read == f"{code} (3, 4, [8], 8)"
+    assert changed != code, "a function that it calls has changed"
 
 
 @pytest.mark.parametrize(("part", "key", "kind"), [("sparsity", "method", "method"), ("model", "arch", "arch")])
