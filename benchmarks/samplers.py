@@ -147,16 +147,22 @@ SEARCHED = ("sparsity.target", "sparsity.criterion", "sparsity.ramp.end", "optim
 
 
 def stored_objectives(run: str) -> Callable[[Point], list[float]]:
-    """Return a function that interpolates between the 64 trials of a stored sweep: accuracy and GFLOPs."""
+    """Return a function that interpolates the 64 trials of a stored sweep, within their range: accuracy and GFLOPs."""
     from scipy.interpolate import RBFInterpolator
 
     trials = pandas.read_parquet(ROOT / "docs" / "results" / "early_stopping" / run / "trials.parquet")
     points = [json.loads(params) if isinstance(params, str) else params for params in trials["params"]]
     known = numpy.array([_coordinates(point) for point in points])
-    values = trials[["val_top1", "gflops"]].to_numpy()
+    values = numpy.stack([trials["val_top1"], numpy.log10(trials["gflops"])], axis=1)
     low, high = known.min(axis=0), known.max(axis=0)
     smooth = RBFInterpolator((known - low) / (high - low), values, kernel="linear", degree=0, smoothing=0.01)
-    return lambda point: smooth((numpy.array([_coordinates(point)]) - low) / (high - low))[0].tolist()
+
+    def objectives(point: Point) -> list[float]:
+        found = smooth((numpy.array([_coordinates(point)]) - low) / (high - low))[0]
+        top1, gflops = numpy.clip(found, values.min(axis=0), values.max(axis=0))
+        return [float(top1), float(10**gflops)]
+
+    return objectives
 
 
 def _coordinates(point: Point) -> list[float]:
