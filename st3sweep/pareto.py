@@ -22,6 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Goal = Literal["max", "min"]
 
+MANY = 10_000  # points, from which sorting all of them takes longer than leaving out what is clearly dominated
+
 
 def pareto_mask(points: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
     """Return which rows of ``points`` are on the Pareto front.
@@ -119,6 +121,23 @@ def _signs(goals: Sequence[Goal]) -> NDArray[np.float64]:
 
 def _front_of_two(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which of (n, 2) costs without NaN are on the front, by one pass in order of the first cost."""
+    if len(costs) > MANY:
+        mask = ~_beaten_by_a_sample(costs)
+        mask[mask] = _front_by_sorting(costs[mask])
+        return mask
+    return _front_by_sorting(costs)
+
+
+def _beaten_by_a_sample(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of (n, 2) costs the front of every hundredth of them dominates: most of a cloud."""
+    sample = costs[::100]
+    front = np.unique(sample[_front_by_sorting(sample)], axis=0)  # sorted by the first cost
+    before = np.searchsorted(front[:, 0], costs[:, 0], side="left") - 1  # the last one of less first cost
+    beaten: NDArray[np.bool_] = (before >= 0) & (front[before, 1] <= costs[:, 1])
+    return beaten
+
+
+def _front_by_sorting(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
     order = np.lexsort((costs[:, 1], costs[:, 0]))
     x, y = costs[order].T
     # A point is on the front if it is the lowest at its own x and strictly lower than all at smaller x.

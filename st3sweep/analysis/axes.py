@@ -34,14 +34,16 @@ def style_of(method: str, methods: Iterable[str]) -> tuple[Any, str]:
 
 
 def _ordered(methods: Iterable[str]) -> list[str]:
-    return [*METHODS, *sorted(set(methods) - set(METHODS))]
+    found = methods.unique() if isinstance(methods, pd.Series) else methods
+    return [*METHODS, *sorted(set(found) - set(METHODS))]
 
 
 def by_method(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield each method that has rows, with its rows, in the order of the legend."""
-    for method in _ordered(rows["method"]):
-        if len(group := rows[rows["method"] == method]):
-            yield method, group
+    groups = {str(method): group for method, group in rows.groupby("method", sort=False)}
+    for method in _ordered(list(groups)):
+        if method in groups:
+            yield method, groups[method]
 
 
 def target_colors(trials: pd.DataFrame) -> ScalarMappable:
@@ -155,7 +157,7 @@ def label_layers(axes: Axes, positions: pd.Series, names: pd.Series) -> None:
 
 def counted(number: int, noun: str) -> str:
     """Return the number with its noun: 1 trial, 2 trials."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def wrapped(text: str, width: float) -> str:

@@ -32,7 +32,7 @@ from st3sweep.analysis.axes import (
     target_colors,
     wrapped,
 )
-from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled, thin
+from st3sweep.analysis.figures import MANY, PAGE, new_figure, put_legend, styled, thin
 from st3sweep.analysis.figures import save as save
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate
 from st3sweep.analysis.published_points import published as published_points
@@ -178,7 +178,9 @@ def _draw_staircase(axes: Axes, chosen: pd.DataFrame, objectives: Objectives, me
     x, y = (chosen["gflops"] * scale).tolist(), chosen[metric].tolist()
     own = set(objectives) == {(metric, "max"), ("gflops", "min")}
     label = "front" if own else "front of " + " and ".join(column for column, _ in objectives)
-    axes.scatter(x, y, s=60, facecolors="none", edgecolors="0.25", linewidths=0.8, label=label, zorder=2)
+    axes.scatter(
+        x, y, s=60 if len(x) <= 200 else 12, facecolors="none", edgecolors="0.25", linewidths=0.8, label=label, zorder=2
+    )
     if own:
         # A budget buys the best point at or below it: none before the first point, the last one up to the axis's end.
         end = axes.get_xlim()[1]
@@ -191,7 +193,8 @@ def _draw_trials(axes: Axes, rows: pd.DataFrame, metric: str, scale: float) -> N
     for method, group in by_method(rows):
         color, marker = style_of(method, rows["method"])
         shown = group.iloc[thin(group["gflops"] * scale, group[metric], axes)]
-        drawn = {"s": 18, "linewidths": 0, "color": color, "marker": marker, "label": method, "zorder": 3}
+        dense = {"s": 1.5, "alpha": 0.4} if len(group) > MANY else {"s": 18}
+        drawn = {**dense, "linewidths": 0, "color": color, "marker": marker, "label": method, "zorder": 3}
         axes.scatter(shown["gflops"] * scale, shown[metric], rasterized=len(shown) > RASTERISED, **drawn)
         below = group.loc[group[metric] < bottom, "gflops"] * scale
         edge = axes.get_xaxis_transform()
@@ -271,7 +274,7 @@ def _title_of_front(trials: pd.DataFrame, objectives: Objectives, metric: str, w
     measure = {"val_top1": "Validation accuracy", "test_top1": "Test accuracy"}.get(metric, metric)
     members, stopped = len(front(trials, objectives)), int((trials["status"] == "stopped").sum())
     early = f", {stopped} stopped early" if stopped else ""
-    trained = f"{counted(len(finished(trials)), 'finished trial')}, {members} on the front{early}"
+    trained = f"{counted(len(finished(trials)), 'finished trial')}, {members:,} on the front{early}"
     shown = f"{measure} over inference cost{' ' + more if more else ''}: {_task(trials)}"
     return f"{wrapped(shown, width)}\n{wrapped(trained, width)}"
 

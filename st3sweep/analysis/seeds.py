@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from st3sweep.analysis.fronts import finished, searched
+from st3sweep.analysis.fronts import finished, is_replicate, searched
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +36,9 @@ def over_seeds(trials: pd.DataFrame, metric: str = "val_top1") -> pd.DataFrame:
     """
     rows = finished(trials)
     keys = [key for key in ("run", "trial") if key in rows]
+    if not is_replicate(rows).any():
+        found = searched(trials).reset_index(drop=True)
+        return found.assign(seeds=1, mean=found[metric].astype(float), standard_error=np.nan, half_width=np.nan)
     if "replicate_of" in rows:
         rows = rows.assign(trial=rows["replicate_of"].fillna(rows["trial"]).astype("int64"))
     return searched(trials).merge(means(rows, keys, metric), on=keys)

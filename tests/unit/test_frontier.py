@@ -205,6 +205,20 @@ def test_parity_with_moocore(m: int, levels: int) -> None:
             assert hypervolume(points, goals, reference) == pytest.approx(area, abs=1e-12)
 
 
+@pytest.mark.parametrize("levels", [30, 300, 10**9])
+def test_many_points_have_the_front_of_moocore(levels: int) -> None:
+    """A cloud behind a curve, with ties, copies, infinities and NaN."""
+    random = np.random.default_rng(levels)
+    cost = random.integers(0, levels, 30_000) / levels
+    gain = np.round(np.sqrt(cost) - random.exponential(0.2, 30_000), 2 if levels < 1000 else 12)
+    points = np.stack([gain, cost], axis=1)
+    points[:5] = [[-inf, -inf], [inf, 2.0], [0.5, inf], [-inf, 0.5], [0.2, 0.0]]
+    expected = moocore.is_nondominated(points, maximise=[True, False], keep_weakly=True)
+    assert pareto_mask(points, ACCURACY_COST).tolist() == expected.tolist()
+    with_nan = np.vstack([points, [[nan, 0.0], [9.0, nan]]])
+    assert pareto_mask(with_nan, ACCURACY_COST).tolist() == [*expected.tolist(), False, False]
+
+
 def test_it_needs_numpy_only() -> None:
     code = "import sys, st3sweep.pareto; print(*{'torch', 'ray', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
