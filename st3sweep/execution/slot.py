@@ -8,6 +8,7 @@ Train run per trial, pays it for each trial; and Tune's own work per trial grows
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import uuid
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import ray
 from ray import train, tune
 
+from st3sweep.execution.cluster import release
 from st3sweep.execution.mailbox import Mailbox
 
 MAX_REBUILDS = 20  # of a group of workers, before the slot counts as lost
@@ -52,14 +54,19 @@ class Slot(tune.Trainable):
                 raise RuntimeError(f"the slot's workers failed: {self._error}") from self._error
             self._end_if_hanging()
             self._leave_if_drained()
-            if self._whereabouts != ray.get(self._mailbox.whereabouts.remote()):
+            if self._whereabouts != self._ask_whereabouts():
                 break  # the driver must know the group, to release it if this machine is lost, and the log, to name it
         return self._result(messages)
 
     def _result(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        self._whereabouts = ray.get(self._mailbox.whereabouts.remote())
+        self._whereabouts = self._ask_whereabouts()
         group, log = self._whereabouts
         return {"mailbox": self._name, "messages": messages, "group": group, "log": log}
+
+    def _ask_whereabouts(self) -> tuple[str | None, Any]:
+        """Return the placement group of the workers, known before they start if it is made here, and their output."""
+        group, log = ray.get(self._mailbox.whereabouts.remote())
+        return next(reversed(_placement_groups()), group), log
 
     def _hold_workers(self, config: dict[str, Any]) -> None:
         """Run one group of workers after another until the mailbox is closed."""
@@ -84,8 +91,13 @@ class Slot(tune.Trainable):
             ray.get(self._mailbox.leave.remote())
 
     def cleanup(self) -> None:
-        ray.get(self._mailbox.close.remote())
-        self._workers.join(timeout=CLOSE_SECONDS)
+        try:
+            ray.get(self._mailbox.close.remote())
+        except ray.exceptions.RayActorError:  # without it, workers would be started again and again
+            for group in _placement_groups():
+                release(group)
+        else:
+            self._workers.join(timeout=CLOSE_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: training keeps its own checkpoints in the trial's folder."""
@@ -99,6 +111,12 @@ def _draining_nodes() -> dict[str, int]:
     with contextlib.suppress(Exception):
         return ray._private.state.state.get_draining_nodes()
     return {}
+
+
+def _placement_groups() -> list[str]:
+    """Return the placement groups that this process has created; none with the plain TorchTrainer."""
+    trainer = sys.modules.get("st3sweep.execution.trainer")
+    return trainer.placement_groups if trainer else []
 
 
 def _is_dead(worker: Any) -> bool:

@@ -20,6 +20,9 @@ from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
+
+placement_groups: list[str] = []  # ids of those that this process has created, the last one last
 
 
 class _FixedSize(FixedScalingPolicy):
@@ -32,6 +35,19 @@ class _FixedSize(FixedScalingPolicy):
         """Do nothing."""
 
 
+class _Group(WorkerGroup):
+    """Notes its placement group at once: workers that never start cannot tell of it, and it would stay for ever."""
+
+    def _create_placement_group(self, *arguments: Any) -> Any:
+        handle = super()._create_placement_group(*arguments)
+        placement_groups.append(handle.placement_group.id.hex())
+        return handle
+
+
+class _Controller(TrainController):
+    worker_group_cls = _Group
+
+
 class SlotTrainer(TorchTrainer):
     """A TorchTrainer whose controller runs in the process that calls ``fit``, which must be an actor."""
 
@@ -40,6 +56,6 @@ class SlotTrainer(TorchTrainer):
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        controller = TrainController(**arguments | {"scaling_policy": _FixedSize(self.scaling_config)})
+        controller = _Controller(**arguments | {"scaling_policy": _FixedSize(self.scaling_config)})
         asyncio.run(controller.run())
         return controller.get_result()
