@@ -14,6 +14,7 @@ from typing import Any
 from st3sweep.analysis.report.data import report_data
 from st3sweep.analysis.report.page import render
 from st3sweep.runs.folder import existing_run, holder
+from st3sweep.runs.manifest import MANIFEST
 from st3sweep.runs.tables import SCHEMAS, table_path
 from st3sweep.util.text import json_line
 
@@ -33,7 +34,7 @@ class LiveReport:
     def latest(self) -> tuple[dict[str, Any], str]:
         """Return the data and a tag that changes with them."""
         with self._lock:
-            seen = [_version(table_path(folder, name)) for folder in self.folders for name in SCHEMAS]
+            seen = [_version(path) for folder in self.folders for path in _tables(folder)]
             if seen != self._seen:
                 self._data, self._seen = report_data(*self.folders, missing_ok=True, brief=True), seen
                 self._tag = f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"'
@@ -93,6 +94,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing for each request."""
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return the files of which at least one is written anew whenever a table of the run is."""
+    return [folder / MANIFEST, *(table_path(folder, name) for name in SCHEMAS)]
 
 
 def _version(path: Path) -> tuple[int, int] | None:

@@ -20,13 +20,13 @@ from st3sweep.analysis.dominance import dominance, sentences
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate, mark_front
 from st3sweep.analysis.plots import METRICS
 from st3sweep.analysis.published_points import published
-from st3sweep.analysis.report.histories import curves_of, layers_of, rungs_of, timeline_of
+from st3sweep.analysis.report.histories import curves_of, has_table, layers_of, rungs_of, timeline_of
 from st3sweep.analysis.report.origin import origin_of
 from st3sweep.analysis.report.settings_that_matter import importance_in_words, importance_of
 from st3sweep.analysis.report.words import summary
 from st3sweep.analysis.seeds import front_probability, means, over_seeds
 from st3sweep.analysis.tables import flops_unit, objectives_of, run_labels
-from st3sweep.runs.tables import TRIALS, is_own_metric, read_table, table_path
+from st3sweep.runs.tables import TRIALS, is_own_metric, read_table
 from st3sweep.util.version import __version__
 
 # Columns of the page's table of trials that come from ``runs.tables.TRIALS`` as they are.
@@ -77,7 +77,7 @@ def _loaded(runs: Sequence[Path | str], *, missing_ok: bool) -> pd.DataFrame:
     """Load the trials of ``runs``, none of one that has no table yet if ``missing_ok``; column ``run`` is its label."""
     tables = [TRIALS.empty_table().to_pandas().assign(run="")]
     for label, run in run_labels(runs).items():
-        if not missing_ok or table_path(run, "trials").is_file():
+        if not missing_ok or has_table(run, "trials"):
             tables.append(read_table(run, "trials").assign(run=label))
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 

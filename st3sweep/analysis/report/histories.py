@@ -16,6 +16,7 @@ from st3sweep.analysis.fronts import mark_front
 from st3sweep.analysis.hypervolume_curves import hypervolume_curves
 from st3sweep.analysis.tables import run_labels
 from st3sweep.analysis.timeline import stops_by_rung, timeline
+from st3sweep.runs.manifest import MANIFEST
 from st3sweep.runs.tables import SCHEMAS, read_table, table_path
 from st3sweep.util.errors import ResultsError
 
@@ -82,7 +83,7 @@ def timeline_of(runs: Sequence[Path | str], trials: pd.DataFrame) -> dict[str, A
 
 def rungs_of(runs: Sequence[Path | str]) -> list[dict[str, Any]]:
     """Return a row for each rung of early stopping: rung, reached, stopped, trained; none without early stopping."""
-    if not all(table_path(run, name).is_file() for run in runs for name in ("trials", "epochs")):
+    if not all(has_table(run, name) for run in runs for name in ("trials", "epochs")):
         return []
     rows = stops_by_rung(timeline(*runs))
     return [
@@ -95,9 +96,14 @@ def _or_null(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def has_table(run: Path | str, name: str) -> bool:
+    """Return whether ``run`` has table ``name``, as a file or, while a sweep runs, in parts."""
+    return table_path(run, name).is_file() or (Path(run) / MANIFEST).is_file()
+
+
 def _of_runs(name: str, runs: Sequence[Path | str]) -> pd.DataFrame:
     """Return a table of those runs that have it, with column ``run`` as in ``load_trials``; empty if none has."""
-    having = {label: run for label, run in run_labels(runs).items() if table_path(run, name).is_file()}
+    having = {label: run for label, run in run_labels(runs).items() if has_table(run, name)}
     if not having:
         return pd.DataFrame(columns=["run", *SCHEMAS[name].names])
     return pd.concat([read_table(run, name).assign(run=label) for label, run in having.items()], ignore_index=True)

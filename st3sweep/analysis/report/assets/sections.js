@@ -29,13 +29,15 @@ function nameAndTest(row) {
   return `trial ${nameOf(row)}${known(T[key]?.[row]) ? `, test ${measured(T[key][row], key)}` : ""}`;
 }
 
+const FEW = 6;  // sentences about published points that are open
 function drawMore() {
   const parts = [];
   if (D.importance?.length) parts.push(importanceSection());
   if (D.against.length)
     parts.push(node("section", { "aria-labelledby": "h-against" }, node("h2", { id: "h-against", text: "Against published points" }),
       node("p", { class: "muted", text: "Test accuracies. One point beats another if it costs no more and is more accurate, with 95 % confidence over seeds." }),
-      node("ul", { class: "card prose" }, ...D.against.map((text) => node("li", { text })))));
+      node("div", { class: "card" }, node("ul", { class: "prose" }, ...D.against.slice(0, FEW).map((text) => node("li", { text }))),
+        D.against.length > FEW ? node("details", {}, node("summary", { text: `${D.against.length - FEW} more` }), node("ul", { class: "prose" }, ...D.against.slice(FEW).map((text) => node("li", { text })))) : null)));
   fill($("more"), ...parts);
 }
 
