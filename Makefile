@@ -1,5 +1,6 @@
 # make quickstart   install, then run a sweep of a few minutes: 24 sparse models and their Pareto front
 # make test         install, then run lint, types and all tests except the slow ones
+# make browser      install Chromium for the tests of the report (Debian, as root)
 # make fast         install, then run the unit tests on all cores, except those that take seconds each
 # make docs         install, then build the documentation site into site/
 # make notebooks    run the notebooks again and store their outputs
@@ -9,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.ready-docs
 
-.PHONY: quickstart test lint types tests fast slow docs reference notebooks clean
+.PHONY: browser quickstart test lint types tests fast slow docs reference notebooks clean
 
 quickstart: $(READY)
 	$(BIN)/python -m st3sweep run search_spaces/quickstart.yaml
@@ -26,7 +27,14 @@ types: $(READY)
 # Three at a time, since the long ones wait for processes a good part of their time; each process begins with a third of
 # those, and takes tests from the others when it has no more.
 tests: $(READY)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist worksteal tests/integration tests/contracts tests/unit
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist worksteal tests/browser tests/integration tests/contracts tests/unit
+
+# The tests of the report open it in a browser; without one they are skipped, except under CI.
+browser:
+	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || { \
+	    [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	    && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	    || echo "no browser, and none could be installed: apt-get install chromium"
 
 fast: $(READY)
 	$(BIN)/python -m pytest tests/unit -m "not slow and not long" --hypothesis-profile fast --numprocesses auto --dist loadfile

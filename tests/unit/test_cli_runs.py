@@ -313,6 +313,9 @@ def test_how_run_ends(
     found, said, error = st3sweep(capsys, "run", "space.yaml", *(["--json"] if as_json else []))
     assert found == code
     assert (tmp_path / "runs" / "decisions" / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "runs" / "decisions" / "report.html").read_bytes().startswith(b"<!doctype html>")
+    if not as_json:
+        assert "report  runs/decisions/report.html\n" in said
     if as_json:
         events = [json.loads(line) for line in said.splitlines()]
         assert [one["event"] for one in events] == ["note", *["started", "done"] * 2, "end"]

@@ -118,6 +118,12 @@ def test_a_built_distribution_works_where_nothing_else_of_it_is(kind: str, tmp_p
     assert rest == ["True", "True", "no global analysis"]
     (tmp_path / "analysis.py").write_text("raise SystemExit('the analysis of the user')")
     program = [str(python.with_name("st3sweep")), "pareto", str(RUN), "--plot", str(tmp_path / "front.png")]
-    for command in (program, [str(python), "-m", "st3sweep", "doctor"], [str(python), "-m", "st3sweep", "models"]):
+    report = [program[0], "report", str(RUN), "--out", str(tmp_path / "report.html")]  # its page is package data
+    for command in (
+        program,
+        report,
+        [str(python), "-m", "st3sweep", "doctor"],
+        [str(python), "-m", "st3sweep", "models"],
+    ):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -55,7 +55,7 @@ function importanceSection() {
         node("td", { class: "number", text: fixed(importance, 2) }), node("td", { text: verdict }));
     });
     return node("div", { class: "card" }, node("h3", { text: `${of[0].toUpperCase()}${of.slice(1)}` }),
-      none ? node("p", { class: "muted", text: `Not computed: ${none}.` }) : node("div", { class: "scroll layers", tabindex: "0", role: "group", "aria-label": `Importance for ${of}` }, node("table", {},
+      none ? node("p", { class: "muted", text: `Not computed: ${none}.` }) : node("div", { class: "importance" }, node("table", {},
         node("thead", {}, node("tr", {}, ...["setting", "", "importance", "verdict"].map((text) => node(text ? "th" : "td", text ? { scope: "col", text } : {})))), node("tbody", {}, ...rows))),
       none ? null : node("p", { class: "note", text: `${several(trials, "trial", "trials")}; the settings explain ${percent(100 * Math.max(0, r2), 0)} of the variance of trials held out.${more ? ` ${more} less important settings are not shown.` : ""}` }));
   });
