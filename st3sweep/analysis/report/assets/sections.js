@@ -51,13 +51,13 @@ function importanceSection() {
       bar.style.width = at(importance);
       whisker.style.left = at(low);
       whisker.style.width = `${(100 * (Math.max(0, high) - Math.max(0, low))) / most}%`;
-      return node("tr", {}, node("th", { scope: "row", text: setting }), node("td", { class: "track" }, node("div", { class: "range" }, bar, whisker)),
+      return node("tr", {}, node("th", { scope: "row" }, ...setting.split(/(?<=[._])/).flatMap((part) => [part, node("wbr")])), node("td", { class: "track" }, node("div", { class: "range" }, bar, whisker)),
         node("td", { class: "number", text: fixed(importance, 2) }), node("td", { text: verdict }));
     });
     return node("div", { class: "card" }, node("h3", { text: `${of[0].toUpperCase()}${of.slice(1)}` }),
       none ? node("p", { class: "muted", text: `Not computed: ${none}.` }) : node("div", { class: "importance" }, node("table", {},
-        node("thead", {}, node("tr", {}, ...["setting", "", "importance", "verdict"].map((text) => node(text ? "th" : "td", text ? { scope: "col", text } : {})))), node("tbody", {}, ...rows))),
-      none ? null : node("p", { class: "note", text: `${several(trials, "trial", "trials")}; the settings explain ${percent(100 * Math.max(0, r2), 0)} of the variance of trials held out.${more ? ` ${more} less important settings are not shown.` : ""}` }));
+        node("thead", {}, node("tr", {}, ...["setting", "", "share", "verdict"].map((text) => node(text ? "th" : "td", text ? { scope: "col", text } : {})))), node("tbody", {}, ...rows))),
+      none ? null : node("p", { class: "note", text: `${several(trials, "trial", "trials")}; the settings explain ${percent(100 * Math.max(0, r2), 0)} of the variance of trials held out.${more ? ` ${several(more, "less important setting is", "less important settings are")} not shown.` : ""}` }));
   });
   return node("section", { "aria-labelledby": "h-importance" }, node("h2", { id: "h-importance", text: "Which settings matter" }),
     node("p", { class: "muted", text: "By how much a random forest errs more when a setting is shuffled, as a fraction of the variance; lines span 95 % of 20 forests. Without a verdict “matters”, these trials do not tell the setting from noise." }),
