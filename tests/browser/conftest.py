@@ -60,6 +60,7 @@ def opened(browser: Any, report: tuple[Path, dict[str, Any]]) -> Iterator[Callab
 
     def open_page(width: int = 1280, scheme: str = "light", address: str = report[0].as_uri()) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(120_000)  # a busy machine
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
