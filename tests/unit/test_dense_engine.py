@@ -123,7 +123,7 @@ def test_other_logits_are_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_without_onnx_runtime_the_warning_estimates() -> None:
     assert remark(0.6, math.nan, math.inf, installed=False) == (
-        "60 % of the multiply-accumulates are not with zero: this engine is about 2.0 times slower than a dense one "
+        "60 % of the multiply-accumulates are not with zero: this engine is about 1.3 times slower than a dense one "
         "(estimated); install onnxruntime, and it runs instead"
     )
     assert remark(0.2, math.nan, math.inf, installed=False) == ""
