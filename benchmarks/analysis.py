@@ -2,8 +2,8 @@
 
     python benchmarks/analysis.py [--trials 1000000] [--repeats 5]
 
-Prints medians of the repeats with their range, in seconds of wall time, and the median seconds of this process. The cloud
-is one of random trials under a front: accuracy rises with log cost, less a half-normal distance. The table has the
+Prints medians of the repeats with their range, in seconds of wall time, and the median seconds of this process. The
+cloud is one of random trials under a front: accuracy rises with log cost, less a half-normal distance. The table has the
 columns that a run's has, of two methods.
 """
 
