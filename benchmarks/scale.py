@@ -1,14 +1,22 @@
-"""Measure the engine's overhead: trials of a stub that reports ten epochs at once, in slots without torch.
+"""Measure the engine's overhead: trials of a stub that reports its epochs at once, in slots without torch.
 
-    python benchmarks/scale.py [--trials 1000] [--slots 16] [--sampler random] [--early-stopping none]
+    python benchmarks/scale.py [--trials 1000] [--epochs 30] [--slots 16] [--sampler random] [--early-stopping none]
+                               [--folder FOLDER]
 
-Prints the overhead per trial (wall time; the stub needs none), early against late, by part, and the driver's memory.
+Prints the overhead per trial (wall time; the stub needs none), early against late, by part; the driver's memory; the
+bytes of the run's files; and how long its resume and the commands status, results and pareto take afterwards. The run
+stays in FOLDER, if given.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
+import io
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -24,20 +32,20 @@ from st3sweep.execution import driver
 from st3sweep.execution.cluster import cluster
 from st3sweep.execution.slot import Slot
 from st3sweep.reporting.json_events import JsonEvents
-from st3sweep.runs import table_rows
+from st3sweep.runs.folder import write_resolved
 from st3sweep.runs.ledger import Ledger
+from st3sweep.runs.table_rows import RunTables
 from st3sweep.space.resources import Resources
 from st3sweep.sweep.state import Sweep
 from st3sweep.util.text import aligned
 
-EPOCHS = 10
 SPACE = """\
 schema: st3sweep/v1
 name: scale
 trial:
   model: {{arch: cifar_resnet, depth: 8, width: 4}}
   data: {{dataset: digits, image_size: 8}}
-  train: {{epochs: 10, batch_size: 64}}
+  train: {{epochs: {epochs}, batch_size: 64}}
   sparsity: {{method: st3}}
 search:
   sparsity.target: {{float: [0.5, 0.98], scale: log1m}}
@@ -55,33 +63,35 @@ class StubSlot(Slot):
         finished = 0
         while (taken := ray.get(self._mailbox.take.remote(0, finished))) is not None:
             finished, job = taken
+            epochs = job["spec"]["train"]["epochs"]
             top1 = 50.0 + 40.0 * (hash(str(job["spec"])) % 1000) / 1000
-            for epoch in range(1, EPOCHS + 1):
-                record = _record(epoch, top1)
+            for epoch in range(1, epochs + 1):
+                record = _record(epoch, epochs, top1)
                 if ray.get(self._mailbox.report.remote(finished, record)):
                     ray.get(self._mailbox.report.remote(finished, {"status": "stopped"}))
                     break
             else:
-                result = {"status": "finished", "best_epoch": EPOCHS, "wall_seconds": 0.0, "test_top1": top1}
+                result = {"status": "finished", "best_epoch": epochs, "wall_seconds": 0.0, "test_top1": top1}
                 result |= {"val_top1": top1, "gflops": 0.001 * (100 - top1), "gflops_dense": 0.1, "sparsity": 0.9}
                 ray.get(self._mailbox.report.remote(finished, result))
 
 
-def _record(epoch: int, top1: float) -> dict[str, Any]:
+def _record(epoch: int, epochs: int, top1: float) -> dict[str, Any]:
     gflops = 0.001 * (100 - top1)
     return {
-        "epoch": epoch, "progress": epoch / EPOCHS, "ratio": 0.9, "sparsity": 0.9, "gflops": gflops, "lr": 0.1,
-        "weight_decay": 1e-4, "train_loss": 1.0, "val_loss": 1.0, "val_top1": top1 - EPOCHS + epoch,
-        "at_target": epoch == EPOCHS, "dead_channels": 0, "flip_rate": 0.0, "mismatch": 0.0, "seconds": 0.0,
+        "epoch": epoch, "progress": epoch / epochs, "ramp_progress": min(1.0, 2 * epoch / epochs), "ratio": 0.9,
+        "sparsity": 0.9, "gflops": gflops, "gflops_final": gflops, "lr": 0.1,
+        "weight_decay": 1e-4, "train_loss": 1.0, "val_loss": 1.0, "val_top1": top1 - epochs + epoch,
+        "at_target": epoch == epochs, "dead_channels": 0, "flip_rate": 0.0, "mismatch": 0.0, "seconds": 0.0,
     }  # fmt: skip
 
 
 class Clock:
-    """Seconds spent in named functions so far, and their values at each mark."""
+    """Seconds spent in named functions so far, memory of this process, and their values at each mark."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
-        self.marks: list[tuple[float, dict[str, float]]] = []
+        self.marks: list[tuple[float, dict[str, float], int]] = []
 
     def timed(self, name: str, owner: Any, attribute: str) -> None:
         inner: Callable[..., Any] = getattr(owner, attribute)
@@ -96,40 +106,55 @@ class Clock:
         setattr(owner, attribute, outer)
 
     def mark(self) -> None:
-        self.marks.append((time.perf_counter(), dict(self.spent)))
+        self.marks.append((time.perf_counter(), dict(self.spent), memory()))
+
+
+def memory() -> int:
+    """Return the bytes of memory that this process holds now, without what it shares with others."""
+    pages, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+    return (pages - shared) * resource.getpagesize()
 
 
 def main() -> None:
-    """Run the benchmark and print the table."""
+    """Run the benchmark and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--sampler", default="random")
     parser.add_argument("--early-stopping", default="none")
+    parser.add_argument("--folder", type=Path, help="where the run stays; must not exist")
     options = parser.parse_args()
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "scale.yaml"
-        text = SPACE.format(sampler=options.sampler, trials=options.trials)
-        file.write_text(
-            text if options.early_stopping == "none" else f"{text}early_stopping: {{name: {options.early_stopping}}}\n"
-        )
-        (Path(folder) / "run").mkdir()
-        run = Sweep(read_space(file), Path(folder) / "run", _Marking(options.trials, clock))
-        clock.timed("search", run.searcher, "ask")
-        clock.timed("search", run.searcher, "tell")
-        clock.timed("early stopping", run.early_stopping, "observe")
-        clock.timed("ledger", Ledger, "_append")
-        clock.timed("tables", table_rows, "write_tables")
-        clock.timed("all of ours", driver.Driver, "_receive")
-        clock.timed("all of ours", driver.Driver, "on_step_begin")
-        # The slots reserve no CPU: Ray places only their actors and mailboxes.
-        with cluster(None, Resources(slots=1)):
-            clock.mark()
-            driver.run_slots(run, options.slots, trainable=StubSlot)
-        size = (Path(folder) / "run" / "ledger.jsonl").stat().st_size
-        run.close()
-    _print(clock, options.trials, size)
+    with contextlib.ExitStack() as to_close:
+        folder = options.folder or Path(to_close.enter_context(tempfile.TemporaryDirectory())) / "scale"
+        (folder / "run").mkdir(parents=True)
+        text = SPACE.format(sampler=options.sampler, trials=options.trials, epochs=options.epochs)
+        if options.early_stopping != "none":
+            text += f"early_stopping: {{name: {options.early_stopping}}}\n"
+        (folder / "scale.yaml").write_text(text)
+        _print_run(_measured_run(folder, options), options.trials)
+        _print_afterwards(folder, options.trials)
+
+
+def _measured_run(folder: Path, options: argparse.Namespace) -> Clock:
+    clock, space = Clock(), read_space(folder / "scale.yaml")
+    write_resolved(folder / "run", space.document.data)
+    run = Sweep(space, folder / "run", _Marking(options.trials, clock))
+    clock.timed("search", run.searcher, "ask")
+    clock.timed("search", run.searcher, "tell")
+    clock.timed("early stopping", run.early_stopping, "observe")
+    clock.timed("ledger", Ledger, "_append")
+    clock.timed("tables", RunTables, "_write")
+    clock.timed("all of ours", driver.Driver, "_receive")
+    clock.timed("all of ours", driver.Driver, "on_step_begin")
+    # The slots reserve no CPU: Ray places only their actors and mailboxes.
+    with cluster(None, Resources(slots=1)):
+        clock.mark()
+        driver.run_slots(run, options.slots, trainable=StubSlot)
+    began = time.perf_counter()
+    run.close()
+    print(f"tables compacted in {time.perf_counter() - began:.2f} s")
+    return clock
 
 
 class _Marking(JsonEvents):
@@ -144,9 +169,9 @@ class _Marking(JsonEvents):
             self._clock.mark()
 
 
-def _print(clock: Clock, trials: int, ledger_bytes: int) -> None:
-    window = min(100, trials // 3)
-    # The first trials overlap the start of the slots: the window begins after them.
+def _print_run(clock: Clock, trials: int) -> None:
+    window = min(1000, trials // 3)
+    # The first trials overlap the start of the slots: the early window begins after them.
     early, late = clock.marks[window : 2 * window + 1], clock.marks[-window - 1 :]
     rows = [("ms per trial", f"trials {window}-{2 * window}", f"the last {window}")]
     rows.append(("wall", *(f"{1000 * (w[-1][0] - w[0][0]) / window:.1f}" for w in (early, late))))
@@ -156,8 +181,32 @@ def _print(clock: Clock, trials: int, ledger_bytes: int) -> None:
     print(aligned(rows, left=[0]))
     whole = clock.marks[-1][0] - clock.marks[window][0]
     print(f"\nfrom trial {window} to the end: {1000 * whole / (trials - window):.1f} ms per trial")
-    print(f"driver: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
-    print(f"ledger: {ledger_bytes / trials / 1000:.2f} kB per trial")
+    start, first, end = clock.marks[0][2], clock.marks[min(100, window)][2], clock.marks[-1][2]
+    megabytes = [f"{value / 1e6:.0f}" for value in (start, first, end)]
+    print("driver: {} MB before the first trial, {} MB after 100, {} MB at the end".format(*megabytes))
+    beyond = [f"{(end - begin) / trials / 1e3:.1f}" for begin in (start, first)]
+    print("driver, kB per trial: {} beyond the start, {} beyond trial 100".format(*beyond))
+
+
+def _print_afterwards(folder: Path, trials: int) -> None:
+    """Time what users do with the run, each in a program of its own, its start included."""
+    sizes: dict[str, int] = defaultdict(int)
+    for path in (folder / "run").rglob("*"):
+        if path.is_file() and path.relative_to(folder / "run").parts[0] not in ("ray", "trials"):
+            sizes[path.relative_to(folder / "run").parts[0]] += path.stat().st_size
+    print("kB per trial: " + ", ".join(f"{name} {size / trials / 1e3:.2f}" for name, size in sorted(sizes.items())))
+    gc.collect()
+    began = time.perf_counter()
+    again = Sweep(read_space(folder / "scale.yaml"), folder / "run", JsonEvents(trials, io.StringIO()))
+    again.checkpoints.all_ended()
+    again.progress.resumed(list(again.ledger.trials.values()))
+    print(f"resume: {time.perf_counter() - began:.2f} s to the first work of its {len(again.ledger.trials)} trials")
+    again.ledger.close()
+    for command in ("status", "results", "pareto"):
+        began = time.perf_counter()
+        words = [sys.executable, "-m", "st3sweep", command, str(folder / "run")]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        print(f"{command}: {time.perf_counter() - began:.2f} s")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ class Local:
 
     def create(self, name: str, content: bytes) -> None:
         path = self._to_write(name)
-        part = temporary(path).with_suffix(f".{os.getpid()}")
+        part = temporary(path).with_suffix(f".{secrets.token_hex(8)}")  # programs on other hosts may have this pid
         try:
             with open(part, "wb") as file:
                 file.write(content)
