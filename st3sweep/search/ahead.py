@@ -76,11 +76,11 @@ class ProposalsAhead:
         for attempt in range(points + _TRIES):
             try:
                 params = self._exchange(request)
-            except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
+                acceptable = self._acceptable(params)
+            except Exception as error:  # whatever it is: the sweep goes on, and says it
                 with self._changed:
                     self.failure = str(error) or "its process ended"
                 return
-            acceptable = self._acceptable(params)
             with self._changed:
                 if acceptable:
                     self._ready = [params] if first else [*self._ready, params]

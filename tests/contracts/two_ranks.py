@@ -31,7 +31,9 @@ def run(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, args=(port, small, whole, dropout, folder), nprocs=2)
+    multiprocessing.set_forkserver_preload(["two_ranks"])  # imported once
+    arguments = (port, small, whole, dropout, folder)
+    multiprocessing.start_processes(_rank, args=arguments, nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 
 TRAIN = """\
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 from st3sweep.trial.settings import TrialSettings
@@ -36,8 +37,16 @@ if (folder / "as_on_a_gpu").exists():
     from st3sweep.sparse import flat
     flat.launch_bound = lambda _: True
 spec = TrialSettings.model_validate_json((folder / "spec.json").read_text())
-result = fit(spec, World(), lambda record: print(record["epoch"], flush=True), folder, checkpoint_seconds=0)
-(folder / "result.json").write_text(json.dumps(result))
+for _ in sys.stdin:
+    if (child := os.fork()) == 0:
+        try:
+            print(os.getpid(), flush=True)
+            result = fit(spec, World(), lambda record: print(record["epoch"], flush=True), folder, checkpoint_seconds=0)
+            (folder / "result.json").write_text(json.dumps(result))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -69,34 +78,56 @@ def test_training_survives_kills_at_random_moments(
     if as_on_a_gpu:
         (parts / "as_on_a_gpu").touch()
     seed = random.randrange(2**32)
-    within = kill_while_it_trains(parts, kills, random.Random(seed), epoch_seconds)
-    assert within > 0, f"seed {seed}: no kill found a checkpoint within an epoch"
-    assert train(parts).wait() == 0
+    with program(parts) as trainings:
+        within = kill_while_it_trains(trainings, parts, kills, random.Random(seed), epoch_seconds)
+        assert within > 0, f"seed {seed}: no kill found a checkpoint within an epoch"
+        train(trainings)
+        assert end(trainings) == 0
     assert timeless(json.loads((parts / "result.json").read_text())) == timeless(whole), f"seed {seed}"
     for name in (LAST, BEST):
         a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
         assert flat(a) == flat(b), f"seed {seed}: {name}"
 
 
-def train(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", TRAIN, str(folder)], stdout=subprocess.PIPE, text=True)
+@contextlib.contextmanager
+def program(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a program that trains the trial in ``folder`` in a forked process for each line: torch is imported once."""
+    command = [sys.executable, "-c", TRAIN, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        yield running
 
 
-def kill_while_it_trains(folder: Path, kills: int, rng: random.Random, epoch_seconds: float) -> int:
+def train(trainings: subprocess.Popen[str]) -> int:
+    """Begin a training; return the number of its process."""
+    assert trainings.stdin is not None
+    assert trainings.stdout is not None
+    trainings.stdin.write("train\n")
+    trainings.stdin.flush()
+    return int(trainings.stdout.readline())
+
+
+def end(trainings: subprocess.Popen[str]) -> int:
+    """Wait for the end of a training; return its exit code."""
+    assert trainings.stdout is not None
+    return next(int(line.split()[1]) for line in trainings.stdout if line.startswith("ended"))
+
+
+def kill_while_it_trains(
+    trainings: subprocess.Popen[str], folder: Path, kills: int, rng: random.Random, epoch_seconds: float
+) -> int:
     """Kill ``kills`` runs, each after an epoch and a random time; return how many left a checkpoint within an epoch."""
     within = 0
     for _ in range(kills):
-        running = train(folder)
-        assert running.stdout is not None
+        process = train(trainings)
+        assert trainings.stdout is not None
         before = last(folder)["epoch"] if (folder / LAST).exists() else 0
-        for line in running.stdout:  # resumed epochs are reported again
+        for line in trainings.stdout:  # resumed epochs are reported again
             if int(line) > before:
                 break
         time.sleep(rng.uniform(0.0, 2.0) * epoch_seconds)  # so that the epochs suffice for all kills anywhere
-        assert running.poll() is None, "training ended before the kill: use more epochs"
-        os.kill(running.pid, signal.SIGKILL)
-        running.wait()
-        running.stdout.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        assert end(trainings) == -signal.SIGKILL, "training ended before the kill: use more epochs"
         within += last(folder)["step"] > 0
     return within
 

@@ -19,8 +19,9 @@ PROGRAM = Path(sys.executable).with_name("st3sweep")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("command", [[sys.executable, "-m", "st3sweep"], [str(PROGRAM)]], ids=["module", "program"])
-@pytest.mark.parametrize("kind", ["module", "package"])
+@pytest.mark.parametrize(
+    ("command", "kind"), [([sys.executable, "-m", "st3sweep"], "module"), ([str(PROGRAM)], "package")]
+)
 def test_a_module_of_the_user_named_analysis_is_not_imported(command: list[str], kind: str, tmp_path: Path) -> None:
     if not Path(command[0]).exists():
         pytest.skip("the program is not installed in this environment")

@@ -88,7 +88,7 @@ def test_the_same_seed_runs_the_same_trials_whatever_the_timing(name: str) -> No
         expected = run(space, Path(tempfile.mkdtemp(dir=parent)), 1, lambda _: 0)
         assert len({str(point) for point in expected}) == len(expected) == TRIALS
 
-        @settings(max_examples=4 if name == "strict" else 8)
+        @settings(max_examples=2 if name == "strict" else 6)
         @given(st.integers(1, 4), st.lists(st.tuples(st.integers(5, 80), st.integers(0, 40)), max_size=3), st.data())
         def disturbed(slots: int, kills: list[tuple[int, int]], data: st.DataObject) -> None:
             folder = Path(tempfile.mkdtemp(dir=parent))
