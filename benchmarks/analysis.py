@@ -3,8 +3,8 @@
     python benchmarks/analysis.py [--trials 1000000] [--repeats 5]
 
 Prints medians of the repeats with their range, in seconds of wall time, and the median seconds of this process. The
-cloud is one of random trials under a front: accuracy rises with log cost, less a half-normal distance. The table has the
-columns that a run's has, of two methods.
+cloud is one of random trials under a front: accuracy rises with log cost, less a half-normal distance. The table has
+the columns that a run's has, of two methods.
 """
 
 from __future__ import annotations

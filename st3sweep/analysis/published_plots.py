@@ -91,4 +91,6 @@ def _complete_legend(axes: Axes, rows: pd.DataFrame) -> None:
             color, marker = style_of(method, rows["method"])
             axes.plot([], [], color=color, marker=marker, linestyle="none", label=f"{method} (left only)")
     if (rows["remark"] != "").any():
-        axes.plot([], [], color="0.3", marker="o", markerfacecolor="white", linestyle="none", label="suspect")
+        axes.plot(
+            [], [], color="0.3", marker="o", markerfacecolor="white", linestyle="none", label="suspect or unchecked"
+        )

@@ -89,6 +89,28 @@ def report(
         print(write_report(folders, out))
 
 
+class FigureFormat(StrEnum):
+    png = "png"
+    pdf = "pdf"
+    svg = "svg"
+
+
+@app.command()
+def figures(
+    folder: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. Default: figures in the folder of the run.")
+    ] = None,
+    format_: Annotated[FigureFormat, typer.Option("--format", help="Format of the files.")] = FigureFormat.png,
+    width: Annotated[float, typer.Option(help="Width in inches: a page has 7, a column 3.3.")] = 7.0,
+) -> None:
+    """Draw the front, selection, importance, trainings, layers and timeline of a run, a file each."""
+    from st3sweep.commands.figures import write_figures
+
+    for path in write_figures(folder, out or folder / "figures", format_.value, width):
+        print(path)
+
+
 class RuleName(StrEnum):
     none = "none"
     ramp_pareto = "ramp_pareto"

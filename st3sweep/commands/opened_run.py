@@ -132,6 +132,15 @@ class Run:
 
         return plot_selection(self.trials, validation_images, objectives_of(self.folder))
 
+    def figures(self, folder: Path | str | None = None, format: str = "png", width: float = 7.0) -> list[Path]:
+        """Draw every figure that the run's tables allow to ``folder``, by default ``figures`` in the run's own.
+
+        ``format`` is png, pdf or svg; ``width`` in inches, of a page (7) or a column (3.3). Returns the files' paths.
+        """
+        from st3sweep.commands.figures import write_figures
+
+        return write_figures(self.folder, self.folder / "figures" if folder is None else Path(folder), format, width)
+
     def compare(self, other: Run | Path | str | None = None, more: Path | str | None = None) -> pd.DataFrame:
         """Compare the front with that of another run, or with published points of its model and dataset.
 

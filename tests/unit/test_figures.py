@@ -17,6 +17,9 @@ from st3sweep.analysis.layer_profiles import PROFILES
 from st3sweep.analysis.profile_plots import plot_layer_profiles, plot_timeline, plot_training_curves
 from st3sweep.analysis.slices import SLICES
 from st3sweep.analysis.timeline import TIMELINE
+from st3sweep.commands.figures import write_figures
+from st3sweep.runs.tables import table_path, write_table
+from st3sweep.util.errors import UserError
 
 
 def test_panels_are_stacked_in_a_column_and_side_by_side_on_a_page() -> None:
@@ -138,3 +141,25 @@ def test_timeline_over_epochs_or_over_time() -> None:
     assert sorted((bar.get_x(), bar.get_width()) for bar in axes.patches) == [(0, 10), (1, 4)]  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="a timeline is of one run, but got 2"):
         plot_timeline(pd.concat([table, table.assign(run="b")]))
+
+
+def test_figures_of_a_run_that_has_all_tables_but_a_ledger(tmp_path: Path) -> None:
+    trials = [
+        {"trial": n, "status": "finished", "method": "ST-3", "model": "m", "dataset": "d", "val_top1": 80.0 + n,
+         "test_top1": 80.0 + n, "gflops": 0.1 + n, "gflops_dense": 9.0, "sparsity": 0.9 - n / 10, "params": "{}"}
+        for n in range(2)
+    ]  # fmt: skip
+    epochs = [{"trial": n, "epoch": 1, "progress": 1.0, "val_top1": 80.0, "sparsity": 0.9} for n in range(2)]
+    layers = [{"trial": n, "layer": "fc", "position": 0, "numel": 9, "density": 0.1, "macs": 1.0} for n in range(2)]
+    for name, rows in (("trials", trials), ("epochs", epochs), ("layers", layers)):
+        write_table(table_path(tmp_path, name), name, rows)
+    written = write_figures(tmp_path, tmp_path / "out", "svg", COLUMN)
+    names = "front selection ramp training timeline layers profiles importance interactions slices"
+    assert [path.name for path in written] == [f"{name}.svg" for name in names.split()]
+    assert all(path.read_bytes().startswith(b"<?xml") for path in written)
+    (tmp_path / "layers.parquet").unlink()
+    assert len(write_figures(tmp_path, tmp_path / "out", "png")) == 8
+    with pytest.raises(UserError, match="--format gif: allowed: png, pdf, svg"):
+        write_figures(tmp_path, tmp_path, "gif")
+    with pytest.raises(UserError, match="--width 1: allowed: 2 to 40 inches"):
+        write_figures(tmp_path, tmp_path, width=1)
