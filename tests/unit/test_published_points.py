@@ -99,7 +99,7 @@ def test_newer_points_are_there_without_a_cost() -> None:
         ["AC/DC", 0.98, 68.4],
     ]  # fmt: skip
     assert newer["gflops"].isna().all()
-    assert (newer["remark"] != "").tolist() == [False, True, False, False, True]
+    assert (newer["remark"] != "").tolist() == [False, True, True, True, True]
     assert newer["source"].str.contains("arXiv").all()
 
 
