@@ -24,7 +24,11 @@ hypothesis.settings.load_profile("st3sweep")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Among processes that steal tests from each other, share the integration tests out: each begins with some."""
+    """Skip tests of GPUs without one. Among processes that steal tests, each begins with some integration tests."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     if not hasattr(config, "workerinput"):
         return
     long = [item for item in items if "integration" in item.path.parts]

@@ -30,15 +30,16 @@ def _has_bfloat16(device: torch.device) -> bool:
 def numerics(spec: TrialSettings, device: torch.device) -> Iterator[str]:
     """Set torch up for ``spec`` on ``device``; yields the precision in words: bf16, tf32 or fp32.
 
-    float32 products on a GPU are computed in TF32: float32's range with 10 bits of mantissa. With ``deterministic``,
-    torch takes deterministic algorithms only, and raises where there is none.
+    float32 products on a GPU are computed in TF32: float32's range with 10 bits of mantissa; cuDNN tries its algorithms
+    at the first batch of a shape and takes the fastest. With ``deterministic``, torch takes deterministic algorithms
+    only, and raises where there is none.
     """
     cudnn, on_gpu = torch.backends.cudnn, device.type == "cuda"
     flags = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, torch.get_float32_matmul_precision())
     deterministic = torch.are_deterministic_algorithms_enabled()
     try:
         if on_gpu:
-            cudnn.allow_tf32 = True
+            cudnn.allow_tf32, cudnn.benchmark = True, True
             torch.set_float32_matmul_precision("high")
         if spec.train.deterministic:
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read by cuBLAS when it is first used

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from st3sweep.data.records import Splits
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse.methods.st3 import ST3
+from st3sweep.training.batches import evaluation_batch
 from st3sweep.training.evaluate import evaluate
 from st3sweep.training.loop import fit
 from st3sweep.training.numerics import with_precision_of
@@ -100,6 +101,11 @@ def test_a_deterministic_trial_uses_deterministic_algorithms(
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.deterministic
     assert (result["precision"], result["val_loss"]) == ("fp32", plain["val_loss"])
+
+
+def test_batches_of_evaluation_are_larger_on_a_gpu() -> None:
+    assert [evaluation_batch(size, torch.device("cuda")) for size in (32, 160, 224, 448)] == [4096, 1003, 512, 512]
+    assert evaluation_batch(32, torch.device("cpu")) == 512
 
 
 @DTYPES
