@@ -1,4 +1,4 @@
-"""Choose the trials that TPE fits, so that a proposal costs the same at 20,000 trials as at 1,000.
+"""Choose the trials that TPE fits, so that the cost of a proposal does not follow their number.
 
 TPE sorts the trials into good and bad ones and fits a density to each: without a bound, its time grows with their
 number. Beyond ``FITTED`` ended trials it fits points all along the front, the newest trials behind the front and a
