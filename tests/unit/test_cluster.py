@@ -96,7 +96,10 @@ def test_every_machine_installs_this_project_and_asks_for_the_token(file: Path) 
     assert re.search(r"-c(onstraint)? constraints.txt (-e|--editable) \.", setup)
     assert "export RAY_AUTH_MODE=token PATH=$HOME/st3sweep/.venv/bin:$PATH" in setup
     assert config(file)["file_mounts"] == {"~/st3sweep": ".", "~/.ray/auth_token": "~/.ray/auth_token"}
-    assert {".venv/", "data/", "runs/"} <= set(config(file)["rsync_exclude"])
+    excluded = set(config(file)["rsync_exclude"])
+    assert {"/.venv/", "/data/", "/runs/"} <= excluded
+    anywhere = {name.strip("/") for name in excluded if not name.startswith("/")}
+    assert anywhere == {"__pycache__"}, "st3sweep/data and st3sweep/runs would not be copied"
     [start] = [one for one in config(file)["head_start_ray_commands"] if "ray start" in one]
     assert "--dashboard-host=127.0.0.1" in start
 
