@@ -2,6 +2,7 @@
 # make test         install, then run lint, types and all tests except the slow ones
 # make browser      install Chromium for the tests of the report (Debian, as root)
 # make fast         install, then run the unit tests on all cores, except those that take seconds each
+# make test-cluster start a Ray cluster on hosts that are network namespaces, and cut one off (root on Linux; half an hour)
 # make docs         install, then build the documentation site into site/
 # make notebooks    run the notebooks again and store their outputs
 # make reference    regenerate the command reference in docs/ after changing a command
@@ -10,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.ready-docs
 
-.PHONY: browser quickstart test lint types tests fast slow docs reference notebooks clean
+.PHONY: browser quickstart test lint types tests fast slow test-cluster docs reference notebooks clean
 
 quickstart: $(READY)
 	$(BIN)/python -m st3sweep run search_spaces/quickstart.yaml
@@ -41,6 +42,9 @@ fast: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: $(READY)
+	$(BIN)/python -m pytest -m cluster --capture no -v tests/cluster
 
 docs: $(DOCS_READY)
 	$(BIN)/python docs/command_reference.py --check
