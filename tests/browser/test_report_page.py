@@ -174,6 +174,23 @@ def test_the_table_sorts_and_filters(opened: Opened, run: Path) -> None:
     assert page.locator("#trials tbody tr").count() == 10
 
 
+def test_what_matters(opened: Opened) -> None:
+    page = opened()
+    cards = page.locator("#more section[aria-labelledby=h-importance] .card")
+    assert cards.count() == 2
+    rows = cards.nth(0).locator("tbody tr")
+    assert [text.split("\t")[-2:] for text in rows.all_inner_texts()] == [
+        ["0.70", "matters"],
+        ["0.00", "cannot be told"],
+    ]
+    bars = rows.locator(".bar").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
+    track = rows.locator(".range").first.evaluate("range => range.getBoundingClientRect().width")
+    assert bars[0] == pytest.approx(track * 0.7 / 0.9, abs=1)
+    assert bars[1] <= 1
+    assert "1 less important setting is not shown." in cards.nth(0).inner_text()
+    assert "Not computed: too few trials." in cards.nth(1).inner_text()
+
+
 def test_names_and_errors_are_text(opened: Opened) -> None:
     page = opened()
     assert page.title() == "resnet50 on imagenet · st3sweep report"

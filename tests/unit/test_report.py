@@ -26,6 +26,7 @@ from st3sweep.analysis.report import histories
 from st3sweep.analysis.report.data import report_data
 from st3sweep.analysis.report.notebook import run_html
 from st3sweep.analysis.report.page import asset, in_script, render
+from st3sweep.analysis.report.settings_that_matter import importance_in_words, importance_of
 from st3sweep.analysis.tables import load_epochs, load_layers, load_trials
 from st3sweep.commands.report import watch_report, write_report
 from st3sweep.commands.report_server import LiveReport, server
@@ -144,6 +145,21 @@ def test_a_run_without_a_finished_trial_and_one_without_tables(tmp_path: Path) -
     assert nothing["summary"] == ["No trial has begun yet."]
     assert nothing["trials"]["trial"] == []
     render(nothing)
+
+
+def test_what_matters_in_words(tmp_path: Path) -> None:
+    trials = load_trials(made_run(tmp_path / "run", 12))
+    groups = importance_of(trials, OBJECTIVES)
+    assert [group["of"] for group in groups] == ["validation top-1", "cost", "validation top-1 at equal cost"]
+    assert all(group["why_none"] and not group["settings"] for group in groups), "too few trials"
+    assert importance_in_words(groups) == ""
+    known = {"of": "validation top-1 at equal cost", "r2": 0.426, "why_none": ""}
+    settings = [{"setting": name, "verdict": "matters"} for name in ("a", "b")]
+    told = importance_in_words([groups[0], {**known, "settings": settings}])
+    explained = "the settings explain 43 % of the variance of trials held out."
+    assert told == f"For validation top-1 at equal cost, a, b matter; {explained}"
+    none = importance_in_words([{**known, "settings": [{"setting": "a", "verdict": "cannot be told"}]}])
+    assert none == "For validation top-1 at equal cost, no searched setting can be told from noise."
 
 
 def test_no_name_or_error_becomes_part_of_the_page(data: dict[str, Any]) -> None:
