@@ -36,11 +36,12 @@ class EarlyStopping:
     ramp_ended: dict[int, float] = field(default_factory=dict)  # trial → training progress when its ramp ended
     counted: dict[int, Rung] = field(default_factory=dict)
 
-    def observe(self, trial: int, record: Mapping[str, Any]) -> bool:
+    def observe(self, trial: int, record: Mapping[str, Any], *, judge: bool = True) -> bool:
         """Record an epoch (a row of ``runs.tables.EPOCHS``); return whether ``trial`` is to be stopped after it.
 
         An epoch that passes several rungs counts at each and is judged at the last. A trial without accuracy or cost
-        at a rung continues and does not count there. At the end of training no trial is stopped.
+        at a rung continues and does not count there. At the end of training no trial is stopped. Without ``judge`` it
+        only counts, and the answer is False.
         """
         before, rung = self.reached.get(trial, -1), self._rung_of(trial, record)
         if rung <= before:
@@ -51,7 +52,7 @@ class EarlyStopping:
             return False
         for passed in range(before + 1, rung + 1):
             self.counted.setdefault(passed, Rung()).add(trial, (*point, self._tie(trial, passed)))
-        return record["progress"] < 1 - _ROUNDING and self._stops(rung)
+        return judge and record["progress"] < 1 - _ROUNDING and self._stops(rung)
 
     def rung(self, trial: int) -> int | None:
         """Return the number of the last rung that ``trial`` reached, from 0; None before the first."""

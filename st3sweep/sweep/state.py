@@ -90,8 +90,8 @@ class Sweep:
     def _show_early_stopping(self, trial: Trial, record: dict[str, Any]) -> None:
         if trial.is_replicate:
             return
-        stop = self.early_stopping.observe(trial.number, record)
-        if stop and trial.status == "running" and not trial.promoted:
+        may_stop = trial.status == "running" and not trial.promoted  # not so for most trials of a resumed run
+        if self.early_stopping.observe(trial.number, record, judge=may_stop):
             self.to_stop.add(trial.number)
 
     def next_trial(self) -> Trial | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -379,3 +380,18 @@ def test_a_decision_does_not_depend_on_the_order_of_the_others(points: list[Any]
         second.observe(number, epoch(*points[number], progress=0.3))
     last = (len(points) - 1, epoch(*points[-1], progress=0.3))
     assert first.observe(*last) == second.observe(*last)
+
+
+@pytest.mark.parametrize("name", ["ramp_pareto", "residual", "asha"])
+def test_a_trial_that_is_not_judged_counts_for_those_that_are(name: str) -> None:
+    """A resumed run judges only trials that still run: their answers are those of the run before."""
+    rng = random.Random(5)
+    points = [(rng.uniform(50, 90), rng.uniform(0.01, 10), rng.choice([0.3, 0.7])) for _ in range(60)]
+    whole, again = (EarlyStopping(EarlyStoppingConfig(name=name), seed=0) for _ in range(2))
+    answers = []
+    for number, (top1, gflops, progress) in enumerate(points):
+        record = epoch(top1, gflops, progress=progress)
+        judged = number % 3 == 0
+        answers.append(whole.observe(number, record))
+        assert again.observe(number, record, judge=judged) == (answers[-1] and judged)
+    assert sum(answers[::3]) > 3
