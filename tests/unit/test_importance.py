@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,3 +150,17 @@ def test_a_choice_and_a_setting_that_only_some_trials_have() -> None:
 def test_fewer_than_two_forests_have_no_spread() -> None:
     with pytest.raises(ValueError, match="forests must be 2 or more, to have a spread, but got 1"):
         fit_forests(made(lambda x: x[:, 0]), forests=1)
+
+
+def test_the_example_of_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of docs/results.md, on the committed ablation: cost follows the target sparsity, and nothing the seed."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "results.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.partition("## What matters in a search")[2], re.M | re.S)[:1]
+    monkeypatch.chdir(root)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    table = importance(names["fits"]).set_index(["of", "setting"])["verdict"]
+    assert table["gflops", "sparsity.target"] == "matters"
+    assert table["val_top1", "seed"] == "cannot be told"
+    assert set(advice(names["fits"])["advice"]) <= {"narrow", "widen", "fix", "keep", "more trials"}
