@@ -152,6 +152,7 @@ def test_fewer_than_two_forests_have_no_spread() -> None:
         fit_forests(made(lambda x: x[:, 0]), forests=1)
 
 
+@pytest.mark.long
 def test_the_example_of_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of docs/results.md, on the committed ablation: cost follows the target sparsity, and nothing the seed."""
     root = Path(__file__).parents[2]
