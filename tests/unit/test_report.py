@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_run import LONG_ERROR, SCRIPT, made_run
 
@@ -173,6 +173,8 @@ def test_no_name_or_error_becomes_part_of_the_page(data: dict[str, Any]) -> None
     assert len(hostile.content["script"]) == 3
 
 
+@example(SCRIPT)
+@example("<!-- <script> & \u2028\u2029")
 @settings(max_examples=40)
 @given(st.recursive(st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists, max_leaves=5))
 def test_data_survive_in_a_script_element(value: Any) -> None:
