@@ -17,6 +17,7 @@ TILES = {"sparse": (4, 8, 12, 14), "packed": (6, 8, 12, 13), "depthwise": (8, 12
 MOST_LANES = 16
 PARTS = 3  # of an operation, for each thread: one that is late leaves less to wait for
 SMALL = 2**14  # numbers that are not worth sharing
+FEW_MACS = 2**19  # nor is a convolution of so few multiply-accumulates: about 25 µs
 RULE = {"sparse": 12, "packed": 12, "depthwise": 12, "dense": 3}
 
 
@@ -91,6 +92,7 @@ class Convolution:
         op = self.op.having(kind=KINDS.index(choice.kind), tile=choice.tile, chunks=1, bias=self.bias)
         vectors = -(-op.height * op.pitch // lanes)
         op.items = -(-vectors // choice.tile)
+        op.macs = op.height * op.pitch * (self.rows.size if choice.kind == "dense" else np.count_nonzero(self.rows))
         apart = op.split_plane if op.phases else op.in_plane
         if choice.kind == "depthwise":
             nonzeros, start = nonzeros_of(self.rows, (self.plane * apart + self.shift)[None])
@@ -155,6 +157,8 @@ def shared(op: Op, threads: int) -> Op:
         tiles = op.items // op.chunks
         wanted = -(-PARTS * threads // tiles) if threads > 1 else 1
         chunks = max(1, min(wanted, op.channels // 16))
+        if op.macs < FEW_MACS:
+            return op.having(alone=1)
         return op.having(chunks=chunks, items=tiles * chunks)
     if kind in ("input", "flatten", "output"):
         return op

@@ -59,7 +59,7 @@ void engine_run(crew *c, const op *ops, int64_t count, float *const *arenas, int
   for (; b < batch; b++)
     for (const op *q = ops; q < ops + count; q++) {
       layer one = {&all, q, images + b * image_size, logits + b * classes};
-      share(c, layer_part, &one, q->items);
+      share(q->alone ? 0 : c, layer_part, &one, q->items);
     }
   if (c) atomic_store(&c->busy, 0);
 }

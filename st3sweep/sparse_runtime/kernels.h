@@ -49,6 +49,7 @@ typedef struct {
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, terms;
   int64_t blocks, block, row, low, reach;          // of PACKED: see `packed_part`
   int64_t phases, split_plane, split_front;        // of SPLIT and DEPTHWISE
+  int64_t alone;                                   // too small to share
   const nonzero *nonzeros;  // of all output channels, one after another; of PACKED, block after block
   const int32_t *start;     // where those of a channel start; one more for the end; of PACKED, for each block
   const phase *phase;

@@ -16,6 +16,7 @@ _NUMBERS = (
     "kind", "act", "tile", "items", "chunks", "channels_in", "channels", "height", "width", "pitch", "in_", "in_plane",
     "in_height", "in_width", "in_pitch", "out", "out_plane", "other", "kernel_h", "kernel_w", "stride_h", "stride_w",
     "pad_h", "pad_w", "terms", "blocks", "block", "row", "low", "reach", "phases", "split_plane", "split_front",
+    "alone",
 )  # fmt: skip
 _ARRAYS = ("nonzeros", "start", "phase", "weight", "offset", "bias", "mask")
 
@@ -23,15 +24,19 @@ Array = np.ndarray[Any, Any]
 
 
 class Op(ctypes.Structure):
-    """The struct ``op`` of kernels.h. ``keep`` holds the arrays that it points to: ctypes holds addresses only."""
+    """The struct ``op`` of kernels.h. ``keep`` holds the arrays that it points to: ctypes holds addresses only.
+
+    ``macs`` is the multiply-accumulates of a convolution, counted with the padding between rows.
+    """
 
     _fields_ = [(name, ctypes.c_int64) for name in _NUMBERS] + [(name, ctypes.c_void_p) for name in _ARRAYS]
     keep: tuple[Array, ...] = ()
+    macs: int = 0
 
     def having(self, **values: Any) -> Op:
         """Return a copy with other ``values``: numbers, or arrays to point to."""
         op = Op.from_buffer_copy(self)
-        op.keep = self.keep
+        op.keep, op.macs = self.keep, self.macs
         for name, value in values.items():
             if isinstance(value, np.ndarray):
                 op.keep = (*op.keep, value)

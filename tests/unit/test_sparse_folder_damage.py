@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from st3sweep.export.sparse_folder import packed
-from st3sweep.sparse_runtime import compiled
+from st3sweep.sparse_runtime import compiled, convolution
 from st3sweep.sparse_runtime.model_folder import FORMAT, SparseModelError, checked, read_folder
 from st3sweep.sparse_runtime.plan import Plan
 from st3sweep.sparse_runtime.sparse_model import SparseModel
 
 pytestmark = pytest.mark.skipif(not shutil.which(os.environ.get("CC", "cc")), reason="needs a C compiler")
 SANITIZED = "ST3SWEEP_TEST_SANITIZED"  # set where this file runs with the engine under AddressSanitizer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def share_all() -> Iterator[None]:
+    """Share small operations too, as those of these models are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "FEW_MACS", 0)
+        patch.setattr(convolution, "SMALL", 0)
+        yield
 
 
 def sound() -> tuple[dict[str, Any], bytes]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from st3sweep.networks.mobilenet_v1 import MobileNetV1
 from st3sweep.networks.resnet50 import ResNet50
 from st3sweep.networks.vgg import VGG, VGG11
 from st3sweep.networks.wide_resnet import WideResNet
-from st3sweep.sparse_runtime import sparse_model
+from st3sweep.sparse_runtime import convolution, sparse_model
 from st3sweep.sparse_runtime.compiled import SOURCES, CompilerError, engine
 from st3sweep.sparse_runtime.convolution import Choice
 from st3sweep.sparse_runtime.model_folder import FORMAT, SparseModelError, checked
@@ -39,6 +40,15 @@ from st3sweep.sparse_runtime.tuning import fastest
 from st3sweep.util.errors import UserError
 
 pytestmark = pytest.mark.skipif(not shutil.which(os.environ.get("CC", "cc")), reason="needs a C compiler")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def share_all() -> Iterator[None]:
+    """Share small operations too, as those of these models are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "FEW_MACS", 0)
+        patch.setattr(convolution, "SMALL", 0)
+        yield
 
 
 def randomised(model: nn.Module, sparsity: float, seed: int = 0) -> nn.Module:
@@ -229,6 +239,15 @@ def test_the_folder_stands_alone(folder: Path, resnet: nn.Module, tmp_path: Path
         expected = resnet(torch.from_numpy(np.load(tmp_path / "x.npy"))).numpy()
     assert np.abs(np.load(tmp_path / "y.npy") - expected).max() < 1e-4 * np.abs(expected).max()
     assert len(list((tmp_path / "cache").rglob("*.so"))) == 1
+
+
+def test_small_convolutions_are_not_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of fewer multiply-accumulates than that costs less than to wait for a thread."""
+    for few, alone in ((0, False), (2**19, True)):
+        monkeypatch.setattr(convolution, "FEW_MACS", few)
+        ops = SparseModel(folder, tune=False, threads=2)._kept
+        assert {bool(op.alone) for op in ops if op.macs} == {alone}
+    assert 0 < max(op.macs for op in ops) < 2**19
 
 
 @pytest.mark.parametrize("threads", [1, 2])
