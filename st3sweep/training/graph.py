@@ -114,10 +114,12 @@ class Steps:
     def take(self, inputs: Inputs, progress: float) -> None:
         """Take the step to ``progress``, a fraction of training, on ``inputs`` of ``TrainBatches``."""
         method = self.step.state.method
+        if self._recorder is None or not method.replays(progress):
+            self._take_eagerly(inputs, progress)
+            return
         form = (passes_of(method), tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in inputs))
-        if self._recorder is None or not method.replays(progress) or self._first_of(form):
-            self.eager += 1
-            self.step.eager(inputs, progress)
+        if self._first_of(form):
+            self._take_eagerly(inputs, progress)
             return
         self.step.schedule(progress)
         if form not in self._recorded:
@@ -126,14 +128,17 @@ class Steps:
             except RuntimeError as error:  # of a model, loss or method that waits for the device
                 self._recorder = None
                 self._say(f"recording failed ({' '.join(str(error).split())[:300]})")
-                self.eager += 1
-                self.step.eager(inputs, progress)
+                self._take_eagerly(inputs, progress)
                 return
         held = self._recorded[form]
         for place, tensor in zip(held.inputs, inputs, strict=True):
             place.copy_(tensor)
         held.replay()
         self.replayed += 1
+
+    def _take_eagerly(self, inputs: Inputs, progress: float) -> None:
+        self.eager += 1
+        self.step.eager(inputs, progress)
 
     def _first_of(self, form: Hashable) -> bool:
         """Return whether the step is one of the first of its form, which are taken eagerly."""
