@@ -199,7 +199,7 @@ def test_a_kill_at_any_file_loses_nothing(
         return _AndThen(put(self, name, **options), kill=left[0] == 0)
 
     monkeypatch.setattr(Local, "put", killing)
-    for number in range(1 + (moment == "after"), 16, 2):  # the first two writes, and the beginning of the third
+    for number in range(1 + 2 * (moment == "after"), 16, 4):  # the first two writes, and the beginning of the third
         folder = tmp_path / str(number)
         folder.mkdir()
         left[0] = number
