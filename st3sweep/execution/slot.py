@@ -136,15 +136,16 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
 
     from st3sweep.execution.worker import worker_loop
 
-    trainer = TorchTrainer
+    trainer, backend = TorchTrainer, {}
     with contextlib.suppress(ImportError):  # another version of Ray Train
-        from st3sweep.execution.trainer import SlotTrainer
+        from st3sweep.execution.trainer import SlotConfig, SlotTrainer
 
-        trainer = SlotTrainer
+        trainer, backend = SlotTrainer, {"torch_config": SlotConfig()}
 
     gpus = config["gpus_per_worker"]
     return trainer(
         worker_loop,
+        **backend,
         train_loop_config={
             "mailbox": mailbox,
             "threads": config["cpus_per_worker"],

@@ -13,9 +13,12 @@ does the same more slowly.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
-from ray.train.torch import TorchTrainer
+import ray
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.controller.controller import TrainController
@@ -46,6 +49,33 @@ class _Group(WorkerGroup):
 
 class _Controller(TrainController):
     worker_group_cls = _Group
+
+
+class _Backend(_TorchBackend):
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        worker_group.execute(name_network)
+        super().on_start(worker_group, backend_config)
+
+
+class SlotConfig(TorchConfig):
+    """Has gloo use the network by which Ray's machines reach each other.
+
+    It would use that of the host's name, which on Debian and Ubuntu is loopback, where no other machine answers.
+    """
+
+    @property
+    def backend_cls(self) -> Any:
+        return _Backend
+
+
+def name_network() -> None:
+    """Set GLOO_SOCKET_IFNAME, unless it is set, to the interface that has this machine's address in the cluster."""
+    import psutil
+
+    address = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 class SlotTrainer(TorchTrainer):
