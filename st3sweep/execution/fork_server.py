@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,7 @@ def _fork_for_each(listening: socket.socket) -> dict[str, Any] | None:
     """Fork for each request. Returns None when the standard input ends, and in a fork its request."""
     before = {name: os.environ.get(name) for name in READ_ON_LOADING}
     job: dict[str, str | None] = {}
+    usable = True
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
         if sys.stdin in ready:
@@ -99,7 +101,8 @@ def _fork_for_each(listening: socket.socket) -> dict[str, Any] | None:
             if not job:
                 job = {name: environment.get(name) for name in OF_THE_JOB}
                 _import_ray(environment)
-            if any(environment.get(name) != value for name, value in (before | job).items()):
+                usable = _forks_draw_own_ids()
+            if not usable or any(environment.get(name) != value for name, value in (before | job).items()):
                 connection.sendall(REFUSED)
             elif os.fork() == 0:
                 for target, file in enumerate(files):
@@ -112,13 +115,53 @@ def _fork_for_each(listening: socket.socket) -> dict[str, Any] | None:
 
 
 def _import_ray(environment: dict[str, str]) -> None:
-    """Load Ray with the ``environment`` of a worker: it reads the job and the raylet from there when it is loaded."""
+    """Load Ray with the ``environment`` of a worker: it reads the job and the raylet from there when it is loaded.
+
+    Ray draws ids of objects and tasks from a generator that is seeded by the first draw of a process. Forks of one that
+    has drawn would draw the same ids, and read each other's objects. Modules draw when they declare an actor: that id
+    is made here instead (``_forks_draw_own_ids`` checks the result).
+    """
     os.environ.clear()
     os.environ.update(environment)
-    for module in WITH_RAY:
-        importlib.import_module(module)
+    actor: Any = importlib.import_module("ray.actor")
+    original, actor.ActorClassID = actor.ActorClassID, _ActorClassID
+    try:
+        for module in WITH_RAY:
+            importlib.import_module(module)
+    finally:
+        actor.ActorClassID = original
     gc.freeze()  # never collected: so the forks' pages of it stay shared
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system removes ended forks
+
+
+class _ActorClassID:
+    """Makes ids of actors' classes without Ray's generator."""
+
+    @staticmethod
+    def from_random() -> Any:
+        made: Any = importlib.import_module("ray").ActorClassID
+        return made(os.urandom(made.size()))
+
+
+def _forks_draw_own_ids() -> bool:
+    """Return whether two forks draw different ids. Another version of Ray may have drawn while it was loaded."""
+    drawn = []
+    for _ in range(2):
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            thread = threading.Thread(target=lambda end=writing: os.write(end, _drawn()))  # type: ignore[misc]
+            thread.start()
+            thread.join()
+            os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as file:
+            drawn.append(file.read())
+    return drawn[0] != drawn[1]
+
+
+def _drawn() -> bytes:
+    drawn: bytes = importlib.import_module("ray").ObjectRef.from_random().binary()
+    return drawn
 
 
 def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:

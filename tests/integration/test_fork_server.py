@@ -68,3 +68,17 @@ def test_workers_are_forks_and_need_not_be(tmp_path: Path) -> None:
 
 def _pids(report: dict) -> list[int]:
     return [one[kind] for one in report["found"] for kind in ("pid", "parent")]
+
+
+def test_forks_draw_ids_of_their_own(tmp_path: Path) -> None:
+    """Forks of a process that has drawn one of Ray's random ids draw the same ones, and read each other's objects."""
+    (tmp_path / "program.py").write_text(
+        "import os\n"
+        "from st3sweep.execution import fork_server\n"
+        "fork_server._import_ray(dict(os.environ))\n"
+        "print(fork_server._forks_draw_own_ids())\n"
+        "fork_server._drawn()\n"
+        "print(fork_server._forks_draw_own_ids())\n"
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

@@ -187,7 +187,7 @@ def test_published_units() -> None:
     everything = tables.published()
     assert set(everything["model"]) == {"resnet50", "mobilenet_v1"}
     assert everything["sparsity"].between(0, 1, inclusive="left").all()
-    assert (everything["remark"] != "").sum() == 5
+    assert (everything["remark"] != "").sum() == 7
     assert tables.published("resnet50", "cifar10").empty
 
 

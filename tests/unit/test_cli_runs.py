@@ -454,7 +454,7 @@ def test_completion(shell: str) -> None:
     assert "_ST3SWEEP_COMPLETE=complete_" in asked(_ST3SWEEP_COMPLETE=f"source_{shell}")
     if shell == "bash":
         words = {"_ST3SWEEP_COMPLETE": "complete_bash", "COMP_WORDS": "st3sweep re", "COMP_CWORD": "1"}
-        assert asked(**words).split() == ["resume", "results", "replay", "reproduce"]
+        assert asked(**words).split() == ["resume", "results", "report", "replay", "reproduce"]
 
 
 @pytest.mark.parametrize(("trials", "more"), [("+2", 2), ("4", 2)])

@@ -35,7 +35,7 @@ def test_paper_on_small_images():
     assert numbers(spec) == {
         "train": {
             "epochs": 160, "batch_size": 128, "label_smoothing": 0.0, "precision": "auto", "deterministic": False,
-            "compile": False, "bn_momentum": 0.1,
+            "compile": False, "graph": "auto", "bn_momentum": 0.1,
             "bn_recalibration": 0, "finetune_epochs": 0, "finetune_lr": None,
         },
         "optim": {
@@ -54,7 +54,7 @@ def test_paper_on_large_images():
     assert numbers(spec) == {
         "train": {
             "epochs": 100, "batch_size": 256, "label_smoothing": 0.0, "precision": "auto", "deterministic": False,
-            "compile": False, "bn_momentum": 0.1,
+            "compile": False, "graph": "auto", "bn_momentum": 0.1,
             "bn_recalibration": 0, "finetune_epochs": 0, "finetune_lr": None,
         },
         "optim": {
