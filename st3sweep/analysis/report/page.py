@@ -1,7 +1,7 @@
-"""Put the report together: one HTML file with its style, its scripts and its data inside.
+"""Put the report together: one HTML file with its style, its script and its data inside, and no third-party code.
 
-The data are JSON in a script element that runs nothing, and the scripts insert them as text, so no name or error text
-can become part of the page. A policy in the page allows only these scripts, by their hashes, and no network.
+The data are JSON in a script element that runs nothing, and the script inserts them as text, so no name or error text
+can become part of the page. A policy in the page allows only this script, by its hash, and no network.
 """
 
 from __future__ import annotations
@@ -21,27 +21,23 @@ from st3sweep.util.text import json_line
 SCRIPTS = tuple(
     f"{name}.js"
     for name in (
-        "values", "chart", "front", "pointing", "budget", "details", "table", "timeline", "sections", "main",
+        "values", "drawing", "chart", "front", "pointing", "budget", "details", "table", "timeline", "sections", "main",
     )
 )  # fmt: skip
-LIBRARIES = {"d3.min.js": "d3.LICENSE"}  # and the file with the licence of each
 
 
 def render(data: dict[str, Any], *, live: bool = False) -> str:
     """Return the page that shows ``report_data(...)``; a ``live`` one asks its server for newer data."""
-    own = f'"use strict";\n(() => {{\n{"".join(map(asset, SCRIPTS))}}})();\n'
-    library = "".join(asset(name) for name in LIBRARIES)
+    script = f'"use strict";\n(() => {{\n{"".join(map(asset, SCRIPTS))}}})();\n'
     style = asset("style.css")
     parts = {
-        "policy": _policy([library, own], style, live),
+        "policy": _policy(script, style, live),
         "title": html.escape(str(data["title"])),
         "live": "yes" if live else "no",
         "style": style,
         "summary": "".join(f"<p>{html.escape(str(text))}</p>" for text in data["summary"]),
-        "licences": html.escape("\n\n".join(f"{name}\n{asset(licence)}" for name, licence in LIBRARIES.items())),
         "data": in_script(data),
-        "library": library,
-        "script": own,
+        "script": script,
     }
     # One pass: what is inserted is not searched again.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], asset("page.html"))
@@ -68,11 +64,10 @@ def asset(name: str) -> str:
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _policy(scripts: list[str], style: str, live: bool) -> str:
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+def _policy(script: str, style: str, live: bool) -> str:
     network = "'self'" if live else "'none'"
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'sha256-{_digest(style)}'; "
+        f"default-src 'none'; script-src 'sha256-{_digest(script)}'; style-src 'sha256-{_digest(style)}'; "
         f"connect-src {network}; img-src data:; base-uri 'none'; form-action 'none'"
     )
 

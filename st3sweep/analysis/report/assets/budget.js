@@ -12,9 +12,9 @@ function bestWithin(gflops) {
 function budgetScale() {
   const members = frontRows().map((row) => T.gflops[row]).filter((gflops) => gflops > 0);
   if (!members.length) return null;
-  const [low, high] = d3.extent(members);
+  const [low, high] = extent(members);
   // From a little below the cheapest, where nothing is bought, to the dearest.
-  return d3.scaleLog([low / (high / low) ** 0.03 / 1.02, high], [0, STEPS]).clamp(true);
+  return logScale([low / (high / low) ** 0.03 / 1.02, high], [0, STEPS]);
 }
 
 function drawBudget() {
@@ -28,15 +28,15 @@ function drawBudget() {
     node("label", { class: "exact" }, number, ` ${D.unit}`),
     node("div", { id: "bought" }));
   number.setAttribute("aria-label", `Highest cost of one image in ${D.unit}`);
-  slider.addEventListener("input", () => setBudget(Number(slider.value) >= STEPS ? scale.domain()[1] : scale.invert(Number(slider.value)), slider));
+  slider.addEventListener("input", () => setBudget(Number(slider.value) >= STEPS ? scale.domain[1] : scale.invert(Number(slider.value)), slider));
   number.addEventListener("input", () => Number(number.value) >= 0 && number.value !== "" && setBudget(Number(number.value) / D.scale, number));
   setBudget(S.budget);
 }
 
 function setBudget(gflops, from = null) {
   S.budget = gflops;
-  const slider = $("slider"), number = $("exact"), row = bestWithin(gflops);
-  if (from !== slider) slider.value = Math.round(budgetScale()(Math.max(gflops, budgetScale().domain()[0])));
+  const scale = budgetScale(), slider = $("slider"), number = $("exact"), row = bestWithin(gflops);
+  if (from !== slider) slider.value = Math.round(scale(Math.max(gflops, scale.domain[0])));
   if (from !== number) number.value = plain(gflops * D.scale, 6);
   slider.setAttribute("aria-valuetext", `${cost(gflops)}: ${known(row) ? titleOf(row) : "no trial is this cheap"}`);
   fill($("bought"), ...boughtOf(row));

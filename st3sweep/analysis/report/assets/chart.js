@@ -1,6 +1,5 @@
-// Parts that the plots share: colours of the theme, markers of the methods, scales and axes.
+// Parts that the plots share: colours of the theme, markers of the methods, axes.
 
-const SVG = "http://www.w3.org/2000/svg";
 const shade = new Map();
 
 // The colour that a variable of the style has in the theme shown.
@@ -16,11 +15,10 @@ function color(name) {
 }
 
 const COLORS = 12;
-// Type of symbol and its rotation in degrees: those of the package's figures.
+// Mark and its rotation in degrees: those of the package's figures.
 const MARKERS = [
-  [d3.symbolCircle, 0], [d3.symbolSquare, 0], [d3.symbolStar, 0], [d3.symbolTriangle, 180], [d3.symbolDiamond, 0],
-  [d3.symbolCross, 0], [d3.symbolTriangle, 270], [d3.symbolTriangle, 90], [d3.symbolTriangle, 0], [d3.symbolCross, 45],
-  [d3.symbolWye, 0], [d3.symbolWye, 180],
+  ["circle", 0], ["square", 0], ["star", 0], ["triangle", 180], ["diamond", 0], ["cross", 0],
+  ["triangle", 270], ["triangle", 90], ["triangle", 0], ["cross", 45], ["wye", 0], ["wye", 180],
 ];
 
 // Colour and marker of a method; each round of colours pairs them otherwise.
@@ -29,9 +27,7 @@ function styleOf(name) {
   return { color: `m${(number + 5 * Math.floor(number / COLORS)) % COLORS}`, marker: number % MARKERS.length };
 }
 
-function markerPath(marker, size) {
-  return d3.symbol(MARKERS[marker][0], size)();
-}
+const markerPath = (marker, size) => markPath(MARKERS[marker][0], size);
 
 const paths = new Map();
 function drawMarker(context, marker, size, x, y) {
@@ -48,51 +44,41 @@ function drawMarker(context, marker, size, x, y) {
 
 function swatch(name, hollow = false) {
   const { color: shadeName, marker } = styleOf(name);
-  const svg = d3.create("svg").attr("viewBox", "-8 -8 16 16").attr("class", "swatch").attr("aria-hidden", "true");
-  svg.append("path").attr("d", markerPath(marker, 90)).attr("transform", `rotate(${MARKERS[marker][1]})`)
-    .attr("class", `${hollow ? "stroke" : "fill"}-${shadeName}`);
-  return svg.node();
+  return markerAlone(marker, 90, `${hollow ? "stroke" : "fill"}-${shadeName}`);
+}
+
+// A marker in a text.
+function markerAlone(marker, size, kind) {
+  const svg = newSvg();
+  setAll(svg, { viewBox: "-8 -8 16 16", class: "swatch", "aria-hidden": "true" });
+  draw(svg, "path", { d: markerPath(marker, size), transform: `rotate(${MARKERS[marker][1]})`, class: kind });
+  return svg;
 }
 
 const MARGIN = { left: 54, right: 14, top: 14, bottom: 44 };
 
-// Ticks of a log axis: plain numbers, at least four where they fit.
-function logTicks([low, high], most) {
-  for (const digits of [[1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
-    const ticks = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
-      for (const digit of digits) {
-        const tick = digit * 10 ** power;
-        if (tick >= low && tick <= high) ticks.push(tick);
-      }
-    if (ticks.length <= most && ticks.length >= (digits.length > 3 ? 4 : 3)) return ticks;
-  }
-  return d3.ticks(low, high, Math.min(6, most));
-}
-
-// Draw axes with a grid into an svg; x and y are d3 scales over the inner box.
+// Draw axes with a grid into an svg; x and y are scales over the inner box.
 function drawAxes(svg, { x, y, width, height, xLabel, yLabel, xTicks, yTicks, xFormat = plain, yFormat = plain }) {
-  svg.selectAll("*").remove();
-  svg.attr("viewBox", `0 0 ${width} ${height}`).attr("width", width).attr("height", height).attr("aria-hidden", "true");
-  const bottom = height - MARGIN.bottom, right = width - MARGIN.right;
-  const grid = svg.append("g").attr("class", "grid");
-  for (const tick of xTicks) grid.append("line").attr("x1", x(tick)).attr("x2", x(tick)).attr("y1", MARGIN.top).attr("y2", bottom);
-  for (const tick of yTicks) grid.append("line").attr("y1", y(tick)).attr("y2", y(tick)).attr("x1", MARGIN.left).attr("x2", right);
-  const ticks = svg.append("g").attr("class", "ticks");
-  for (const tick of xTicks) ticks.append("text").attr("x", x(tick)).attr("y", bottom + 18).attr("text-anchor", "middle").text(xFormat(tick));
-  for (const tick of yTicks) ticks.append("text").attr("x", MARGIN.left - 8).attr("y", y(tick)).attr("dy", "0.32em").attr("text-anchor", "end").text(yFormat(tick));
-  svg.append("line").attr("class", "axis").attr("x1", MARGIN.left).attr("x2", right).attr("y1", bottom).attr("y2", bottom);
-  svg.append("text").attr("class", "label").attr("x", (MARGIN.left + right) / 2).attr("y", height - 6).attr("text-anchor", "middle").text(xLabel);
-  svg.append("text").attr("class", "label").attr("transform", `translate(13 ${(MARGIN.top + bottom) / 2}) rotate(-90)`).attr("text-anchor", "middle").text(yLabel);
+  clearSvg(svg, width, height);
+  const { left, top } = MARGIN, bottom = height - MARGIN.bottom, right = width - MARGIN.right;
+  const grid = draw(svg, "g", { class: "grid" });
+  for (const tick of xTicks) draw(grid, "line", { x1: x(tick), x2: x(tick), y1: top, y2: bottom });
+  for (const tick of yTicks) draw(grid, "line", { y1: y(tick), y2: y(tick), x1: left, x2: right });
+  const ticks = draw(svg, "g", { class: "ticks" });
+  for (const tick of xTicks) draw(ticks, "text", { x: x(tick), y: bottom + 18, "text-anchor": "middle" }, xFormat(tick));
+  for (const tick of yTicks) draw(ticks, "text", { x: left - 8, y: y(tick), dy: "0.32em", "text-anchor": "end" }, yFormat(tick));
+  draw(svg, "line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom });
+  draw(svg, "text", { class: "label", x: (left + right) / 2, y: height - 6, "text-anchor": "middle" }, xLabel);
+  draw(svg, "text", { class: "label", transform: `translate(13 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel);
 }
 
 // Limits that show the bulk of accuracies: more than three interquartile ranges below the lower quartile are cut off.
 function bulk(values) {
   const sorted = Float64Array.from(values).sort();
   if (!sorted.length) return [0, 1];
-  const lower = d3.quantileSorted(sorted, 0.25), upper = d3.quantileSorted(sorted, 0.75);
-  const least = lower - 3 * Math.max(upper - lower, 1);
-  const low = sorted.find((value) => value >= least), high = sorted[sorted.length - 1];
+  const lower = quantile(sorted, 0.25), upper = quantile(sorted, 0.75);
+  const limit = lower - 3 * Math.max(upper - lower, 1);
+  const low = sorted.find((value) => value >= limit), high = sorted[sorted.length - 1];
   const margin = Math.max(0.06 * (high - low), 0.3);
   return [low - margin, high + margin];
 }

@@ -29,23 +29,22 @@ function curveOf(row) {
   const { start, epoch, value, sparsity, key } = D.curves, from = start[row], to = start[row + 1];
   if (from === to)
     return node("p", { class: "muted", text: D.curves.left_out ? `Left out: the curves of ${D.curves.left_out} trials would make this file too large.` : "No epoch is recorded." });
-  const width = Math.max(240, $("curve").clientWidth), height = 260, rows = d3.range(from, to);
-  const svg = d3.select(document.createElementNS(SVG, "svg"));
-  const x = d3.scaleLinear([Math.min(epoch[from], 1), Math.max(epoch[to - 1], 2)], [MARGIN.left, width - MARGIN.right]);
-  const [low, high] = d3.extent(rows.map((i) => value[i]).filter(known));
+  const width = Math.max(240, $("curve").clientWidth), height = 260, rows = range(from, to), svg = newSvg();
+  const x = linearScale([Math.min(epoch[from], 1), Math.max(epoch[to - 1], 2)], [MARGIN.left, width - MARGIN.right]);
+  const [low, high] = extent(rows.map((i) => value[i]));
   const room = 0.06 * (high - low) || 1;
-  const y = d3.scaleLinear([(low ?? 0) - room, (high ?? 1) + room], [height - MARGIN.bottom, MARGIN.top]);
-  const share = d3.scaleLinear([0, 1], [height - MARGIN.bottom, MARGIN.top]);
+  const y = linearScale([(low ?? 0) - room, (high ?? 1) + room], [height - MARGIN.bottom, MARGIN.top]);
+  const share = linearScale([0, 1], [height - MARGIN.bottom, MARGIN.top]);
   const whole = x.ticks(5).filter(Number.isInteger);
   drawAxes(svg, { x, y, width, height, xTicks: whole, yTicks: y.ticks(4), xLabel: "epoch", yLabel: measureOf(key)?.label ?? "validation top-1 (%)" });
-  const line = (values, scale) => d3.line().defined((i) => known(values[i])).x((i) => x(epoch[i])).y((i) => scale(values[i]))(rows);
-  svg.append("path").attr("class", "curve second").attr("d", line(sparsity, share));
-  svg.append("path").attr("class", "curve first").attr("d", line(value, y));
+  const line = (values, scale) => linePath(rows.map((i) => (known(values[i]) ? [x(epoch[i]), scale(values[i])] : null)));
+  draw(svg, "path", { class: "curve second", d: line(sparsity, share) });
+  draw(svg, "path", { class: "curve first", d: line(value, y) });
   const best = rows.find((i) => epoch[i] === T.best_epoch[row]);
   if (best !== undefined && known(value[best]))
-    svg.append("circle").attr("class", "best").attr("cx", x(epoch[best])).attr("cy", y(value[best])).attr("r", 4.5);
+    draw(svg, "circle", { class: "best", cx: x(epoch[best]), cy: y(value[best]), r: 4.5 });
   return node("figure", {},
-    svg.node(),
+    svg,
     node("figcaption", { class: "note" },
       node("span", { class: "key first" }), "accuracy, the best epoch marked ", node("span", { class: "key second" }),
       `sparsity, 0 to 100 % over the height (at the end ${percent(100 * sparsity[to - 1])})`));
@@ -54,7 +53,7 @@ function curveOf(row) {
 function layersOf(row) {
   const { start, names, layer, density } = D.layers, from = start[row], to = start[row + 1];
   if (from === to) return node("p", { class: "muted", text: "No layers are recorded." });
-  const bars = d3.range(from, to).map((i) => {
+  const bars = range(from, to).map((i) => {
     const [name, shape, weights, macs] = names[layer[i]], share = density[i];
     const says = `${percent(100 * share, share < 0.01 ? 3 : 1)}`;
     const bar = node("span", { class: "bar" });

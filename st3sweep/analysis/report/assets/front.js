@@ -1,12 +1,12 @@
 // The plot of accuracy over cost. Axes are SVG, points a canvas, what moves (hover, choice, budget) SVG above it.
 
-const front = { rows: [], xs: null, ys: null, x: null, y: null, published: [], delaunay: null };
+const front = { rows: [], xs: null, ys: null, x: null, y: null, published: [] };
 
 function frontLayers() {
   const box = $("front");
-  if (!box.firstChild) box.append(document.createElementNS(SVG, "svg"), node("canvas", { "aria-hidden": "true" }), document.createElementNS(SVG, "svg"));
+  if (!box.firstChild) box.append(newSvg(), node("canvas", { "aria-hidden": "true" }), newSvg());
   const [axes, canvas, over] = box.children;
-  return { box, axes: d3.select(axes), canvas, over: d3.select(over) };
+  return { box, axes, canvas, over };
 }
 
 function shownRows() {
@@ -25,16 +25,16 @@ function drawFront() {
   const dense = [...new Set(rows.map((row) => T.gflops_dense[row]).filter(known))];
   const costs = [...rows.map((row) => T.gflops[row]), ...dense, ...points.map((point) => point.gflops)];
   const positive = costs.filter((gflops) => gflops > 0);
-  const zero = positive.length ? d3.min(positive) * 10 ** (-1 / 3) : 1e-3;  // where a log axis shows 0
+  const zero = positive.length ? least(positive) * 10 ** (-1 / 3) : 1e-3;  // where a log axis shows 0
   const at = (gflops) => (S.log && gflops === 0 ? zero : gflops) * D.scale;
-  const [low, high] = costs.length ? d3.extent(costs, at) : [0.1, 1];
+  const [low, high] = costs.length ? extent(costs.map(at)) : [0.1, 1];
   const range = [MARGIN.left, width - MARGIN.right];
   const room = S.log ? Math.max((high / low) ** 0.05, 1.1) : 1;
-  const x = S.log ? d3.scaleLog([low / room, high * room], range) : d3.scaleLinear([0, high * 1.05 || 1], range);
+  const x = S.log ? logScale([low / room, high * room], range) : linearScale([0, high * 1.05 || 1], range);
   const seen = [...rows.map((row) => values[row]), ...points.map((point) => point.test_top1)];
   const [bottom, top] = isAccuracy(S.measure) ? bulk(seen) : padded(seen);
-  const y = d3.scaleLinear([bottom, top], [height - MARGIN.bottom, MARGIN.top]);
-  let xTicks = S.log ? logTicks(x.domain(), width / 62) : x.ticks(Math.max(3, Math.floor(width / 90)));
+  const y = linearScale([bottom, top], [height - MARGIN.bottom, MARGIN.top]);
+  let xTicks = x.ticks(S.log ? width / 62 : Math.max(3, Math.floor(width / 90)));
   if (S.log && costs.includes(0)) xTicks = [zero * D.scale, ...xTicks.filter((tick) => tick > 1.4 * zero * D.scale)];
   drawAxes(axes, {
     x, y, width, height, xTicks, yTicks: y.ticks(6),
@@ -44,26 +44,19 @@ function drawFront() {
   Object.assign(front, { rows, x, y, at, width, height, published: points, zero });
   front.xs = Float64Array.from(rows, (row) => x(at(T.gflops[row])));
   front.ys = Float64Array.from(rows, (row) => Math.min(y(values[row]), height - MARGIN.bottom - 7));
-  front.delaunay = rows.length ? new d3.Delaunay(interleaved(front.xs, front.ys)) : null;
   front.order = null;
   paint(canvas, values, bottom);
   markDense(axes, dense);
   drawOver(over);
   const below = rows.filter((row) => values[row] < bottom);
   $("front-note").textContent = !rows.length ? "No finished trial to show."
-    : below.length ? `${below.length} of ${several(rows.length, "trial", "trials")} below the axis, down to ${measured(d3.min(below, (row) => values[row]), S.measure)}: on its lower edge.` : "";
+    : below.length ? `${below.length} of ${several(rows.length, "trial", "trials")} below the axis, down to ${measured(least(below.map((row) => values[row])), S.measure)}: on its lower edge.` : "";
 }
 
 function padded(values) {
-  const [low, high] = values.length ? d3.extent(values) : [0, 1];
+  const [low, high] = values.length ? extent(values) : [0, 1];
   const margin = 0.06 * (high - low) || 0.06 * Math.abs(high) || 1;
   return [low - margin, high + margin];
-}
-
-function interleaved(xs, ys) {
-  const both = new Float64Array(2 * xs.length);
-  for (let i = 0; i < xs.length; i++) [both[2 * i], both[2 * i + 1]] = [xs[i], ys[i]];
-  return both;
 }
 
 function paint(canvas, values, bottom) {
@@ -76,7 +69,7 @@ function paint(canvas, values, bottom) {
   paintPublished(context);
   if (S.measure === D.objective.key) paintStaircase(context);
   const size = (rows.length > 1500 ? 26 : rows.length > 400 ? 42 : 64) * (width < 500 ? 0.6 : 1);
-  const byMethod = d3.group(rows.keys(), (i) => T.method[rows[i]]);
+  const byMethod = Map.groupBy(rows.keys(), (i) => T.method[rows[i]]);
   for (const { name } of D.methods) {
     const { color: shadeName, marker } = styleOf(name);
     context.fillStyle = color(shadeName);
@@ -126,9 +119,9 @@ function paintStaircase(context) {
 
 function paintPublished(context) {
   const { x, y, at } = front;
-  for (const [name, points] of d3.group(front.published, (point) => point.method)) {
+  for (const [name, points] of Map.groupBy(front.published, (point) => point.method)) {
     const { color: shadeName, marker } = styleOf(name);
-    const line = d3.sort(points, (point) => point.gflops).map((point) => [x(at(point.gflops)), y(point.test_top1)]);
+    const line = points.toSorted((a, b) => a.gflops - b.gflops).map((point) => [x(at(point.gflops)), y(point.test_top1)]);
     context.strokeStyle = color(shadeName);
     context.lineWidth = 1.2;
     context.setLineDash([2, 3]);
@@ -153,8 +146,8 @@ function paintPublished(context) {
 function markDense(axes, costs) {
   for (const gflops of costs.slice(0, 3)) {
     const left = front.x(front.at(gflops)), bottom = front.height - MARGIN.bottom;
-    axes.append("line").attr("class", "dense").attr("x1", left).attr("x2", left).attr("y1", MARGIN.top).attr("y2", bottom);
-    axes.append("text").attr("class", "dense").attr("transform", `translate(${left - 5} ${bottom - 6}) rotate(-90)`).text(`dense: ${cost(gflops)}`);
+    draw(axes, "line", { class: "dense", x1: left, x2: left, y1: MARGIN.top, y2: bottom });
+    draw(axes, "text", { class: "dense", transform: `translate(${left - 5} ${bottom - 6}) rotate(-90)` }, `dense: ${cost(gflops)}`);
   }
 }
 
@@ -165,13 +158,12 @@ function placeOf(row) {
 
 // Rings of the trial that is chosen and of the one that the budget buys, and the budget's line.
 function drawOver(over = frontLayers().over) {
-  over.selectAll("*").remove();
-  over.attr("viewBox", `0 0 ${front.width} ${front.height}`).attr("width", front.width).attr("height", front.height).attr("aria-hidden", "true");
+  clearSvg(over, front.width, front.height);
   if (known(S.budget)) {
-    const left = Math.min(front.x(front.at(S.budget)), front.width - MARGIN.right);
+    const right = front.width - MARGIN.right, bottom = front.height - MARGIN.bottom, left = Math.min(front.x(front.at(S.budget)), right);
     if (left >= MARGIN.left) {
-      over.append("rect").attr("class", "beyond").attr("x", left).attr("y", MARGIN.top).attr("width", front.width - MARGIN.right - left).attr("height", front.height - MARGIN.top - MARGIN.bottom);
-      over.append("line").attr("class", "budget").attr("x1", left).attr("x2", left).attr("y1", MARGIN.top).attr("y2", front.height - MARGIN.bottom);
+      draw(over, "rect", { class: "beyond", x: left, y: MARGIN.top, width: right - left, height: bottom - MARGIN.top });
+      draw(over, "line", { class: "budget", x1: left, x2: left, y1: MARGIN.top, y2: bottom });
     }
     ring(over, bestWithin(S.budget), "bought", 11);
   }
@@ -181,5 +173,5 @@ function drawOver(over = frontLayers().over) {
 
 function ring(over, row, kind, radius) {
   const place = known(row) ? placeOf(row) : null;
-  if (place) over.append("circle").attr("class", kind).attr("cx", place[0]).attr("cy", place[1]).attr("r", radius);
+  if (place) draw(over, "circle", { class: kind, cx: place[0], cy: place[1], r: radius });
 }

@@ -38,12 +38,12 @@ function drawControls() {
 }
 
 function drawLegend() {
-  const trials = d3.rollup(T.method.filter((_, row) => T.status[row] === "finished"), (group) => group.length, (name) => name);
+  const trials = Map.groupBy(T.method.filter((_, row) => T.status[row] === "finished"), (name) => name);
   const names = D.methods.filter(({ name }) => trials.has(name) || (S.published && D.published.some(({ method }) => method === name)));
   const boxes = names.map(({ name }) => {
     const box = node("input", { type: "checkbox", value: name, checked: !S.hidden.has(name) });
     box.addEventListener("change", () => { S.hidden[box.checked ? "delete" : "add"](name); drawFront(); });
-    return node("label", { class: "check" }, box, swatch(name, !trials.has(name)), node("span", { class: "clip", text: name }), node("span", { class: "muted", text: trials.has(name) ? ` ${trials.get(name)}` : " published" }));
+    return node("label", { class: "check" }, box, swatch(name, !trials.has(name)), node("span", { class: "clip", text: name }), node("span", { class: "muted", text: trials.has(name) ? ` ${trials.get(name).length}` : " published" }));
   });
   const all = (shown) => { S.hidden = new Set(shown ? [] : names.map(({ name }) => name)); drawLegend(); drawFront(); };
   fill($("legend"), ...boxes, ...(names.length > 2 ? [
@@ -88,7 +88,7 @@ function renew(data) {
   const focused = document.activeElement?.id;
   takeData(data);
   front.hovered = null;
-  S.selected = chosen === null ? null : d3.range(count).find((row) => keyOf(row) === chosen) ?? null;
+  S.selected = chosen === null ? null : range(0, count).find((row) => keyOf(row) === chosen) ?? null;
   drawAll();
   if (focused) $(focused)?.focus({ preventScroll: true });
 }

@@ -4,10 +4,8 @@ const NEAR = 28;  // pixels from a point that still point at it
 
 function nearest(event) {
   const { left, top } = $("front").getBoundingClientRect();
-  const x = event.clientX - left, y = event.clientY - top;
-  if (!front.delaunay) return null;
-  const i = front.delaunay.find(x, y);
-  return Math.hypot(front.xs[i] - x, front.ys[i] - y) <= NEAR ? front.rows[i] : null;
+  const i = nearestPoint(front.xs, front.ys, event.clientX - left, event.clientY - top, NEAR);
+  return i === null ? null : front.rows[i];
 }
 
 function nearestPublished(event) {
@@ -76,7 +74,7 @@ function step(rows, by) {
 }
 
 function onKey(event) {
-  const byCost = (front.order ??= d3.sort(front.rows, (a, b) => T.gflops[a] - T.gflops[b] || T[S.measure][a] - T[S.measure][b]));
+  const byCost = (front.order ??= front.rows.toSorted((a, b) => T.gflops[a] - T.gflops[b] || T[S.measure][a] - T[S.measure][b]));
   const members = byCost.filter((row) => T.on_front[row]);
   const page = Math.max(1, Math.round(byCost.length / 20));
   const moves = {

@@ -11,15 +11,15 @@ function drawHead() {
 }
 
 function drawTiles() {
-  const rows = frontRows(), ended = d3.rollup(T.status, (group) => group.length, (status) => status);
-  const tiles = [["trials", count.toLocaleString("en"), ["finished", "stopped", "failed", "running"].filter((state) => ended.get(state)).map((state) => `${ended.get(state)} ${state}`).join(", ")]];
+  const rows = frontRows(), ended = Map.groupBy(T.status, (status) => status);
+  const tiles = [["trials", count.toLocaleString("en"), ["finished", "stopped", "failed", "running"].filter((state) => ended.has(state)).map((state) => `${ended.get(state).length} ${state}`).join(", ")]];
   if (rows.length) {
     const best = rows[rows.length - 1], chosen = recommended(), key = D.objective.key;
     tiles.push(["on the front", rows.length, `${cost(T.gflops[rows[0]], 3)} to ${cost(T.gflops[best], 3)}`]);
     tiles.push(["most accurate", measured(T[key][best], key), `${nameAndTest(best)} at ${cost(T.gflops[best], 3)}`]);
     if (chosen !== best) tiles.push(["cheapest within 1 point", cost(T.gflops[chosen], 3), `${measured(T[key][chosen], key)}, ${nameAndTest(chosen)}`]);
   }
-  const seconds = d3.sum(T.wall_seconds, (value, row) => (known(T.reused_from[row]) ? 0 : value ?? 0));
+  const seconds = T.wall_seconds.reduce((sum, value, row) => sum + (known(T.reused_from[row]) ? 0 : value ?? 0), 0);
   if (seconds) tiles.push(["training time", duration(seconds), "sum over all trials"]);
   fill($("tiles"), ...tiles.map(([name, value, more]) => node("div", { class: "tile" }, node("p", { class: "tile-name", text: name }), node("p", { class: "tile-value", text: value }), node("p", { class: "muted", text: more }))));
 }
@@ -44,7 +44,7 @@ function drawMore() {
 // Bars of how much each setting tells about a measure, with where 95 % of the forests are.
 function importanceSection() {
   const groups = D.importance.map(({ of, r2, trials, why_none: none, settings, more }) => {
-    const most = d3.max(settings, (setting) => Math.max(setting.high, setting.importance)) || 1;
+    const most = greatest(settings.flatMap(({ importance, high }) => [importance, high])) || 1;
     const rows = settings.map(({ setting, importance, low, high, verdict }) => {
       const bar = node("span", { class: `bar${verdict === "matters" ? "" : " weak"}` }), whisker = node("span", { class: "whisker" });
       const at = (value) => `${(100 * Math.max(0, value)) / most}%`;
