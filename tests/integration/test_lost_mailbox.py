@@ -1,0 +1,38 @@
+"""Kill a slot's mailbox before its workers have told it where they are: what they had reserved becomes free again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from programs import command_line, descendants, ended, events, program, wait_until, workers
+
+# A worker takes all CPUs of the machine: the next slot cannot start its own while the first has them reserved.
+SPACE = """\
+schema: st3sweep/v1
+name: mailbox
+trial:
+  model: {arch: cifar_resnet, depth: 8, width: 4}
+  data: {dataset: digits, image_size: 8, train_limit: 256}
+  train: {epochs: 3, batch_size: 64}
+  sparsity: {method: st3, target: 0.8}
+search:
+  optim.lr: {choice: [0.1, 0.05]}
+searcher: {sampler: grid}
+resources: {slots: 1, cpus_per_worker: %d}
+"""
+
+
+@pytest.mark.slow
+def test_a_slot_that_loses_its_mailbox_frees_what_its_workers_reserved(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE % os.cpu_count())
+    with program("run", str(tmp_path / "space.yaml"), "--storage", str(tmp_path)) as p:
+        wait_until(lambda: workers(p.pid), p)
+        [mailbox] = [one for one in descendants(p.pid) if command_line(one).startswith("ray::Mailbox")]
+        mailbox.kill()
+        code, output = ended(p)
+    assert code == 0, output
+    run = tmp_path / "mailbox"
+    assert [(event["trial"], event["status"]) for event in events(run, "done")] == [(0, "finished"), (1, "finished")]
+    assert len(events(run, "put_back")) == 1, "the slot was lost once"
