@@ -38,7 +38,7 @@ def _train(settings: TrialSettings, folder: Path, world: World, say: Callable[[s
     ledger = Ledger(folder)
     if 0 not in ledger.trials:
         ledger.add_trial(0, {}, workers=1, **stored(settings))
-    elif ledger.trials[0].spec != settings.model_dump(mode="json"):
+    elif ledger.trials[0].identity != settings.identity():  # not field by field: later versions have more fields
         raise UserError(f"{folder}: holds another trial; choose another --out")
     trial = ledger.trials[0]
 

@@ -123,6 +123,18 @@ def test_train_resumes_and_refuses_another_trial(trained: Path, capsys: pytest.C
     assert "holds another trial" in error
 
 
+def test_train_resumes_a_trial_stored_before_a_setting_existed(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = Path(shutil.copytree(trained, tmp_path / "earlier"))
+    lines = [json.loads(line) for line in (earlier / "ledger.jsonl").read_text().splitlines()]
+    [added] = [line for line in lines if line["event"] == "trial"]
+    del added["spec"]["train"]["graph"]
+    (earlier / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(earlier / "tables", ignore_errors=True)
+    assert st3sweep(capsys, "train", trained.parent / "trial.yaml", "--out", earlier)[0] == 0
+
+
 @pytest.mark.parametrize("format_", ["safetensors", "pt"])
 def test_export_writes_the_model_and_describes_it(
     trained: Path, capsys: pytest.CaptureFixture[str], format_: str
