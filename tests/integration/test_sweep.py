@@ -63,4 +63,4 @@ def test_the_mobilenet_space_on_jpegs_with_two_workers_on_a_cluster(
     assert layers["macs_dense"].sum() / 1e9 == pytest.approx(trials["gflops_dense"][0])
     assert layers["macs"].sum() / 1e9 == pytest.approx(trials["gflops"][0])
     assert (run / "front.png").stat().st_size > 10_000
-    assert (run / "report.html").stat().st_size > 300_000
+    assert "mobilenet_v1" in (run / "report.html").read_text(encoding="utf-8")
