@@ -62,7 +62,7 @@ def clean(folder: Path, keep: str, *, yes: bool) -> Cleaned:
     folder = existing_run(folder)
     with lock(folder) if yes else _unused(folder):
         found = _find(folder, cast(Checkpoints, keep))
-        failed = [error for file in found.files if yes and (error := _remove(file.found.path))]
+        failed = [error for file in found.files if yes and (error := file.found.remove())]
     if failed:
         more = f"; and {len(failed) - 1:,} more" if failed[1:] else ""
         raise UserError(f"{failed[0].filename}: cannot be removed ({failed[0].strerror}){more}")
@@ -94,14 +94,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _remove(path: Path) -> OSError | None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        return error
-    return None
 
 
 def print_clean(folder: Path, keep: str, *, yes: bool, as_json: bool) -> None:

@@ -67,6 +67,14 @@ class Removable(NamedTuple):
     path: Path
     why: str
 
+    def remove(self) -> OSError | None:
+        """Remove the file if it is still there; return why it cannot be removed."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            return error
+        return None
+
 
 def removable(run: Path, trial: Trial, keep: Checkpoints, fronts: Fronts) -> Iterator[Removable]:
     """Yield the checkpoints of ``trial`` of the run in folder ``run`` that ``keep`` removes. May raise OSError."""
@@ -125,10 +133,8 @@ class CheckpointRemover:
             self._warn(trial_folder(self.run, trial.number), error)
             return
         for one in found:
-            try:
-                one.path.unlink(missing_ok=True)
-            except OSError as error:
-                self._warn(one.path, error)
+            if failure := one.remove():
+                self._warn(one.path, failure)
 
     def _warn(self, path: Path, error: OSError) -> None:
         if not self._warned:
