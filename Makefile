@@ -16,7 +16,9 @@ DOCS_READY := .venv/.ready-docs
 quickstart: $(READY)
 	$(BIN)/python -m st3sweep run search_spaces/quickstart.yaml
 
-test: lint types tests
+# Types are checked beside the tests, which wait for processes now and then.
+test: $(READY)
+	@$(MAKE) --no-print-directory --jobs 2 lint types tests
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -25,10 +27,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Three at a time, since the long ones wait for processes a good part of their time; each process begins with a third of
+# Four at a time, since the long ones wait for processes a good part of their time; each process begins with a quarter of
 # those, and takes tests from the others when it has no more.
 tests: $(READY)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist worksteal tests/browser tests/integration tests/contracts tests/unit
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 4 --dist worksteal tests/browser tests/integration tests/contracts tests/unit
 
 # The tests of the report open it in a browser; without one they are skipped, except under CI.
 browser:
@@ -57,8 +59,8 @@ reference: $(READY)
 notebooks: $(READY)
 	$(BIN)/python analysis/execute_notebooks.py
 
-# Compile byte code on installation, on all cores: otherwise the first run does it, in each of its processes. Some packages
-# hold files for other versions of Python, which do not compile.
+# Compile byte code on installation, on all cores: otherwise the first run does it, in each of its processes. The tests that
+# packages carry are left out. Some packages hold files for other versions of Python, which do not compile.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "st3sweep needs Python 3.11 or newer; this is " \
 	    + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
@@ -69,7 +71,7 @@ $(READY): pyproject.toml constraints.txt
 	else \
 	    $(PYTHON) -m venv --clear .venv && \
 	    $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]' && \
-	    { $(BIN)/python -m compileall -q -j 0 .venv/lib > /dev/null || true; }; \
+	    { $(BIN)/python -m compileall -q -j 0 -x '/tests?/' .venv/lib > /dev/null || true; }; \
 	fi
 	@touch $(READY)
 

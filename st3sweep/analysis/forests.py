@@ -76,7 +76,10 @@ def fit_forests(
     measures = {column: rows[column].to_numpy(dtype=float, na_value=np.nan) for column, _ in objectives}
     first = objectives[0][0]
     if first != "gflops" and "gflops" in measures:
-        measures[first + AT_EQUAL_COST] = residual(measures[first], measures["gflops"])
+        cost = measures["gflops"]
+        # Where no forest is fitted the trials are only counted: scikit-learn need not be loaded.
+        few = np.where(cost > 0, measures[first], np.nan)
+        measures[first + AT_EQUAL_COST] = few if len(rows) < MIN_TRIALS else residual(measures[first], cost)
     chosen = chosen_settings(rows)
     return [_fit(of, chosen, values, forests, seed) for of, values in measures.items()]
 
@@ -104,14 +107,14 @@ def residual(values: Floats, gflops: Floats) -> Floats:
     The usual value is a spline of three quadratic pieces over log gflops, fitted with Huber's loss, to which collapsed
     trials mean little; with fewer than 30 trials a straight line.
     """
-    from sklearn.linear_model import HuberRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import SplineTransformer, StandardScaler
-
     found = np.full(len(values), np.nan)
     known = np.isfinite(values) & np.isfinite(gflops) & (gflops > 0)
     if known.sum() < 3 or len(np.unique(gflops[known])) < 2:
         return found
+    from sklearn.linear_model import HuberRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import SplineTransformer, StandardScaler
+
     x, y = np.log(gflops[known])[:, None], values[known]
     scale = float(np.std(y)) or 1.0
     curved = known.sum() >= 30 and len(np.unique(x)) >= 8

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
 
 from st3sweep.analysis.fronts import finished, is_replicate, searched
 
@@ -24,6 +23,8 @@ def means(rows: pd.DataFrame, same: list[str], metric: str) -> pd.DataFrame:
     seeds is the number of rows, standard_error that of the mean, half_width that of its 95 % interval by Student's t;
     both are NaN for one seed.
     """
+    from scipy.special import stdtrit  # takes half a second to load, at the end of every run
+
     groups = rows.groupby(same, as_index=False)
     table = groups.agg(seeds=(metric, "size"), mean=(metric, "mean"), standard_error=(metric, "sem"))
     return table.assign(half_width=stdtrit(table["seeds"] - 1, 0.975) * table["standard_error"])
@@ -73,6 +74,8 @@ def front_probability(members: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
 
 
 def _unbeaten(i: int, mean: Floats, error: Floats, cost: Floats) -> float:
+    from scipy.special import ndtr
+
     rivals = (cost <= cost[i]) & np.isfinite(mean)
     rivals[i] = False
     ahead = (mean[i] + error[i] * _Z)[:, None] - mean[rivals]  # (z, rivals)

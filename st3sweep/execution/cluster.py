@@ -7,11 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import ray
 from ray import PlacementGroupID
 from ray._private import utils as ray_utils
+from ray._private.node import Node
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from st3sweep.execution.fork_server import fork_server
@@ -36,8 +38,17 @@ def cluster(
             cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
             folder = str(ray_folder(say))
             to_close.enter_context(fork_server())
-            with _dashboard_unchecked():
-                ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet)
+            start = partial(
+                ray.init, address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet
+            )
+            with _without_unused_processes(verbose=verbose):
+                try:
+                    start()
+                except Exception as error:
+                    # Ray gives its own processes 15 s to start, too little on a busy machine.
+                    say(f"Ray did not start ({str(error).splitlines()[0]}); trying once more")
+                    ray.shutdown()
+                    start()
             available = {**ray.cluster_resources(), "CPU": float(cpus)}
         else:
             try:
@@ -50,20 +61,24 @@ def cluster(
 
 
 @contextmanager
-def _dashboard_unchecked() -> Iterator[None]:
-    """Skip Ray's check that its dashboard could be started, which imports it for more than a second, though none is.
+def _without_unused_processes(*, verbose: bool) -> Iterator[None]:
+    """Let Ray start without the processes that a sweep on one machine has no use for, each of which imports Ray anew.
 
-    The check is internal to Ray (2.60): where it is not found, it is made.
+    They are the autoscaler's monitor, the server of the dashboard, for which ``ray.init`` waits even if there is to be
+    none, and, unless ``verbose``, the one that brings the output of workers here. The check that the dashboard could be
+    started, which imports it for more than a second, is skipped too. All this is internal to Ray (2.60): what is not
+    found there starts as usual.
     """
-    check = getattr(ray_utils, "get_dashboard_dependency_error", None)
-    if check is None:
-        yield
-        return
-    ray_utils.get_dashboard_dependency_error = lambda: None
+    unused = ["start_monitor", "start_api_server", *([] if verbose else ["start_log_monitor"])]
+    places = [(Node, name) for name in unused] + [(ray_utils, "get_dashboard_dependency_error")]
+    originals = [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
+    for place, name, _ in originals:
+        setattr(place, name, lambda *_, **__: None)
     try:
         yield
     finally:
-        ray_utils.get_dashboard_dependency_error = check
+        for place, name, original in originals:
+            setattr(place, name, original)
 
 
 def _available(nodes: list[dict[str, Any]], resources: Resources) -> dict[str, float]:
