@@ -87,9 +87,11 @@ def _backward(
     """
     with sparse_weights(weights, method):
         loss = loss_of() if share == 1.0 else loss_of() * share
-        loss.backward()
-        if world is not None:
-            world.all_reduce_mean_(p.grad for p in model.parameters() if p.grad is not None)
+        if world is None or world.size == 1:
+            loss.backward()
+        else:
+            with world.averaging(model.parameters()):
+                loss.backward()
     return loss.detach()
 
 

@@ -1,14 +1,17 @@
-"""``World``: communication between the ranks that train one trial; the only user of torch.distributed."""
+"""``World``: communication between the ranks that train a trial. Only this and ``buckets.py`` use torch.distributed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+from st3sweep.training.buckets import Buckets
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,27 @@ class World:
             flat /= self.size
             parts = flat.split([tensor.numel() for tensor in group])
             torch._foreach_copy_(group, [part.view(tensor.shape) for part, tensor in zip(parts, group, strict=True)])
+
+    @contextmanager
+    def averaging(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+        """Average the gradients of ``parameters`` over ranks, of a backward pass inside and while it still runs.
+
+        On leaving, ``.grad`` holds the averages. A gradient of an earlier pass that is there already is part of them.
+        """
+        if self.size == 1:
+            yield
+            return
+        with Buckets(parameters, self.size, whole=not self._in_buckets()) as buckets:
+            yield
+            buckets.finish()
+
+    def _in_buckets(self) -> bool:
+        """Return whether gradients may be averaged in several messages: sums have the same bits as in one.
+
+        Those of two ranks have. Of more, gloo adds in an order that depends on an element's place in its message.
+        NCCL's order depends on more than that, so there is nothing to keep.
+        """
+        return self.size == 2 or "nccl" in str(dist.get_backend())
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum over ranks, in place."""

@@ -64,6 +64,57 @@ def test_two_ranks_agree_with_each_other_and_with_one(
             assert torch.equal(found != 0, weight != 0)
 
 
+@pytest.mark.parametrize("name", [name for name, _ in METHODS])
+def test_averages_during_the_pass_train_as_averages_after_it(ranks: list[dict[str, Any]], name: str) -> None:
+    for rank in ranks:
+        for kind in ("dense", "sparse", "other"):
+            assert same(rank[f"in buckets: {name}"][kind], rank[name][kind])
+
+
+def test_averages_do_not_depend_on_the_messages(ranks: list[dict[str, Any]]) -> None:
+    check_averages(ranks)
+
+
+@pytest.mark.slow
+def test_averages_of_three_ranks_do_not_depend_on_the_messages(tmp_path: Path) -> None:
+    """Gloo adds three numbers in an order that depends on their places in a message."""
+    check_averages(two_ranks.start(3, two_ranks.averages_of_rank, tmp_path))
+
+
+def check_averages(ranks: list[dict[str, Any]]) -> None:
+    """Check averages bit by bit, also of accumulated passes; a frozen parameter and an unused one have no gradient."""
+    for rank in ranks:
+        for passes, averages in rank["averages"].items():
+            after = averages.pop(None)
+            assert [position for position, gradient in enumerate(after) if gradient is None] == [
+                0,
+                *[1] * (passes == 1),
+            ]
+            for found in averages.values():
+                assert all((a is b is None) or torch.equal(a, b) for a, b in zip(found, after, strict=True))
+    for first, second in zip(*(rank["averages"].values() for rank in ranks[:2]), strict=True):
+        for one, other in zip(first.values(), second.values(), strict=True):
+            assert all((a is b is None) or torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_last_layers_are_sent_before_the_first_ones_have_gradients(ranks: list[dict[str, Any]]) -> None:
+    """In the same order on all ranks; a message waits for those before it, and one without a gradient to the end."""
+    for rank in ranks:
+        events = rank["events"][2000]
+        assert [event for event in events if event.startswith(("sent", "end"))] == [
+            *("sent 3", "sent 900", "sent 300", "sent 90000", "sent 300", "sent 1500", "sent 3"),
+            "end of the pass",
+        ]
+        place = events.index("sent 3")
+        assert place < events.index("sent 90000") < events.index("first.weight")
+        assert place > max(map(events.index, ("last.bias", "scale")))
+        assert rank["events"][1 << 30][-3:] == ["end of the pass", "sent 93003", "sent 3"]
+
+
+def test_a_pass_that_fails_leaves_no_trace(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["after an error"] for rank in ranks] == [True, True]
+
+
 def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[dict[str, Any]]) -> None:
     first, second = (rank["st3"] for rank in ranks)
     assert [record["epoch"] for record in first["records"]] == [1, 2, 3, 4]
