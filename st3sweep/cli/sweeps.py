@@ -79,7 +79,7 @@ def resume(
         str | None, typer.Option(metavar="[+]N", help="Extend the search to N trials, or by +N more.")
     ] = None,
     extend: Annotated[
-        bool, typer.Option("--extend", help="Allow changes to budget, replicates and resources.")
+        bool, typer.Option("--extend", help="Allow changes to budget, replicates, measure and resources.")
     ] = False,
     promote: Annotated[
         list[int] | None, typer.Option(help="Number of an early-stopped trial to train to the end; repeatable.")

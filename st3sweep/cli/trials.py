@@ -67,6 +67,25 @@ def _digits(value: Any) -> str:
     return "-" if value is None else repr(value)
 
 
+@app.command()
+def measure(
+    folder: RunFolder,
+    trials: Annotated[
+        list[int] | None, typer.Argument(min=0, help="Numbers of finished trials. Default: all not measured.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure also those that were measured before.")] = False,
+    as_json: AsJson = False,
+    plugin: Plugins = None,
+    allow_changed_plugins: AllowChanged = False,
+) -> None:
+    """Measure latency and file size of finished trials on this machine, one after another, into the run's tables."""
+    from st3sweep.commands.measure import print_measured
+
+    print_measured(
+        folder, trials or [], again=again, plugins=plugin or [], allow_changed=allow_changed_plugins, as_json=as_json
+    )
+
+
 class ModelFormat(StrEnum):
     safetensors = "safetensors"
     pt = "pt"

@@ -194,8 +194,8 @@ class Run:
         """Run what remains: keep finished trials, continue the others from their checkpoints; returns the run.
 
         ``trials`` extends the search to that many trials, or with a sign by as many: ``trials="+50"``. ``extend`` lets
-        ``overrides`` change budget, replicates and resources; ``promote`` are early-stopped trials to train to the end.
-        Raises SpecError and UserError before any work.
+        ``overrides`` change budget, replicates, measure and resources; ``promote`` are early-stopped trials to train to
+        the end. Raises SpecError and UserError before any work.
         """
         from st3sweep.commands.resume import resume
 
@@ -228,6 +228,18 @@ class Run:
 
         found = clean(self.folder, keep, yes=yes)
         return pd.DataFrame([file.row() for file in found.files], columns=["trial", "file", "bytes", "why"])
+
+    def measure(self, trials: Sequence[int] = (), *, again: bool = False, plugins: Sequence[str] = ()) -> pd.DataFrame:
+        """Measure latency and file size of finished trials on this machine, into the run's tables; a row a trial.
+
+        By default all that were not measured; ``again`` measures also the others. Raises UserError while a program runs
+        the sweep.
+        """
+        import pandas as pd
+
+        from st3sweep.commands.measure import COLUMNS, measure
+
+        return pd.DataFrame(measure(self.folder, trials, again=again, plugins=plugins), columns=list(COLUMNS))
 
     def load_model(self, trial: int, plugins: Sequence[str] = (), *, allow_changed_plugins: bool = False) -> nn.Module:
         """Return a finished trial's model at its best epoch, zeros in place: a plain module in evaluation mode.

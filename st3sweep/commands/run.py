@@ -80,12 +80,17 @@ def start(
 
 def check_before_start(space: Space, address: str | None, track: Sequence[str]) -> None:
     """Raise SpecError for data that cannot be read, UserError for a logger of ``--track`` that cannot be used."""
+    from st3sweep.commands.measure import prepare
+
+    known: tuple[int, ...] = ()
     if address is None:  # a cluster's machines may have data that this one lacks
         from st3sweep.commands.plan import check_data  # torch
 
-        note = check_data(space).note
-        if note:
-            warn(f"data: {note}")
+        info = check_data(space)
+        known = (info.num_classes, info.channels)
+        if info.note:
+            warn(f"data: {info.note}")
+    prepare(space, *known)
     if track:
         from st3sweep.execution.loggers import check
 

@@ -45,6 +45,7 @@ def sweep(
         with progress:
             write_resolved(folder, space.document.data)
             take_stop_request(folder)  # one left over from an earlier program
+            cluster_ = to_close.enter_context(ExitStack())
             tracking = Tracking(track, folder, progress.say) if track else None
             run = Sweep(space, folder, progress, tracking, plugins)
             try:
@@ -52,10 +53,13 @@ def sweep(
                 run.checkpoints.all_ended()  # after the promotion, whose checkpoints stay
                 progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
                 if not run.is_complete() and not run.blocking_limit():
-                    slots = to_close.enter_context(
+                    slots = cluster_.enter_context(
                         cluster(address, space.config.resources, progress.say, verbose=verbose)
                     )
                     _run_slots(run, slots, plugins)
+                if run.to_measure() and (run.is_complete() or run.blocking_limit()):
+                    cluster_.close()  # nothing may run beside the measurements
+                    _measure(run)
             except KeyboardInterrupt:
                 run.pause("interrupted at once")
             except LedgerError as error:
@@ -75,6 +79,13 @@ def _run_slots(run: Sweep, slots: int, plugins: Sequence[str]) -> None:
             run_slots(run, int(min(slots, run.slots_needed())), plugins)
         finally:
             run.end_tracking()
+
+
+def _measure(run: Sweep) -> None:
+    run.pausing = True  # no trial is left: the first signal ends the measuring, which the next program continues
+    run.progress.say(f"measuring the latency of {run.to_measure()} trials on this machine, one after another")
+    with _signals(run):
+        run.measure()
 
 
 @contextmanager

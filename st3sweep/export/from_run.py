@@ -34,7 +34,7 @@ def export(run: Path, trial: int, *, allow_changed: bool = False) -> tuple[dict[
     UserError if there is no such trial, it has not finished, its checkpoint is absent or damaged, or the code of a
     plugin that it uses has changed, unless ``allow_changed``.
     """
-    model, metadata = _sparse_model(run, trial, allow_changed)
+    model, metadata = sparse_model(run, *finished_trial(run, trial, allow_changed=allow_changed))
     return model.state_dict(), metadata
 
 
@@ -43,12 +43,12 @@ def load_model(run: Path, trial: int, *, allow_changed: bool = False) -> nn.Modu
 
     Raises UserError as ``export`` does.
     """
-    return _sparse_model(run, trial, allow_changed)[0].eval()
+    return sparse_model(run, *finished_trial(run, trial, allow_changed=allow_changed))[0].eval()
 
 
-def _sparse_model(run: Path, trial: int, allow_changed: bool) -> tuple[nn.Module, dict[str, Any]]:
-    stored, spec = finished_trial(run, trial, allow_changed=allow_changed)
-    path = trial_folder(run, trial) / BEST
+def sparse_model(run: Path, stored: Trial, spec: TrialSettings) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the hardened model of a trial with a result, and the metadata of its file. Raises UserError."""
+    path = trial_folder(run, stored.number) / BEST
     try:
         saved = checkpoint.load(path)
     except FileNotFoundError:

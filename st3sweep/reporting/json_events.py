@@ -56,6 +56,11 @@ class JsonEvents:
     def requeue(self, trial: Trial) -> None:
         self.write("put_back", trial=trial.number)
 
+    def measured(self, trial: Trial, done: int, of: int) -> None:
+        names = ("latency_ms", "latency_predicted_ms", "latency_disturbed", "size_mb")
+        values = {name: trial.result.get(name) for name in names}
+        self.write("measured", trial=trial.number, done=done, of=of, **values)
+
     def budget(self, spent: Spent) -> None:
         if time.monotonic() >= self._next_budget:
             self._next_budget = time.monotonic() + BUDGET_SECONDS

@@ -46,6 +46,7 @@ class LiveTable:
         self._epochs = 0  # trained since the start
         self._epochs_of_ended: list[int] = []
         self._spent: Spent = {}
+        self._measured = ""
         self._last_line: dict[int, float] = {}
         self._live: Live | None = None
 
@@ -99,6 +100,14 @@ class LiveTable:
         """Remove a trial that is no longer in a slot but not over."""
         self._running.pop(trial.number, None)
 
+    def measured(self, trial: Trial, done: int, of: int) -> None:
+        """Show that a finished trial was measured, ``done`` of those ``of`` which are to be."""
+        self._measured = f"{done} of {of} measured"
+        if self._live is None:
+            latency, disturbed = trial.result.get("latency_ms"), trial.result.get("latency_disturbed")
+            took = f"{latency:.3g} ms{', disturbed' if disturbed else ''}" if latency is not None else "no latency"
+            self.say(f"[{done:>{len(str(of))}}/{of}] trial {trial.number:>3}  {took}")
+
     def budget(self, spent: Spent) -> None:
         """Show how much of the budget's limits is spent."""
         self._spent = spent
@@ -150,6 +159,8 @@ class LiveTable:
         if clock:
             parts.append(_clock(time.monotonic() - self.began))
         parts += [_of_budget(name, *spent) for name, spent in self._spent.items() if spent[1] is not None]
+        if self._measured:
+            parts.append(self._measured)
         if left := self.seconds_left():
             parts.append(f"about {_clock(left)} left")
         elif clock and not self._heard:

@@ -3,7 +3,8 @@
 Events: ``session`` (a program started or resumed the run, with its current space), ``trial`` (a point was chosen and
 resolved), ``began`` (a slot has it), ``epoch`` (one of its epochs ended), ``put_back`` (it was requeued: no slot has
 it, and it is not over), ``done`` (finished, stopped early or failed), ``promoted`` (a stopped trial is to resume),
-``exhausted`` (the space has no further point), ``closed`` (the program ended in order).
+``measured`` (the model of a finished trial was measured on this machine), ``exhausted`` (the space has no further
+point), ``closed`` (the program ended in order).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class News:
 
     epochs: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # trial and record
     ended: dict[int, Trial] = field(default_factory=dict)
-    promoted: set[int] = field(default_factory=set)  # after an end that is in the tables
+    promoted: set[int] = field(default_factory=set)  # after an end that is in the tables, or measured after it
 
 
 class Ledger:
@@ -124,6 +125,14 @@ class Ledger:
         """Record that the stopped trial resumes from its checkpoint, to train to its last epoch."""
         self._append({"event": "promoted", "trial": number}, sync=True)
 
+    def add_measured(self, number: int, values: dict[str, Any], error: str = "") -> None:
+        """Record what was measured of a finished trial: columns of ``tables.MEASURED`` that replace those of its end.
+
+        ``error`` says in one line why something could not be measured. The time that it takes is no part of the run's.
+        """
+        event = {"event": "measured", "trial": number, "values": values, **({"error": error} if error else {})}
+        self._append(event)
+
     def add_exhausted(self) -> None:
         """Record that the search has proposed every point of the space."""
         self._append({"event": "exhausted"})
@@ -175,6 +184,8 @@ class Ledger:
             self.why = ""
             for trial in self._open.values():
                 trial.began = None
+        elif kind == "measured":
+            self._apply_measured(self.trials[event["trial"]], event["values"])
         else:
             self.wall_seconds += now - (now if self._last_time is None else self._last_time)
             if kind == "closed":
@@ -221,6 +232,12 @@ class Ledger:
                 self.news.promoted.add(number)
         else:
             raise ValueError(f"no such event: {kind}")
+
+    def _apply_measured(self, trial: Trial, values: dict[str, Any]) -> None:
+        trial.result = {**trial.result, **values}
+        if self.news.ended.get(trial.number) is None:  # its row is in the tables: it is replaced
+            self.news.promoted.add(trial.number)
+        self.news.ended[trial.number] = trial
 
     def _close_all(self, now: float) -> None:
         for trial in self._open.values():

@@ -133,9 +133,7 @@ def recorded_epochs(ledger: Ledger, columns: list[str]) -> Iterator[tuple[Trial,
 
 def trial_row(trial: Trial) -> dict[str, Any]:
     """Return the trial as a row of ``tables.TRIALS``."""
-    result = {
-        key: value for key, value in trial.result.items() if key in tables.TRIALS.names or tables.is_own_metric(key)
-    }
+    result = {key: value for key, value in trial.result.items() if tables.is_column_of_trials(key)}
     return {
         "trial": trial.number,
         "digest": trial.digest,

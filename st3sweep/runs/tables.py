@@ -96,6 +96,16 @@ LAYERS = pa.schema(
     ]
 )
 
+# Columns of TRIALS that follow those above, in runs that were measured (``space/measuring.py``)
+MEASURED = pa.schema(
+    [
+        ("latency_disturbed", pa.bool_()),  # whether others ran beside the measurement; null where none was made
+        ("latency_ms", pa.float64()),  # of one image on one thread of the sparse runtime; predicted until measured
+        ("latency_predicted_ms", pa.float64()),  # from the layers (``networks/latency.py``), for this machine
+        ("size_mb", pa.float64()),  # of the packed file, in 1e6 bytes
+    ]
+)
+
 _LATER_COLUMNS = ("val_top5", "test_top5", "precision")  # added without a new version: absent in older tables
 
 SCHEMAS: dict[str, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS, "layers": LAYERS}
@@ -111,22 +121,32 @@ def is_own_metric(column: str) -> bool:
     return column.startswith(("val_", "test_")) and column not in (*TRIALS.names, "val_loss")
 
 
+def is_column_of_trials(column: str) -> bool:
+    """Whether a value of a trial's result is a column of its table."""
+    return column in TRIALS.names or column in MEASURED.names or is_own_metric(column)
+
+
 def own_columns(name: str, rows: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return the columns of models' own metrics in ``rows`` of table ``name``. Raises ValueError for an unknown one."""
+    """Return the columns in ``rows`` that not every table ``name`` has: models' own metrics, and MEASURED.
+
+    Raises ValueError for an unknown one.
+    """
     known, more = set(SCHEMAS[name].names), set[str]()
+    allowed = set(MEASURED.names) if name == "trials" else set()
     for row in rows:
         if extra := row.keys() - known:
-            if unknown := sorted(column for column in extra if name == "layers" or not is_own_metric(column)):
+            if unknown := sorted(column for column in extra - allowed if name == "layers" or not is_own_metric(column)):
                 raise ValueError(f"table {name} has no column {unknown}")
             more |= extra
     return more
 
 
 def as_arrow(name: str, rows: Sequence[Mapping[str, Any]], more: Iterable[str]) -> pa.Table:
-    """Return ``rows`` as table ``name`` with its columns, and last those of own metrics, ``more``, as float64."""
+    """Return ``rows`` as table ``name`` with its columns, and last those of ``own_columns``, ``more``."""
     schema = SCHEMAS[name]
     for column in more:
-        schema = schema.append(pa.field(column, pa.float64()))
+        kind = MEASURED.field(column).type if column in MEASURED.names else pa.float64()
+        schema = schema.append(pa.field(column, kind))
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=versioned(name, schema))
 
@@ -139,7 +159,7 @@ def versioned(name: str, schema: pa.Schema) -> pa.Schema:
 def write_table(path: Path | str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write ``rows`` as table ``name``, replacing the file atomically. Raises ValueError for an unknown column.
 
-    The columns of models' own metrics, ``val_<metric>`` and ``test_<metric>``, come last, as float64.
+    The columns of models' own metrics, ``val_<metric>`` and ``test_<metric>``, and those of MEASURED come last.
     """
     rows = list(rows)
     with atomic_write(Path(path), sync=False) as file:  # the ledger has all of it

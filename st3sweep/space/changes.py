@@ -9,7 +9,8 @@ from typing import Any
 from st3sweep.space.space import OLD_KEYS
 from st3sweep.util.errors import UserError, shown
 
-MAY_CHANGE = ("budget", "replicates", "resources")  # with --extend: they decide only how much is run, and where
+# With --extend: they decide only how much is run, where, and what is measured of it
+MAY_CHANGE = ("budget", "replicates", "resources", "measure")
 
 
 def differences(old: Any, new: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -24,7 +25,7 @@ def differences(old: Any, new: Any, above: str = "") -> Iterator[tuple[str, Any,
 def check_unchanged(old: Mapping[str, Any], new: Mapping[str, Any], *, extend: bool) -> None:
     """Raise UserError, listing the differences, if ``new`` is not the space that the run started with.
 
-    With ``extend``, budget, replicates and resources may differ.
+    With ``extend``, MAY_CHANGE may differ.
     """
     plain = json.loads(json.dumps(new))  # as the ledger stores it
     found = list(differences({OLD_KEYS.get(key, key): value for key, value in old.items()}, plain))

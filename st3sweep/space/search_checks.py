@@ -18,7 +18,7 @@ from st3sweep.trial.registry import members_of
 from st3sweep.util.errors import Problem, near_match, near_path, shown
 
 _NOT_OF_A_TRIAL = (
-    *("resources", "budget", "replicates", "early_stopping", "warm_start"),
+    *("resources", "budget", "replicates", "early_stopping", "warm_start", "measure"),
     *("searcher", "objectives", "constraints", "name", "schema", *OLD_KEYS),
 )
 _BETTER = {"max": "larger", "min": "smaller"}

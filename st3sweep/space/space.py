@@ -20,6 +20,7 @@ from st3sweep.space.constraints import Constraint
 from st3sweep.space.distributions import Distribution
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 from st3sweep.space.grid_size import grid_size
+from st3sweep.space.measuring import LATENCY, SIZE, MeasureConfig
 from st3sweep.space.resources import Budget, Replicates, Resources
 from st3sweep.trial.fields import Frozen, fail
 from st3sweep.trial.recipes import KINDS, resolve, with_recipe
@@ -33,7 +34,7 @@ ABSENT = object()
 OLD_KEYS = {"scheduler": "early_stopping"}  # keys of a space before 0.2 → now
 
 
-METRICS = ("val_top1", "val_loss", "gflops", "sparsity", "wall_seconds")
+METRICS = ("val_top1", "val_loss", "gflops", LATENCY, SIZE, "sparsity", "wall_seconds")
 
 
 def _metric_name(value: Any) -> str:
@@ -109,6 +110,7 @@ class SpaceConfig(Frozen):
     warm_start: WarmStart | None = None
     budget: Budget = Budget()
     replicates: Replicates | None = None
+    measure: MeasureConfig = MeasureConfig()
     resources: Resources = Resources()
 
     @field_validator("objectives")
@@ -132,6 +134,10 @@ class SpaceConfig(Frozen):
         fixed = self.trial.get("train")
         if isinstance(fixed, dict) and fixed.get("graph") == "on" and not self.resources.gpus:
             raise fail("trial.train.graph", "on needs a GPU, but resources.gpus_per_worker is 0: use auto or off")
+        for field, metric in (("latency", LATENCY), ("size", SIZE)):
+            off = field in self.measure.model_fields_set and not getattr(self.measure, field)
+            if off and metric in self.objective_names():
+                raise fail(f"measure.{field}", f"is false, but {metric} is an objective")
         if self.replicates and self.replicates.share is not None and not self.budget.limits():
             raise fail("replicates.share", "has no effect: budget has none of wall, gpu_hours and money")
         if self.replicates and self.objective_names()[:2] != ["val_top1", "gflops"]:
@@ -139,6 +145,14 @@ class SpaceConfig(Frozen):
         if self.early_stopping.name != "none" and set(self.goals()) != {("val_top1", "max"), ("gflops", "min")}:
             raise fail("early_stopping", "needs the objectives val_top1 max and gflops min, and no other")
         return self
+
+    @property
+    def measures_latency(self) -> bool:
+        return self.measure.latency or LATENCY in self.objective_names()
+
+    @property
+    def measures_size(self) -> bool:
+        return self.measure.size or SIZE in self.objective_names()
 
     def objective_names(self) -> list[str]:
         """Return the metrics of the objectives."""

@@ -20,9 +20,11 @@ from st3sweep.runs.ledger import Ledger, LedgerError, Trial, finite_values, obje
 from st3sweep.runs.table_rows import RunTables, recorded_epochs
 from st3sweep.search.searcher import Exhausted, Searcher
 from st3sweep.space.first_points import first_points
+from st3sweep.space.measuring import LATENCY, SIZE
 from st3sweep.space.space import Space
 from st3sweep.sweep import budget
 from st3sweep.sweep.checkpoints import CheckpointRemover, check_promotable
+from st3sweep.sweep.measuring import Measuring, unmeasured
 from st3sweep.sweep.replicates import next_replicate
 from st3sweep.sweep.warm_start import EarlierRuns
 from st3sweep.trial.plugins import foreign_components
@@ -68,6 +70,8 @@ class Sweep:
         self.metrics = space.config.objective_names()
         keep, goals = space.config.resources.checkpoints, space.config.goals()
         self.checkpoints = CheckpointRemover(folder, self.ledger, keep, goals, progress.say)
+        asked = space.config
+        self.measuring = Measuring(folder, progress.say, latency=asked.measures_latency, size=asked.measures_size)
         self.waiting = self.ledger.unfinished()  # from an earlier process: they resume from their checkpoints
         self.held: set[int] = set()  # trials assigned to slots
         self.to_stop: set[int] = set()
@@ -136,7 +140,7 @@ class Sweep:
             result = self.earlier.result(settings)
             if result is None:
                 return trial
-            self._end(number, "finished", result)
+            self._end(number, "finished", result | self.measuring.at_end(trial, result))
         if self.trials_left() <= 0:
             self.searcher.close()
         return None
@@ -175,8 +179,12 @@ class Sweep:
                 self.progress.epoch(trial, message, self.early_stopping.rung(number))
                 if self.tracking:
                     self.tracking.epoch(trial, message)
-        elif message["status"] == "finished" and finite_values(message, self.metrics) is None:
-            self._end(number, "failed", message, f"an objective is not a number: {', '.join(self.metrics)}")
+        elif message["status"] == "finished":
+            trained = [metric for metric in self.metrics if metric not in (LATENCY, SIZE)]
+            if finite_values(message, trained) is None:
+                self._end(number, "failed", message, f"an objective is not a number: {', '.join(self.metrics)}")
+            else:
+                self._end(number, "finished", {**message, **self.measuring.at_end(trial, message)})
         elif message["status"] == "interrupted":
             self.pause(message["error"])
             self._requeue(trial)
@@ -250,6 +258,17 @@ class Sweep:
             self.ledger.add_promoted(number)
             self.waiting.append(self.ledger.trials[number])
 
+    def measure(self) -> None:
+        """Measure what the space asks for, a trial after another. What is measured is recorded at once."""
+        total = len(unmeasured(self.ledger))
+        for done, trial in enumerate(self.measuring.measure_all(self.ledger), 1):
+            self.progress.measured(trial, done, total)
+            self.tables.write(self.ledger)
+
+    def to_measure(self) -> int:
+        """Return how many trials wait to be measured."""
+        return len(unmeasured(self.ledger)) if self.measuring.latency else 0
+
     def close(self) -> None:
         """Write the tables and close the ledger."""
         with contextlib.suppress(OSError, LedgerError):  # a full disk; resuming the run writes all of it again
@@ -277,8 +296,9 @@ class Sweep:
         return budget.is_complete(self.space, self.ledger, self.total, self.spent())
 
     def outcome(self) -> Outcome:
+        left = self.to_measure()
         if self.is_complete():
-            return Outcome("complete")
+            return Outcome("interrupted", f"{left} trials are not measured yet") if left else Outcome("complete")
         spent = self.blocking_limit()
         if spent:
             return Outcome("budget", f"the budget's {spent} is spent", spent)

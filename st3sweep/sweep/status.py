@@ -16,6 +16,7 @@ from st3sweep.runs.ledger import Ledger
 from st3sweep.space.loading import load_stored_space
 from st3sweep.space.space import Space
 from st3sweep.sweep.budget import blocking_limit, is_complete
+from st3sweep.sweep.measuring import unmeasured
 from st3sweep.training.components import register_components
 
 
@@ -49,8 +50,12 @@ class Status:
         if self.held_by:
             return "running"
         if is_complete(self.space, self.ledger, self.total or math.inf, self.spent):
-            return "complete"
+            return "interrupted" if self._unmeasured else "complete"
         return "budget" if self._limit else "interrupted"
+
+    @property
+    def _unmeasured(self) -> int:
+        return len(unmeasured(self.ledger)) if self.space.config.measures_latency else 0
 
     @cached_property
     def _limit(self) -> str | None:
@@ -65,6 +70,7 @@ class Status:
         limit = self._limit
         why, more = (f"the budget's {limit} is spent", f" --set budget.{limit}=... --extend") if limit else ("", "")
         ended = f" ({self.ledger.why})" if self.ledger.why else ""
+        ended = ended or (f" ({self._unmeasured} trials are not measured yet)" if self._unmeasured else "")
         return [f"{name}: {why or f'not running{ended}'}", f"continue with: st3sweep resume {name}{more}"]
 
     def table(self) -> Group:

@@ -2,7 +2,7 @@
 
 A finished trial's result is reused when the sweep proposes the same trial: same digest, seed, number of workers and,
 where the dataset's name does not identify its contents, folder. It is not reused if ``wall_seconds`` is an objective,
-nor if the tables lack an objective.
+nor if the tables lack an objective. Latencies are another machine's perhaps, so they are predicted anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from st3sweep.pareto import pareto_mask
 from st3sweep.space.first_points import NotInSpace, as_point
+from st3sweep.space.measuring import LATENCY
 from st3sweep.space.space import ABSENT, Point, Space, look_up
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import Problem, ResultsError
@@ -25,6 +26,7 @@ from st3sweep.util.errors import Problem, ResultsError
 _OF_THE_RUN = (
     "trial", "status", "error", "digest", "method", "model", "dataset", "seed", "sparsity_target", "gflops_target",
     "replicate_of", "reused_from", "rung", "workers", "gpu_hours", "cost", "params", "spec",
+    "latency_ms", "latency_predicted_ms", "latency_disturbed",
 )  # fmt: skip
 Row = dict[str, Any]
 
@@ -56,7 +58,7 @@ class EarlierRuns:
             return None
         folder, row = self._finished[identity]
         result = {name: value for name, value in row.items() if name not in _OF_THE_RUN and value is not None}
-        if any(metric not in result for metric in self.space.config.objective_names()):
+        if any(metric not in result and metric != LATENCY for metric in self.space.config.objective_names()):
             return None
         return {
             **result,

@@ -469,7 +469,8 @@ FIELDS = [
     Wrong(
         "test accuracy as an objective",
         {"{metric: val_top1": "{^metric: test_top1"},
-        "objectives.0.metric: is 'test_top1', allowed: val_top1, val_loss, gflops, sparsity, wall_seconds",
+        "objectives.0.metric: is 'test_top1', allowed: val_top1, val_loss, gflops, latency_ms, size_mb, sparsity, "
+        "wall_seconds",
     ),
     Wrong("objective twice", {"objectives:": "^objectives:", "gflops, goal: min": "val_top1, goal: min"},
           "objectives: contains val_top1 twice"),
