@@ -47,11 +47,15 @@ def by_method(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def target_colors(trials: pd.DataFrame) -> ScalarMappable:
-    """Return a colour map of ``sparsity_of`` in percent, light to dark, readable on white; grey for NaN."""
+    """Return a colour map of ``sparsity_of`` in percent, light to dark, readable on white; grey for 0 and NaN.
+
+    It spans the sparse trials: a dense one beside them would take most of the colours for a range without a trial.
+    """
     targets = 100 * sparsity_of(trials).dropna().to_numpy(dtype=float)
+    targets = targets[targets > 0]
     low, high = (targets.min(), targets.max()) if len(targets) else (0.0, 100.0)
     colors: Colormap = sns.color_palette("flare", as_cmap=True)
-    return ScalarMappable(Normalize(low - 0.5, high + 0.5), colors.with_extremes(bad="0.5"))
+    return ScalarMappable(Normalize(low - 0.5, high + 0.5), colors.with_extremes(bad="0.5", under="0.5"))
 
 
 def sparsity_of(trials: pd.DataFrame) -> pd.Series:
@@ -97,28 +101,28 @@ def place_of_zero(costs: pd.Series) -> float:
     return float(positive.min()) * 10 ** (-1 / 3) if len(positive) else 1.0
 
 
-def limit_cost(axes: Axes, values: pd.Series, zero: float | None = None) -> None:
+def limit_cost(axes: Axes, values: pd.Series, zero: float | None = None, room: float = 0.0) -> None:
     """Limit the log x axis to ``values``, which are above 0, with a margin, also around a single value.
 
-    ``zero`` is the place of trials that cost nothing: labelled 0, left of a dotted line.
+    ``zero`` is the place of trials that cost nothing: labelled 0, left of a dotted line. ``room`` leaves that fraction
+    of the width free on the left, for labels.
     """
     values = values[(values > 0) & np.isfinite(values)]
     if values.empty:
         return
     margin = max((values.max() / values.min()) ** 0.05, 1.1)
-    axes.set_xlim(values.min() / margin, values.max() * margin)
+    low, high = values.min() / margin, values.max() * margin
+    axes.set_xlim(low * (low / high) ** (room / (1 - room)), high)
     label_log_axis(axes.xaxis, *axes.get_xlim(), zero=zero)
     if zero is not None:
         axes.axvline(zero * 10 ** (1 / 6), color="0.6", linewidth=0.8, linestyle=":", zorder=0.5)
 
 
-def note_without_cost(axes: Axes, points: pd.DataFrame) -> None:
-    """Add an entry to the legend that counts the rows of ``points`` without a cost, which have no place on the axis."""
+def without_cost(points: pd.DataFrame) -> str:
+    """Say how many rows of ``points`` have no cost, and so no place on its axis; nothing if all have one."""
     missing = points[points["gflops"].isna()]
-    if len(missing):
-        names = ", ".join(dict.fromkeys(missing["method"]))
-        noun = "point" if len(missing) == 1 else "points"
-        axes.plot([], [], linestyle="none", label=f"not drawn: {len(missing)} {noun} of\nunknown cost ({names})")
+    names = ", ".join(dict.fromkeys(missing["method"]))
+    return f"not drawn over cost: {counted(len(missing), 'point')} of unknown cost ({names})" if len(missing) else ""
 
 
 def label_log_axis(axis: Axis, low: float, high: float, zero: float | None = None) -> None:

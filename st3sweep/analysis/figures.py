@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 COLUMN, PAGE = 3.3, 7.0  # inches
 NARROW = 5.0  # below this width panels are stacked, and the legend is below them
 FORMATS = ("png", "pdf", "svg")
+BELOW = "below"  # identifies a legend that is below its panels
 MANY = 5000  # points, above which those that cover each other are drawn once
 _CELLS_PER_INCH = 100
 
@@ -37,16 +39,18 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
-def new_figure(width: float, height: float, panels: int = 1, columns: int = 2) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, panels: int = 1, columns: int = 2, narrow: int = 1
+) -> tuple[Figure, list[Axes]]:
     """Create a figure of ``width`` inches with ``panels`` axes, each ``height`` high, in reading order.
 
-    At most ``columns`` are side by side, and on a figure narrower than 5 inches one. Raises ValueError for a width
-    outside 2 to 40.
+    At most ``columns`` are side by side, and on a figure narrower than 5 inches ``narrow``. Raises ValueError for a
+    width outside 2 to 40.
     """
     if not 2 <= width <= 40:
         raise ValueError(f"width must be 2 to 40 inches, but got {width:g}")
     panels = max(1, panels)
-    across = 1 if width < NARROW else min(columns, panels)
+    across = min(narrow if width < NARROW else columns, panels)
     rows = math.ceil(panels / across)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = list(figure.subplots(rows, across, squeeze=False).flat)
@@ -60,20 +64,48 @@ def put_legend(figure: Figure, panels: Sequence[Axes], *, below: bool = False, t
     named: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
+            named.setdefault(shortened(label), handle)
     if not named:
         return
     width = figure.get_figwidth()
     longest = max(len(line) for label in named for line in label.splitlines())
     if below or width < NARROW:
-        columns = min(len(named), max(1, int(width / (0.35 + 0.062 * longest))))
+        columns = min(len(named), max(1, int(width / (0.35 + 0.058 * longest))))
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
         lines = sum(sorted((1 + label.count("\n") for label in named), reverse=True)[: -(-len(named) // columns)])
         figure.set_figheight(figure.get_figheight() + 0.15 * lines)  # the panels keep their height
     else:
         room = figure.get_figheight() - 0.6
         place = {"loc": "outside right center", "ncols": 1 + int(0.16 * len(named) / room)}
-    figure.legend(list(named.values()), list(named), title=title, **place)
+    legend = figure.legend(list(named.values()), list(named), title=title, **place)
+    legend.set_gid(BELOW if "lower" in place["loc"] else None)
+
+
+def shortened(label: str, most: int = 40) -> str:
+    """Cut a label of more than ``most`` characters: one long name must not take the place of the panels."""
+    return label if max(map(len, label.splitlines() or [""])) <= most else f"{label[: most - 1]}…"
+
+
+def put_note(figure: Figure, *notes: str) -> None:
+    """Write ``notes``, those that are not empty, below the panels and the legend, each on lines of its own.
+
+    Call it once, after ``put_legend``. The note is inside the figure, with its own room below the legend: below the
+    figure, a legend that is placed at the edge of what is saved would cover it.
+    """
+    across = max(20, int(19 * figure.get_figwidth()))
+    lines = [line for note in notes for line in textwrap.wrap(note, across)]
+    if not lines:
+        return
+    height = 0.04 + 0.115 * len(lines)
+    whole = figure.get_figheight() + height
+    figure.set_figheight(whole)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(rect=(0.0, height / whole, 1.0, 1 - height / whole))  # type: ignore[call-arg]
+    for legend in figure.legends:
+        if legend.get_gid() == BELOW:
+            legend.borderaxespad += 72 * height / legend.prop.get_size_in_points()
+    figure.text(0.01, 0.02 / whole, "\n".join(lines), fontsize="small", color="0.3", va="bottom")
 
 
 def thin(x: ArrayLike, y: ArrayLike, axes: Axes) -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from st3sweep.analysis.axes import label_log_axis, wrapped
-from st3sweep.analysis.figures import PAGE, new_figure, styled
+from st3sweep.analysis.figures import NARROW, PAGE, new_figure, put_note, styled
 from st3sweep.analysis.forests import AT_EQUAL_COST
 
 MATTERS, UNTOLD = "#0072b2", "0.6"
@@ -38,18 +40,25 @@ def plot_slices(table: pd.DataFrame, width: float = PAGE, of: str | None = None)
     """Plot one measure of the output of ``slices`` along each setting, a panel each, with the spread over forests.
 
     ``of`` is the measure, by default the last: accuracy at equal cost if it is there. An axis is logarithmic where the
-    values span a factor of 20 or more. All panels share their y axis.
+    values span a factor of 20 or more. All panels share their y axis. A setting of one value has no panel.
     """
     measures = table["of"].drop_duplicates().tolist()
     of = of if of is not None else measures[-1] if measures else ""
     rows = table[table["of"] == of]
-    names = rows["setting"].drop_duplicates().tolist()
-    figure, panels = new_figure(width, 1.7, panels=len(names), columns=3)
-    for axes, name in zip(panels, names, strict=False):
+    values = rows.groupby("setting", sort=False).size()
+    names = values[values > 1].index.tolist()
+    across = 2 if width < NARROW else 3
+    figure, panels = new_figure(width, 1.7, panels=len(names), columns=3, narrow=2)
+    for place, (axes, name) in enumerate(zip(panels, names, strict=False)):
         _draw_slice(axes, rows[rows["setting"] == name])
         axes.set_xlabel(name)
-        axes.sharey(panels[0])
-        axes.set_ylabel("points above usual" if of == "val_top1" + AT_EQUAL_COST else _name(of))
+        if place % across == 0:
+            axes.set_ylabel("points above usual" if of == "val_top1" + AT_EQUAL_COST else _name(of))
+    if names:
+        shown = rows[rows["setting"].isin(names)]
+        low, high = float(shown["low"].min()), float(shown["high"].max())
+        for axes in panels:
+            axes.set_ylim(low - 0.05 * (high - low or 1.0), high + 0.05 * (high - low or 1.0))
     if not names:
         _say(panels[0], "no measure that can be followed: see the verdicts of importance")
     figure.suptitle(wrapped(f"Predicted {_name(of) or 'measures'} along each setting, the others as tried", width))
@@ -60,16 +69,15 @@ def _bars(rows: pd.DataFrame, title: str, width: float, *, shared: bool = False)
     measures = rows["of"].drop_duplicates().tolist()
     most = int(rows.groupby("of").size().max()) if len(rows) else 1
     lines = 1 + int(rows["name"].str.count("\n").max()) if len(rows) else 1
-    narrow_panels = len(measures) <= 2 or lines == 1
-    figure, panels = new_figure(
-        width, 0.7 + 0.17 * lines * most, panels=len(measures), columns=3 if narrow_panels else 1
-    )
+    columns = min(3, max(1, len(measures))) if len(measures) <= 2 or lines == 1 else 1
+    figure, panels = new_figure(width, 0.7 + 0.17 * lines * most, panels=len(measures), columns=columns)
     figure.suptitle(wrapped(title, width))
     for place, (axes, of) in enumerate(zip(panels, measures, strict=False)):
         own = rows[rows["of"] == of].iloc[::-1]
-        axes.set_title(f"of {_name(of)}", loc="left")
+        axes.set_title(f"of {_name(of)}".replace(" at equal", "\nat equal"), loc="left")
         if own["importance"].isna().all():
-            _say(axes, "\n".join(own["verdict"].drop_duplicates()))
+            across = int(14 * width / (columns if width >= NARROW else 1))
+            _say(axes, "\n".join(textwrap.fill(words, across) for words in own["verdict"].drop_duplicates()))
             continue
         y = np.arange(len(own))
         for verdict, color in (("matters", MATTERS), ("cannot be told", UNTOLD)):
@@ -82,22 +90,22 @@ def _bars(rows: pd.DataFrame, title: str, width: float, *, shared: bool = False)
             axes.errorbar(
                 own["importance"][here], y[here], xerr=spread, fmt="o", markersize=3, color=color, linewidth=0.8
             )
-        same = (
-            width >= 5 and place and own["name"].tolist() == rows[rows["of"] == measures[0]].iloc[::-1]["name"].tolist()
-        )
+        first = rows[rows["of"] == measures[0]].iloc[::-1]
+        same = columns > 1 and width >= NARROW and place and own["name"].tolist() == first["name"].tolist()
         axes.set_yticks(y, [] if same else own["name"].tolist(), fontsize="small")
         axes.axvline(0, color="0.4", linewidth=0.6)
         axes.grid(False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("fraction of the variance")
-    for axes in panels[1:] if shared else []:
-        axes.sharex(panels[0])
+    if shared:
+        known = rows.dropna(subset=["importance"])
+        high = float(known[["importance", "high"]].max().max()) if len(known) else 1.0
+        for axes in panels:
+            axes.set_xlim(min(0.0, float(known["low"].min()) if len(known) else 0.0), 1.05 * high)
     if not measures:
         _say(panels[0], "no setting varies")
     else:
-        figure.text(
-            0.0, -0.01, "blue: matters; grey: cannot be told from noise", fontsize="small", color="0.3", va="top"
-        )
+        put_note(figure, "blue: matters; grey: cannot be told from noise")
     return figure
 
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import MaxNLocator
 
 from st3sweep.analysis.axes import (
+    MARKERS,
     by_method,
     counted,
     label_layers,
@@ -24,17 +26,18 @@ from st3sweep.analysis.axes import (
     limit_accuracy,
     limit_cost,
     limit_values,
-    note_without_cost,
     place_of_zero,
     plain,
     sparsity_of,
     style_of,
     target_colors,
+    without_cost,
     wrapped,
 )
-from st3sweep.analysis.figures import MANY, PAGE, new_figure, put_legend, styled, thin
+from st3sweep.analysis.figures import MANY, NARROW, PAGE, new_figure, put_legend, put_note, shortened, styled, thin
 from st3sweep.analysis.figures import save as save
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate
+from st3sweep.analysis.labels import End, label_ends, room_for
 from st3sweep.analysis.published_points import published as published_points
 from st3sweep.analysis.seeds import over_seeds
 from st3sweep.analysis.tables import flops_unit
@@ -57,12 +60,14 @@ def plot_front(
 
     A replicate is a faint point; the trial that it repeats has a bar, the 95 % interval of the mean over its seeds.
     If ``metric`` and gflops are the objectives, a staircase shows the best accuracy that each budget buys.
-    ``published`` are rows of ``tables.published()``, drawn muted; the legend names methods of which points have no
-    cost, and so no place. They are test accuracies: raises ValueError for another ``metric``.
+    ``published`` are rows of ``tables.published()``, drawn muted and named at the cheap end of each method's line; a
+    note names methods of which points have no cost, and so no place. They are test accuracies: raises ValueError for
+    another ``metric``.
     """
     figure, (axes,) = new_figure(width, 3.2)
     _draw_front(axes, trials, objectives, metric, published)
     put_legend(figure, [axes])
+    put_note(figure, "" if published is None else without_cost(published))
     figure.suptitle(_title_of_front(trials, objectives, metric, width))
     return figure
 
@@ -84,7 +89,11 @@ def plot_run(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES, width: f
     figure, (left, right) = new_figure(width, 2.9, panels=2)
     _draw_front(left, trials, OBJECTIVES, "val_top1", None)
     _draw_front(right, trials, OBJECTIVES, "test_top1", others)
+    for ring in right.collections:
+        if str(ring.get_label()).startswith("front by "):  # the same trials as in the left panel
+            ring.set_label("front")
     put_legend(figure, [left, right], below=True)
+    put_note(figure, without_cost(others))
     figure.suptitle(_title_of_front(trials, OBJECTIVES, "val_top1", width, "and published points"))
     return figure
 
@@ -97,7 +106,8 @@ def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame, width: float = PAGE) -
     """
     figure, (upper, lower) = new_figure(width, 2.1, panels=2, columns=1)
     colors = target_colors(trials)
-    figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40)
+    place = "bottom" if width < NARROW else "right"
+    figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40, location=place)
     for trial, rows in _by_trial(epochs, trials, order="epoch"):
         shade = colors.to_rgba(trial["shade"])
         upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=0.8)
@@ -118,19 +128,23 @@ def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame, width: float = PAGE) -
 
 @styled
 def plot_layers(layers: pd.DataFrame, trials: pd.DataFrame, width: float = PAGE) -> Figure:
-    """Plot the density in percent (log scale) of each layer in forward order, a line for each of ``trials``."""
+    """Plot the density in percent (log scale) of each layer in forward order, a line for each of ``trials``.
+
+    Lines are lighter to darker in the order of the trials' sparsity, and their markers differ.
+    """
     figure, (axes,) = new_figure(width, 3.2)
-    colors = target_colors(trials)
     axes.set(yscale="log", ylabel="density of the layer (%)")
     zero = place_of_zero(100 * layers["density"])  # of layers without a weight
-    for trial, rows in _by_trial(layers, trials, order="position"):
-        shade, label = colors.to_rgba(trial["shade"]), f"{trial['trial']}: {trial['method']}"
+    lines = list(_by_trial(layers, trials.sort_values("sparsity", kind="stable"), order="position"))
+    for number, ((trial, rows), shade) in enumerate(zip(lines, sns.color_palette("flare", len(lines)), strict=True)):
+        label = f"{trial['trial']}: {shortened(str(trial['method']), 20)}, {100 * trial['sparsity']:.1f} %"
         shares = (100 * rows["density"]).replace(0.0, zero)
-        axes.plot(rows["position"], shares, color=shade, marker="o", markersize=3, label=label)
+        style: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "label": label}
+        axes.plot(rows["position"], shares, color=shade, **style)
         label_layers(axes, rows["position"], rows["layer"])
     if drawn := len(axes.lines):
         label_log_axis(axes.yaxis, *axes.get_ylim(), zero=zero if (layers["density"] == 0).any() else None)
-        put_legend(figure, [axes], title="trial")
+        put_legend(figure, [axes], title="trial, method, sparsity")
     figure.suptitle(wrapped(f"Density of each layer of {counted(drawn, 'trial')}: {_task(trials)}", width))
     return figure
 
@@ -158,7 +172,12 @@ def _draw_front(
     costs = pd.concat([rows["gflops"], dense, others["gflops"]])
     zero = place_of_zero(costs)
     rows, trials = (table.assign(gflops=table["gflops"].replace(0.0, zero)) for table in (rows, trials))
-    limit_cost(axes, scale * costs.replace(0.0, zero), zero=scale * zero if (costs == 0).any() else None)
+    limit_cost(
+        axes,
+        scale * costs.replace(0.0, zero),
+        zero=scale * zero if (costs == 0).any() else None,
+        room=0.22 if len(others) else 0.0,
+    )
     _draw_published(axes, others, scale)
     for cost in dense.unique() * scale:
         _draw_dense_line(axes, cost, unit)
@@ -166,8 +185,6 @@ def _draw_front(
     _draw_trials(axes, rows[~repeats], metric, scale)
     _draw_seeds(axes, rows[repeats], over_seeds(rows, metric), metric, scale)
     _draw_staircase(axes, front(trials, objectives).dropna(subset=[metric]), objectives, metric, scale)
-    if published is not None:
-        note_without_cost(axes, published)
 
 
 def _draw_staircase(axes: Axes, chosen: pd.DataFrame, objectives: Objectives, metric: str, scale: float) -> None:
@@ -177,7 +194,8 @@ def _draw_staircase(axes: Axes, chosen: pd.DataFrame, objectives: Objectives, me
     """
     x, y = (chosen["gflops"] * scale).tolist(), chosen[metric].tolist()
     own = set(objectives) == {(metric, "max"), ("gflops", "min")}
-    label = "front" if own else "front of " + " and ".join(column for column, _ in objectives)
+    measures = [METRICS.get(column, column).removesuffix(" (%)") for column, _ in objectives if column != "gflops"]
+    label = "front" if own else f"front by {' and '.join(measures)}"
     axes.scatter(
         x, y, s=60 if len(x) <= 200 else 12, facecolors="none", edgecolors="0.25", linewidths=0.8, label=label, zorder=2
     )
@@ -224,22 +242,31 @@ def _draw_seeds(axes: Axes, replicates: pd.DataFrame, means: pd.DataFrame, metri
 
 
 def _draw_published(axes: Axes, points: pd.DataFrame, scale: float) -> None:
+    """Draw a dotted line for each method, named at its cheap end, or in the legend where a label would cover points."""
+    ends, drawn = [], {}
+    named = room_for(axes, points["method"].nunique())
+    style: dict[str, Any] = {"markerfacecolor": "white", "markersize": 3.5, "linestyle": ":", "linewidth": 0.9}
     for method, group in by_method(points):
         color, marker = style_of(method, points["method"])
         line = group.sort_values("gflops")
-        axes.plot(
+        label = f"_{method}" if named else f"{method}, published"
+        short = shortened(method, 20)
+        (drawn[short],) = axes.plot(
             line["gflops"] * scale,
             line["test_top1"],
             color=color,
             marker=marker,
-            markerfacecolor="white",
-            markersize=3.5,
-            linestyle=":",
-            linewidth=0.9,
             alpha=0.75,
-            label=f"{method}, published",
+            label=label,
             zorder=1,
+            **style,
         )
+        ends.append(End(line["gflops"].iloc[0] * scale, line["test_top1"].iloc[0], short, color))
+    if named and ends:
+        around = (points[["gflops", "test_top1"]] * (scale, 1.0)).to_numpy(dtype=float)
+        for left_out in label_ends(axes, ends, side="left", around=around):
+            drawn[left_out].set_label(f"{left_out}, published")
+        axes.plot([], [], color="0.4", marker="o", label="published", **style)
 
 
 def _draw_dense_line(axes: Axes, dense: float, unit: str) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from st3sweep.analysis.axes import counted, label_layers, label_log_axis, style_of, wrapped
-from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled
+from st3sweep.analysis.axes import by_method, counted, label_layers, label_log_axis, style_of, wrapped
+from st3sweep.analysis.figures import PAGE, new_figure, put_legend, shortened, styled
+from st3sweep.analysis.labels import End, label_ends
 from st3sweep.analysis.layer_profiles import GROUPS
 
 _GROUP_COLORS = dict(zip(GROUPS, ("#0072b2", "#de8f05", "0.55"), strict=True))
@@ -21,6 +22,7 @@ _LABELS = {
     "gflops_final": "projected cost (GFLOPs)", "val_top1": "validation top-1 (%)", "flip_rate": "mask flips (%)",
     "mismatch": "mismatch |θ̂ − θ| / |θ|", "lr": "learning rate",
 }  # fmt: skip
+FEW = 4  # groups that are named at the end of their lines
 _PERCENT = ("ratio", "sparsity", "flip_rate")
 
 
@@ -60,23 +62,37 @@ def plot_layer_profiles(table: pd.DataFrame, width: float = PAGE) -> Figure:
 def plot_training_curves(
     table: pd.DataFrame, measures: tuple[str, ...] = ("ratio", "val_top1", "flip_rate", "mismatch"), width: float = PAGE
 ) -> Figure:
-    """Plot ``measures`` of the output of ``training_curves``, a panel each: medians of the groups, bands: quartiles."""
-    groups = table["group"].drop_duplicates().tolist()
-    figure, panels = new_figure(width, 2.1, panels=len(measures))
-    for axes, measure in zip(panels, measures, strict=True):
-        scale = 100 if measure in _PERCENT else 1
+    """Plot ``measures`` of the output of ``training_curves``, a panel each for those that were recorded.
+
+    Lines are medians of the groups; up to ``FEW`` groups are named at the end of their lines, with their quartiles.
+    """
+    groups = [group for group, _ in by_method(table.assign(method=table["group"]))]
+    known = [measure for measure in measures if (table["measure"] == measure).any()]
+    figure, panels = new_figure(width, 2.1, panels=len(known))
+    for axes, measure in zip(panels, known, strict=False):
+        scale, ends = 100 if measure in _PERCENT else 1, []
         for group in groups:
             rows = table[(table["group"] == group) & (table["measure"] == measure)]
+            if rows.empty:
+                continue
             color, _ = style_of(group, groups)
             axes.plot(rows["epoch"], scale * rows["median"], color=color, label=group)
-            if len(groups) <= 4:
+            ends.append(End(rows["epoch"].iloc[-1], scale * rows["median"].iloc[-1], shortened(group, 20), color))
+            if len(groups) <= FEW:
                 low, high = scale * rows["low"], scale * rows["high"]
                 axes.fill_between(rows["epoch"], low, high, color=color, alpha=0.15, linewidth=0)
         axes.set(xlabel="epoch", ylabel=_LABELS.get(measure, measure))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    put_legend(figure, panels, below=True)
-    bands = " with quartiles" if len(groups) <= 4 else ""
-    figure.suptitle(wrapped(f"Training of {counted(len(groups), 'group')}, epoch by epoch: medians{bands}", width))
+        if len(groups) <= FEW:
+            label_ends(axes, ends)
+    if not known:
+        panels[0].text(0.5, 0.5, "none of these is recorded", transform=panels[0].transAxes, ha="center", va="center")
+    if len(groups) > FEW:
+        put_legend(figure, panels, below=True)
+    bands = " with quartiles" if len(groups) <= FEW else ""
+    shown = ", ".join(_LABELS.get(measure, measure).split(" (")[0].split(" |")[0] for measure in known)
+    title = f"{shown[:1].upper()}{shown[1:]} over the epochs: medians{bands} of {counted(len(groups), 'group')}"
+    figure.suptitle(wrapped(title, width))
     return figure
 
 
@@ -109,6 +125,7 @@ def plot_timeline(table: pd.DataFrame, width: float = PAGE) -> Figure:
     axes.plot(ends, members["place"], "o", color="0.15", markersize=2.5, label="on the front", zorder=3)
     axes.set(xlabel=f"wall time ({unit})" if timed else "training done (%)", ylabel="trial, in order of arrival")
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     put_legend(figure, [axes])
     stopped = int((table["status"] == "stopped").sum())

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from st3sweep.analysis.axes import counted, style_of, wrapped
-from st3sweep.analysis.figures import PAGE, new_figure, styled
+from st3sweep.analysis.figures import NARROW, PAGE, new_figure, styled
 from st3sweep.analysis.fronts import finished
 from st3sweep.analysis.seeds import means
 
@@ -46,16 +46,20 @@ def plot_replicates(trials: pd.DataFrame, metric: str = "test_top1", width: floa
     table, rows = replicates(trials, metric), finished(trials)
     order = table.groupby("method")["mean"].mean().sort_values(ascending=False).index
     targets = sorted(table["sparsity_target"].unique())
-    figure, panels = new_figure(width, 2.6, panels=len(targets), columns=3)
+    columns = 2 if len(targets) in (2, 4) else 3
+    upright = len(order) > 4 * width / (1 if width < NARROW else columns) / 2.4
+    figure, panels = new_figure(width, 2.6, panels=len(targets), columns=columns)
     for axes, target in zip(panels, targets, strict=True):
-        group = table[table["sparsity_target"] == target].set_index("method").reindex(order).reset_index()
+        here = table[table["sparsity_target"] == target].set_index("method")
+        group = here.reindex([method for method in order if method in here.index]).reset_index()
         for place, (_, row) in enumerate(group.iterrows()):
             color, marker = style_of(row["method"], order)
             own = rows[(rows["sparsity_target"] == target) & (rows["method"] == row["method"])]
             axes.scatter([place] * len(own), own[metric], s=10, linewidths=0, color=color, marker=marker, alpha=0.5)
             interval = {"yerr": row["half_width"], "fmt": "_", "markersize": 8, "capsize": 2}
             axes.errorbar(place + 0.2, row["mean"], color=color, **interval)
-        axes.set_xticks(range(len(group)), [name.replace(" ", "\n") for name in group["method"]])
+        names = [name if upright else name.replace(" ", "\n") for name in group["method"]]
+        axes.set_xticks(range(len(group)), names, rotation=90 if upright else 0)
         axes.set_xlim(-0.5, len(group) - 0.3)
         axes.set_title(f"{100 * target:g} % sparsity")
         axes.tick_params(axis="x", labelsize="small")

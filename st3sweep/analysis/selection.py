@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from st3sweep.analysis import noise
 from st3sweep.analysis.axes import bulk, by_method, counted, style_of, wrapped
-from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled, thin
+from st3sweep.analysis.figures import PAGE, new_figure, put_legend, put_note, styled, thin
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, front, mark_front, searched
 from st3sweep.analysis.seeds import over_seeds, pooled_deviation
 
@@ -67,9 +67,9 @@ def plot_selection(
     """Plot test over validation values of the first objective of the finished trials, the front's members ringed.
 
     The full line is equality; the dashed one is where the front is expected by ``selection_bias``, its mean over
-    the front. It is missing where the noise is not known, which the legend says. Replicates are left out.
+    the front. It is missing where the noise is not known, which the note says. Replicates are left out.
     """
-    (metric, goal), _ = _two(objectives)
+    (metric, _), _ = _two(objectives)
     test = "test_" + metric.removeprefix("val_")
     rows = searched(mark_front(trials, objectives))
     rows = rows.dropna(subset=[metric, test]) if test in rows else rows.head(0)
@@ -94,9 +94,9 @@ def plot_selection(
         axes.scatter(shown[metric], shown[test], rasterized=len(shown) > 1000, **dots)
     ring: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.25", "linewidths": 0.8, "zorder": 2}
     axes.scatter(members[metric], members[test], s=60, label="front", **ring)
-    _draw_lines(axes, trials, validation_images, objectives)
+    expected = _draw_lines(axes, trials, validation_images, objectives)
     put_legend(figure, [axes])
-    _draw_gaps(axes, rows[metric] - rows[test], rows["on_front"], at_top=goal == "min")
+    put_note(figure, expected, _gaps(rows[metric] - rows[test], rows["on_front"]))
     return figure
 
 
@@ -118,29 +118,28 @@ def _note_hidden(axes: Axes, rows: pd.DataFrame) -> None:
         axes.set_title(note, loc="right", fontsize="small", color="0.4")
 
 
-def _draw_lines(axes: Axes, trials: pd.DataFrame, validation_images: int | None, objectives: Objectives) -> None:
+def _draw_lines(axes: Axes, trials: pd.DataFrame, validation_images: int | None, objectives: Objectives) -> str:
+    """Draw where both are equal, and where the front is expected; return what the latter is computed from."""
     place = (float(np.mean(axes.get_xlim())),) * 2
     axes.axline(place, slope=1, color="0.6", linewidth=0.8, label="equal")
     try:
         table = selection_bias(trials, validation_images, objectives=objectives)
     except ValueError:
-        axes.plot(
-            [], [], linestyle="none", label="noise unknown:\nno replicates, and the number\nof images is not known"
-        )
-        return
+        return "noise unknown: no replicates, and the number of validation images is not known"
     if table.empty:  # no cost is known, so nothing is on the front
-        return
+        return ""
     bias = float(table["bias"].mean())
     (metric, goal), _ = objectives
     size = bias if goal == "max" else -bias
     shown = f"{size:.2f}" if metric == "val_top1" else f"{size:.2g}"
     away = f"{shown} or more {'lower' if goal == 'max' else 'higher'}"
-    label = f"front, expected: {away}\n(noise: {table['noise'].iloc[0]})"
-    axes.axline((place[0], place[1] - bias), slope=1, color="0.25", linewidth=0.8, linestyle="--", label=label)
+    style: dict[str, Any] = {"color": "0.25", "linewidth": 0.8, "linestyle": "--", "label": "expected of the front"}
+    axes.axline((place[0], place[1] - bias), slope=1, **style)
+    return f"expected of the front: test {away} than validation (noise: {table['noise'].iloc[0]})"
 
 
-def _draw_gaps(axes: Axes, differences: pd.Series, on_front: pd.Series, *, at_top: bool) -> None:
-    """Write the mean of validation minus test accuracy, of the front and of the other trials.
+def _gaps(differences: pd.Series, on_front: pd.Series) -> str:
+    """Return in words the mean of validation minus test accuracy, of the front and of the other trials.
 
     The gap of the others is no selection of the front: the test images may be harder, and best epochs were selected.
     """
@@ -151,9 +150,7 @@ def _draw_gaps(axes: Axes, differences: pd.Series, on_front: pd.Series, *, at_to
         for name, chosen in (("front", True), ("others", False))
         if chosen in gaps
     ]
-    text = "mean of validation − test: " + ", ".join(parts)
-    where: dict[str, Any] = {"y": 0.97, "va": "top"} if at_top else {"y": 0.03, "va": "bottom"}
-    axes.text(x=0.98, s=text, transform=axes.transAxes, ha="right", fontsize="small", color="0.25", **where)
+    return "mean of validation − test: " + ", ".join(parts)
 
 
 def _noise(trials: pd.DataFrame, table: pd.DataFrame, metric: str, images: int | None) -> tuple[Floats, str]:

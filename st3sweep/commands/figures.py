@@ -29,7 +29,7 @@ def write_figures(run: Path, folder: Path, format_: str = "png", width: float = 
     from st3sweep.analysis.figures import save
 
     written = []
-    for name, draw in _figures(run, width).items():
+    for name, draw in figures_of(run, width).items():
         path = folder / f"{name}.{format_}"
         try:
             save(draw(), path)
@@ -39,7 +39,8 @@ def write_figures(run: Path, folder: Path, format_: str = "png", width: float = 
     return written
 
 
-def _figures(run: Path, width: float) -> dict[str, Callable[[], Figure]]:
+def figures_of(run: Path, width: float) -> dict[str, Callable[[], Figure]]:
+    """Return a function for each figure that the tables of ``run`` allow, by its name; nothing is drawn yet."""
     from st3sweep.analysis import importance_plots, plots, profile_plots
     from st3sweep.analysis.forests import fit_forests
     from st3sweep.analysis.fronts import front

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from st3sweep.analysis import fronts, plots, published_points, tables
 from st3sweep.analysis.axes import METHODS, style_of
@@ -255,7 +256,7 @@ def test_front_figure(trials: pd.DataFrame) -> None:
 
 def test_a_front_plotted_by_another_metric_has_no_staircase(trials: pd.DataFrame) -> None:
     (axes,) = plots.plot_front(trials, metric="test_top1").axes
-    rings = points_of(axes, "front of val_top1 and gflops")
+    rings = points_of(axes, "front by validation top-1")
     np.testing.assert_allclose(rings, [(0.1, 91), (0.4, 95.5), (0.8, 98.5), (1.6, 98)])
     assert all(line.get_drawstyle() == "default" for line in axes.lines)
 
@@ -360,7 +361,12 @@ def test_layers_figure(tmp_path: Path, run: Path) -> None:
     chosen = fronts.front(tables.load_trials(run))
     (axes,) = plots.plot_layers(tables.load_layers(*runs), chosen).axes
     assert len(axes.lines) == len(FRONT), "trials of the other run are not among the chosen"
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [2, 1, 4])
+    legend = [text.get_text() for text in axes.get_figure().legends[0].get_texts()]  # type: ignore[union-attr]
+    assert legend == sorted(legend, key=lambda text: float(text.split()[-2])), "in the order of sparsity"
+    densest = chosen.sort_values("sparsity").iloc[0]
+    assert legend[0] == f"{densest['trial']}: {densest['method']}, {100 * densest['sparsity']:.1f} %"
+    place = [line.get_label() for line in axes.lines].index(legend[-1])
+    np.testing.assert_allclose(axes.lines[place].get_ydata(), [2, 1, 4])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["stem", "conv", "head"]
 
 
@@ -393,7 +399,7 @@ DEGENERATE = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", DEGENERATE)
-def test_every_figure_and_table_of_a_degenerate_run(name: str, run: Path, tmp_path: Path) -> None:
+def test_every_figure_and_table_of_a_degenerate_run(name: str, run: Path) -> None:
     trials, epochs, layers = tables.load_trials(run), tables.load_epochs(run), tables.load_layers(run)
     rows = DEGENERATE[name](trials)
     if "zero cost" in name:
@@ -406,8 +412,12 @@ def test_every_figure_and_table_of_a_degenerate_run(name: str, run: Path, tmp_pa
         "selection": plot_selection(rows, validation_images=100),
     }
     for kind, figure in figures.items():
-        plots.save(figure, tmp_path / f"{kind}.png")
-        assert (tmp_path / f"{kind}.png").stat().st_size > 5_000
+        figure.set_dpi(30)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        assert np.asarray(canvas.buffer_rgba()).min(axis=(0, 1)).max() == 255, kind  # opaque everywhere
+        assert (np.asarray(canvas.buffer_rgba())[..., :3].min(axis=2) < 128).mean() > 0.002, f"{kind} is blank"
+        assert all(max(axes.get_window_extent().size) > 30 for axes in figure.axes), f"{kind}: no room for a panel"
     assert tables.front_table(rows)
 
 

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 from st3sweep.analysis import plots
-from st3sweep.analysis.figures import COLUMN, MANY, PAGE, new_figure, put_legend, save, styled, thin
+from st3sweep.analysis.figures import COLUMN, MANY, PAGE, new_figure, put_legend, put_note, save, styled, thin
 from st3sweep.analysis.importance import IMPORTANCE
 from st3sweep.analysis.importance_plots import plot_importance, plot_slices
+from st3sweep.analysis.labels import LINE, End, label_ends, readable, spread
 from st3sweep.analysis.layer_profiles import PROFILES
 from st3sweep.analysis.profile_plots import plot_layer_profiles, plot_timeline, plot_training_curves
 from st3sweep.analysis.slices import SLICES
 from st3sweep.analysis.timeline import TIMELINE
-from st3sweep.commands.figures import write_figures
+from st3sweep.commands.figures import figures_of, write_figures
 from st3sweep.runs.tables import table_path, write_table
 from st3sweep.util.errors import UserError
 
@@ -30,6 +31,40 @@ def test_panels_are_stacked_in_a_column_and_side_by_side_on_a_page() -> None:
     assert column.get_size_inches().tolist() == [3.3, 6.0]
     with pytest.raises(ValueError, match="width must be 2 to 40 inches, but got 1"):
         new_figure(1, 2.0)
+
+
+def test_long_labels_are_cut_and_notes_have_their_own_room() -> None:
+    figure, (axes,) = new_figure(COLUMN, 2.0)
+    axes.plot([0], [0], label="x" * 50)
+    put_legend(figure, [axes])
+    put_note(figure, "", "one " * 30, "two")
+    (legend,), (note,) = figure.legends, figure.texts
+    assert legend.get_texts()[0].get_text() == "x" * 39 + "…"
+    assert [line[:3] for line in note.get_text().splitlines()] == ["one", "one", "two"]
+    figure.draw_without_rendering()
+    boxes = [part.get_window_extent() for part in (note, legend, axes)]
+    assert 0 <= boxes[0].y0 < boxes[0].y1 < boxes[1].y0 < boxes[1].y1 < boxes[2].y0
+
+
+def test_places_are_spread_by_the_least_moves() -> None:
+    assert spread(np.array([0.0, 10.0, 30.0]), 8.0).tolist() == [0, 10, 30]
+    assert spread(np.array([0.0, 1.0, 2.0, 30.0]), 8.0).tolist() == [-7, 1, 9, 30]
+    assert spread(np.array([0.0, 0.0, 9.0]), 10.0).tolist() == pytest.approx([-7, 3, 13])  # 0, -10, -11: mean -7
+    assert spread(np.array([]), 8.0).tolist() == []
+
+
+def test_labels_stand_beside_their_ends_unless_they_cover_points() -> None:
+    _, (axes,) = new_figure(PAGE, 3.0)
+    axes.set(xlim=(1, 100), ylim=(0, 1), xscale="log")
+    ends = [End(10.0, 0.5, "ST-3", "#ece133"), End(10.0, 0.5, "GMP", "#0000ff"), End(100.0, 0.5, "DNW", "#000000")]
+    assert label_ends(axes, ends, side="left", around=np.array([(10.0, 0.5), (90.0, 0.49)])) == ["DNW"]
+    first, second = axes.texts
+    assert (first.get_text(), second.get_text(), first.get_ha()) == ("ST-3", "GMP", "right")
+    below, above = (text.get_position()[1] for text in (first, second))
+    assert above - below == pytest.approx(LINE)
+    assert above == pytest.approx(-below)
+    assert second.get_color() == (0, 0, 1), "dark enough"
+    assert readable("#ece133") < (0.6, 0.6, 0.2), "darker than the line"
 
 
 def test_one_legend_for_all_panels_which_keep_their_height() -> None:
@@ -104,10 +139,13 @@ def test_importance_is_coloured_by_its_verdict(width: float) -> None:
 def test_slices_take_the_last_measure_and_a_log_axis() -> None:
     rows = [("val_top1", "lr", 0.5, "0.5", 1.0, 0.0, 2.0), ("b", "lr", 0.001, "0.001", 5.0, 4.0, 6.0)]
     rows += [("b", "lr", 1.0, "1", 7.0, 6.0, 8.0), ("b", "method", np.nan, "st3", 2.0, 1.0, 3.0)]
+    rows += [("b", "method", np.nan, "gmp", 9.0, 8.0, 10.0), ("b", "constant", np.nan, "4", 2.0, 1.0, 3.0)]
     first, second = plot_slices(pd.DataFrame(rows, columns=SLICES)).axes
     assert first.get_xscale() == "log"
     assert np.asarray(first.lines[0].get_xydata()).tolist() == [[0.001, 5], [1, 7]]
-    assert [tick.get_text() for tick in second.get_xticklabels()] == ["st3"]
+    assert [tick.get_text() for tick in second.get_xticklabels()] == ["st3", "gmp"]
+    assert first.get_ylim() == second.get_ylim()
+    assert first.get_ylim()[0] < 1 < 10 < first.get_ylim()[1], "the spread of every panel is inside"
     (empty,) = plot_slices(pd.DataFrame([], columns=SLICES)).axes
     assert "see the verdicts" in empty.texts[0].get_text()
 
@@ -122,8 +160,9 @@ def test_profiles_and_curves_draw_medians() -> None:
     assert np.asarray(right.lines[0].get_ydata()).tolist() == [25, 25]
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["stem", "head"]
     curves = pd.DataFrame({"group": "ST-3", "measure": "ratio", "epoch": [1, 2], "median": [0.5, 0.9]})
-    (axes,) = plot_training_curves(curves.assign(low=0.4, high=1.0), ("ratio",)).axes
+    (axes,) = plot_training_curves(curves.assign(low=0.4, high=1.0), ("ratio", "flip_rate")).axes
     assert np.asarray(axes.lines[0].get_xydata()).tolist() == [[1, 50], [2, 90]]
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [("ST-3", (2, 90))]  # type: ignore[attr-defined]
 
 
 def test_timeline_over_epochs_or_over_time() -> None:
@@ -158,7 +197,7 @@ def test_figures_of_a_run_that_has_all_tables_but_a_ledger(tmp_path: Path) -> No
     assert [path.name for path in written] == [f"{name}.svg" for name in names.split()]
     assert all(path.read_bytes().startswith(b"<?xml") for path in written)
     (tmp_path / "layers.parquet").unlink()
-    assert len(write_figures(tmp_path, tmp_path / "out", "png")) == 8
+    assert set(figures_of(tmp_path, COLUMN)) == set(names.split()) - {"layers", "profiles"}
     with pytest.raises(UserError, match="--format gif: allowed: png, pdf, svg"):
         write_figures(tmp_path, tmp_path, "gif")
     with pytest.raises(UserError, match="--width 1: allowed: 2 to 40 inches"):
