@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from object_store import ObjectStore
 
 from st3sweep import data
 from st3sweep.training.components import register_components
@@ -48,6 +49,25 @@ def _cache_of_its_own() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ST3SWEEP_CACHE"] = folder
         yield
+
+
+@pytest.fixture(scope="session")
+def _object_store() -> Iterator[ObjectStore]:
+    for package in ("s3fs", "moto", "flask_cors"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    store = ObjectStore()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def object_store(_object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """Return an S3 server without faults, for this program and those that it starts."""
+    for name, value in _object_store.environment().items():
+        monkeypatch.setenv(name, value)
+    _object_store.faults()
+    yield _object_store
+    _object_store.faults()
 
 
 TINY: dict[str, Any] = {

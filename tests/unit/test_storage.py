@@ -1,7 +1,8 @@
-"""Test the storage interface on a local folder: what a reader and a second program can see of each operation."""
+"""Test the storage interface, on a local folder and in an object store: what others can see of each operation."""
 
 from __future__ import annotations
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,14 @@ import pytest
 from st3sweep.util.storage.append_only import drop_torn_line
 from st3sweep.util.storage.interface import Storage, Stored
 from st3sweep.util.storage.local import Local
+from st3sweep.util.storage.objects import Objects
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return Local(tmp_path)
+    return Objects(request.getfixturevalue("object_store").make_bucket(f"storage-{uuid.uuid4().hex}") + "/runs", ())
 
 
 def read(storage: Storage, name: str) -> bytes:
@@ -17,8 +26,7 @@ def read(storage: Storage, name: str) -> bytes:
         return file.read()
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    storage = Local(tmp_path)
+def test_a_file_is_replaced_whole_or_not_at_all(storage: Storage) -> None:
     with storage.put("a/b/name") as file:
         file.write(b"old")
     with storage.put("a/b/name") as file:
@@ -39,9 +47,7 @@ def test_the_place_itself_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "gone").exists()
 
 
-def test_of_programs_that_create_a_file_one_succeeds(tmp_path: Path) -> None:
-    storage = Local(tmp_path)
-
+def test_of_programs_that_create_a_file_one_succeeds(storage: Storage) -> None:
     def create(number: int) -> bool:
         try:
             storage.create("lock", str(number).encode() * 1000)
@@ -56,13 +62,22 @@ def test_of_programs_that_create_a_file_one_succeeds(tmp_path: Path) -> None:
     assert storage.list() == [Stored("lock", 1000)]
 
 
-def test_a_log_keeps_whole_lines(tmp_path: Path) -> None:
-    storage = Local(tmp_path)
-    log = storage.append("a.jsonl")
+def test_a_log_goes_on_where_it_ended(storage: Storage) -> None:
+    log = storage.append("a/b.jsonl")
     log.append(b"one\n")
     log.append(b"two\nthree\n", sync=True)
+    log.sync()
     assert log.size == 14
     log.close()
+    log = storage.append("a/b.jsonl")
+    assert log.size == 14
+    log.append(b"four\n")
+    assert (log.size, read(storage, "a/b.jsonl")) == (19, b"one\ntwo\nthree\nfour\n")
+    log.close()
+
+
+def test_a_log_keeps_whole_lines(tmp_path: Path) -> None:
+    storage = Local(tmp_path)
     (tmp_path / "a.jsonl").write_bytes(b"one\ntwo\nthr")  # a kill
     log = storage.append("a.jsonl")
     log.append(b"four\n")
@@ -81,8 +96,7 @@ def test_a_torn_line_of_any_length_is_dropped(whole: int, torn: int, tmp_path: P
     assert path.read_bytes() == lines
 
 
-def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
-    storage = Local(tmp_path)
+def test_removing_what_is_not_there_is_no_error(storage: Storage) -> None:
     storage.remove("a/b")
     with storage.put("a/b"):
         pass

@@ -1,1 +1,1 @@
-"""Write files atomically, append to files, and do both in a run's place: a folder, or later an object store."""
+"""Write files atomically, append to files, and do both in a run's place: a folder or an object store."""

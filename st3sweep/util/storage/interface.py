@@ -1,7 +1,7 @@
-"""What a run needs of the place where its files are: a file system, or later an object store.
+"""What a run needs of the place where its files are: a file system or an object store.
 
 Names are relative to the place and separated by ``/``. No operation needs more than object stores offer: objects are
-replaced whole, created exclusively, listed and read in part; what is appended may be numbered objects there.
+replaced whole, created exclusively, listed and read in part; what is appended is numbered objects there.
 """
 
 from __future__ import annotations
