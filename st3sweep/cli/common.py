@@ -10,7 +10,22 @@ import typer
 from st3sweep.util.errors import UserError
 
 SpaceFile = Annotated[Path, typer.Argument(help="A search space in YAML.")]
-RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
+
+
+def run_folder(place: str) -> Path:
+    """Return the folder of a run; of one in an object store, after bringing here what is new of its tables."""
+    from st3sweep.runs.bring import local_run
+
+    return local_run(place)
+
+
+RunFolder = Annotated[
+    Path, typer.Argument(help="The folder of a run, or its address: s3://…", parser=run_folder, metavar="FOLDER")
+]
+RunFolders = Annotated[
+    list[Path],
+    typer.Argument(help="Folders of one or several runs, or addresses.", parser=run_folder, metavar="FOLDERS..."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a field, e.g. train.epochs=10; repeatable."),

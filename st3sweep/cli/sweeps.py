@@ -27,9 +27,12 @@ def run(
     space_file: SpaceFile,
     set_: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: the search space's.")] = None,
-    storage: Annotated[Path, typer.Option(help="Folder of runs; on a cluster, one that every machine shares.")] = Path(
-        "runs"
-    ),
+    storage: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of runs, on a cluster one that every machine shares; or an address: s3://BUCKET/runs."
+        ),
+    ] = Path("runs"),
     address: Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     track: Track = None,
@@ -131,9 +134,11 @@ def stop(
     drain: Annotated[bool, typer.Option("--drain", help="Train running trials to the end first.")] = False,
 ) -> None:
     """Ask the program that runs a sweep to stop after the current epochs."""
+    from st3sweep.runs.bring import ask_in_store
     from st3sweep.runs.folder import ask_to_stop, existing_run
 
-    holder = ask_to_stop(existing_run(folder), "drain" if drain else "now")
+    request = "drain" if drain else "now"
+    holder = ask_in_store(folder, request) or ask_to_stop(existing_run(folder), request)
     when = "when the running trials have ended" if drain else "after the current epochs"
     say(f"asked {holder['host']}:{holder['pid']} to end {when}")
 

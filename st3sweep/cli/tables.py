@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from st3sweep.cli.common import AsJson, RunFolder
+from st3sweep.cli.common import AsJson, RunFolder, RunFolders
 from st3sweep.util.errors import UserError
 
 app = typer.Typer()
@@ -35,7 +35,7 @@ def results(
 
 @app.command()
 def pareto(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of one or several runs.")],
+    folders: RunFolders,
     as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="Plot the front to this file.")] = None,
     against: Annotated[
@@ -69,7 +69,7 @@ def pick(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of one or several runs.")],
+    folders: RunFolders,
     out: Annotated[
         Path | None, typer.Option(help="The file to write. Default: report.html in the run's folder.")
     ] = None,

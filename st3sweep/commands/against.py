@@ -9,6 +9,7 @@ import pandas as pd
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives
 from st3sweep.analysis.published_points import published
 from st3sweep.analysis.tables import load_trials
+from st3sweep.runs.bring import local_run
 from st3sweep.util.errors import UserError
 
 
@@ -32,7 +33,7 @@ def points_against(trials: pd.DataFrame, against: str, more: Path | str | None =
         if points.empty:
             raise UserError(f"no published points of {task}; name a CSV file that has some")
         return points
-    other = load_trials(against)
+    other = load_trials(local_run(against))
     for column, own in (("model", models[0]), ("dataset", datasets[0])):
         if wrong := sorted(set(other[column].dropna()) - {own}):
             raise UserError(f"{against}: its {column} is {', '.join(wrong)}, and not {own}: nothing to compare")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from st3sweep.commands.from_python import shown, texts
 from st3sweep.commands.opened_run import Run
+from st3sweep.runs.bring import local_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,17 +62,27 @@ def run(
     Raises SpecError with every problem of the space, and UserError for anything else to put right, before any work.
     """
     from st3sweep.commands.run import removed_if_unused, run_to_the_end, start
+    from st3sweep.commands.stored import kept_in_store
 
     checked, folder = start(
         space, texts(overrides), name=name, storage=Path(storage), address=address, track=track, plugins=plugins
     )
-    with shown(progress), removed_if_unused(folder):
-        run_to_the_end(checked, folder, address, track=track, plugins=plugins, as_json=not progress, verbose=False)
+    with (
+        shown(progress),
+        removed_if_unused(folder),
+        kept_in_store(folder, checkpoints=address is None) as keep_only,
+    ):
+        run_to_the_end(
+            checked, folder, address, keep_only, track=track, plugins=plugins, as_json=not progress, verbose=False
+        )
     return Run(folder)
 
 
 def load_run(folder: Path | str) -> Run:
-    """Open the run in ``folder``, running or not. Needs neither torch nor Ray. Raises UserError if it is not a run."""
+    """Open the run in ``folder``, or at an address, ``s3://bucket/runs/name``, running or not.
+
+    Needs neither torch nor Ray. Raises UserError if it is not a run.
+    """
     return Run(folder)
 
 
@@ -96,7 +107,8 @@ def front(*runs: Path | str) -> pd.DataFrame:
     from st3sweep.analysis.fronts import front
     from st3sweep.analysis.tables import load_trials, objectives_of
 
-    return front(load_trials(*runs), objectives_of(*runs))
+    folders = [local_run(run) for run in runs]
+    return front(load_trials(*folders), objectives_of(*folders))
 
 
 def report(*runs: Path | str, out: Path | str | None = None, watch: bool = False, port: int = 0) -> Path | None:
@@ -108,7 +120,7 @@ def report(*runs: Path | str, out: Path | str | None = None, watch: bool = False
     """
     from st3sweep.commands.report import watch_report, write_report
 
-    folders = [Path(run) for run in runs]
+    folders = [local_run(run) for run in runs]
     if not watch:
         return write_report(folders, None if out is None else Path(out))
     watch_report(folders, port)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from st3sweep.reporting.console import say, short
 from st3sweep.runs.folder import RESOLVED, existing_run, holder, lock, trial_folder
 from st3sweep.runs.ledger import Ledger
+from st3sweep.runs.store import store_of
 from st3sweep.space.loading import load_stored_space
 from st3sweep.space.resources import Checkpoints
 from st3sweep.sweep.checkpoints import Fronts, Removable, removable
@@ -60,6 +61,9 @@ def clean(folder: Path, keep: str, *, yes: bool) -> Cleaned:
     if keep not in KEEP:
         raise UserError(f"--keep {keep}: allowed: {', '.join(KEEP)}")
     folder = existing_run(folder)
+    if url := store_of(folder):
+        hint = f"st3sweep resume {url} --set resources.checkpoints={keep} --extend"
+        raise UserError(f"{url}: clean works on folders only; this removes them: {hint}")
     with lock(folder) if yes else _unused(folder):
         found = _find(folder, cast(Checkpoints, keep))
         failed = [error for file in found.files if yes and (error := file.found.remove())]

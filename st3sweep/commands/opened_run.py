@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from st3sweep.commands.from_python import shown, texts
+from st3sweep.runs.bring import local_run
 from st3sweep.runs.folder import existing_run
 from st3sweep.util.errors import UserError
 
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run in a folder: what it has found, and what can be done with it. Reads the files anew at every access."""
+    """A run in a folder: what it has found, and what can be done with it. Reads the files anew at every access.
+
+    Of a run in an object store these are the files in its local folder, which are brought up to date on opening.
+    """
 
     def __init__(self, folder: Path | str):
-        self.folder = existing_run(Path(folder))
+        self.folder = existing_run(local_run(folder))
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +14,11 @@ from typing import Any
 
 from st3sweep.analysis.report.data import report_data
 from st3sweep.analysis.report.page import render
+from st3sweep.runs.bring import local_run
 from st3sweep.runs.folder import existing_run, holder
 from st3sweep.runs.manifest import MANIFEST
 from st3sweep.runs.tables import SCHEMAS, table_path
+from st3sweep.util.errors import UserError
 from st3sweep.util.text import json_line
 
 _LOOPBACK = "127.0.0.1"
@@ -34,6 +37,9 @@ class LiveReport:
     def latest(self) -> tuple[dict[str, Any], str]:
         """Return the data and a tag that changes with them."""
         with self._lock:
+            for folder in self.folders:
+                with suppress(UserError):  # an object store that cannot be reached: what is here is shown
+                    local_run(folder)
             seen = [_version(path) for folder in self.folders for path in _tables(folder)]
             if seen != self._seen:
                 self._data, self._seen = report_data(*self.folders, missing_ok=True, brief=True), seen

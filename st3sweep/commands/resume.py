@@ -8,6 +8,8 @@ from pathlib import Path
 
 from st3sweep.commands.reading import read_space
 from st3sweep.commands.run import check_before_start, run_to_the_end
+from st3sweep.commands.stored import kept_in_store, unfinished_trials
+from st3sweep.runs.bring import bring_trials, local_run
 from st3sweep.runs.folder import RESOLVED, existing_run
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.changes import check_unchanged
@@ -38,7 +40,7 @@ def resume(
     replicates and resources may differ from those that the run started with. ``promote`` are early-stopped trials to
     train to the end. Raises SpecError and UserError before anything is started.
     """
-    folder = existing_run(folder)
+    folder = existing_run(local_run(folder))
     if trials is not None:
         overrides, extend = Overrides.of(overrides).updated("budget.trials", str(_extended(folder, trials))), True
     ledger = Ledger(folder, read_only=True)
@@ -50,9 +52,12 @@ def resume(
     if ledger.space is not None:
         check_unchanged(ledger.space, space.document.data, extend=extend)
     check_before_start(space, address, track)
-    return run_to_the_end(
-        space, folder, address, promote=promote, track=track, plugins=plugins, as_json=as_json, verbose=verbose
-    )
+    with kept_in_store(folder, checkpoints=address is None) as keep_only:
+        bring_trials(folder, [*(promote if address else unfinished_trials(folder)), *promote])
+        return run_to_the_end(
+            space, folder, address, keep_only,
+            promote=promote, track=track, plugins=plugins, as_json=as_json, verbose=verbose,
+        )  # fmt: skip
 
 
 def _extended(folder: Path, trials: str) -> int:

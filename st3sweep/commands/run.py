@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from st3sweep.commands.reading import Source, read_space
 from st3sweep.commands.report import REPORT, write_report_of_run
+from st3sweep.commands.stored import KeepOnly, kept_in_store, remove_from_store
 from st3sweep.reporting.console import out, short, warn
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
@@ -47,8 +48,10 @@ def run(
     Raises SpecError and UserError before anything is started.
     """
     space, folder = start(source, overrides, name=name, storage=storage, address=address, track=track, plugins=plugins)
-    with removed_if_unused(folder):
-        return run_to_the_end(space, folder, address, track=track, plugins=plugins, as_json=as_json, verbose=verbose)
+    with removed_if_unused(folder), kept_in_store(folder, checkpoints=address is None) as keep_only:
+        return run_to_the_end(
+            space, folder, address, keep_only, track=track, plugins=plugins, as_json=as_json, verbose=verbose
+        )
 
 
 @contextlib.contextmanager
@@ -58,6 +61,7 @@ def removed_if_unused(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         if not Ledger(folder, read_only=True).trials:
+            remove_from_store(folder)
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -101,6 +105,7 @@ def run_to_the_end(
     space: Space,
     folder: Path,
     address: str | None,
+    keep_only: KeepOnly | None = None,
     *,
     promote: Sequence[int] = (),
     track: Sequence[str] = (),
@@ -108,7 +113,10 @@ def run_to_the_end(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Run what remains of the run in ``folder`` and print its front; return the program's exit code."""
+    """Run what remains of the run in ``folder`` and print its front; return the program's exit code.
+
+    ``keep_only`` is what ``kept_in_store`` yields.
+    """
     from st3sweep.analysis import tables
     from st3sweep.execution import runner  # Ray takes seconds to import
 
@@ -116,8 +124,9 @@ def run_to_the_end(
     report = JsonEvents(total) if as_json else LiveTable(total, out)
     report.say(f"run: {short(folder)}")
     running = runner.sweep(
-        space, folder, address, report, verbose=verbose, promote=promote, track=track, plugins=plugins
-    )
+        space, folder, address, report, keep_only,
+        verbose=verbose, promote=promote, track=track, plugins=plugins,
+    )  # fmt: skip
     trials = None
     # With --json only events go to stdout; other output, such as Ray's with --verbose, goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), running as outcome:

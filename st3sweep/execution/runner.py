@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ def sweep(
     folder: Path,
     address: str | None,
     progress: LiveTable | JsonEvents,
+    keep_only: Callable[[int, Iterable[str]], None] | None = None,
     *,
     verbose: bool = False,
     promote: Sequence[int] = (),
@@ -37,8 +38,8 @@ def sweep(
 
     Yields the outcome once the run's tables are written; shuts Ray down, which takes seconds, when the block ends.
     ``promote`` are early-stopped trials to train to the end, ``track`` names of loggers (see ``loggers.py``),
-    ``plugins`` modules that the workers import. The first SIGINT or SIGTERM ends the run after the current epochs; the
-    second ends it at once.
+    ``plugins`` modules that the workers import. ``keep_only`` is told which checkpoints of an ended trial stay. The
+    first SIGINT or SIGTERM ends the run after the current epochs; the second ends it at once.
     """
     with ExitStack() as to_close:
         to_close.enter_context(lock(folder))  # until no worker is left that could write to the folder
@@ -47,7 +48,7 @@ def sweep(
             take_stop_request(folder)  # one left over from an earlier program
             cluster_ = to_close.enter_context(ExitStack())
             tracking = Tracking(track, folder, progress.say) if track else None
-            run = Sweep(space, folder, progress, tracking, plugins)
+            run = Sweep(space, folder, progress, tracking, plugins, keep_only)
             try:
                 run.promote(promote)
                 run.checkpoints.all_ended()  # after the promotion, whose checkpoints stay

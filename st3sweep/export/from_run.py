@@ -13,6 +13,7 @@ from st3sweep.data import DataError
 from st3sweep.data.batches import eval_batches
 from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model, flops
+from st3sweep.runs.bring import bring_trials
 from st3sweep.runs.finished_trial import finished_trial
 from st3sweep.runs.folder import trial_folder
 from st3sweep.runs.ledger import Trial
@@ -49,6 +50,8 @@ def load_model(run: Path, trial: int, *, allow_changed: bool = False) -> nn.Modu
 def sparse_model(run: Path, stored: Trial, spec: TrialSettings) -> tuple[nn.Module, dict[str, Any]]:
     """Return the hardened model of a trial with a result, and the metadata of its file. Raises UserError."""
     path = trial_folder(run, stored.number) / BEST
+    if not path.is_file():
+        bring_trials(run, [stored.number])
     try:
         saved = checkpoint.load(path)
     except FileNotFoundError:

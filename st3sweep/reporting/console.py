@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
+from st3sweep.runs.store import store_of
+
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 _PIPED_WIDTH = 1000
 
@@ -47,5 +49,10 @@ def show(text: RenderableType) -> None:
 
 
 def short(path: Path) -> str:
-    """Return the path relative to the working directory if it lies below it, quoted where a shell needs that."""
+    """Return the path relative to the working directory if it lies below it, quoted where a shell needs that.
+
+    Of the folder of a run that is kept in an object store, return the run's address.
+    """
+    if url := store_of(path):
+        return shlex.quote(url)
     return shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))

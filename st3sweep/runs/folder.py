@@ -17,9 +17,14 @@ from typing import IO, Any
 import yaml
 
 from st3sweep.runs.provenance import provenance
+from st3sweep.runs.store import MARKER, local_folder, read_json, write_json
+from st3sweep.runs.store_lock import StoreLock
 from st3sweep.trial.plugins import foreign_components
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.atomic import atomic_write
+from st3sweep.util.storage.object_errors import StoreError
+from st3sweep.util.storage.objects import Objects
+from st3sweep.util.storage.urls import check_url, url_of
 
 SPACE, RESOLVED, PROVENANCE = "space.yaml", "resolved.yaml", "provenance.json"
 LOCK, STOP_REQUEST = ".lock", "stop.request"
@@ -31,20 +36,25 @@ def new_run(default_name: str, document: dict[str, Any], text: str, storage: Pat
     ``document`` is the space as plain data, ``text`` its YAML as it was read. ``name`` must be free; without one,
     ``default_name`` is used, numbered from 2 if it is taken.
     """
-    if ":/" in str(storage):  # Path has removed the second slash
-        raise UserError(f"--storage {storage}: must be a folder that every machine of the cluster reaches")
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"--name {name}: letters, digits, dot, dash and underscore only")
     base = name or default_name
     number = 1
+    url = url_of(storage)
     while True:
-        folder = (storage / (base if number == 1 else f"{base}-{number}")).absolute()
+        numbered = base if number == 1 else f"{base}-{number}"
+        place = f"{check_url(url)}/{numbered}" if url else None
+        folder = local_folder(place) if place else (storage / numbered).absolute()
         try:
             folder.mkdir(parents=True)
+            if place:
+                _claim(place, folder)
             break
         except FileExistsError:
             if name is not None:
-                raise UserError(f"{folder}: exists; resume it with `st3sweep resume`, or choose another name") from None
+                raise UserError(
+                    f"{place or folder}: exists; resume it with `st3sweep resume`, or choose another name"
+                ) from None
             number += 1
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
@@ -55,6 +65,18 @@ def new_run(default_name: str, document: dict[str, Any], text: str, storage: Pat
     facts = json.dumps(record, indent=2, ensure_ascii=False)
     (folder / PROVENANCE).write_bytes(facts.encode(errors="backslashreplace") + b"\n")  # file names in any encoding
     return folder
+
+
+def _claim(url: str, folder: Path) -> None:
+    """Take the name of a new run in an object store, with its first lock. Raises FileExistsError, UserError."""
+    try:
+        store = Objects(url)
+        write_json(folder / MARKER, {"url": url, **StoreLock.of_new_run(store).as_dict()})
+    except BaseException as error:
+        folder.rmdir()
+        if isinstance(error, StoreError):
+            raise UserError(f"--storage {error}") from None
+        raise
 
 
 def write_resolved(folder: Path, document: dict[str, Any]) -> None:
@@ -96,15 +118,16 @@ def _locked(file: IO[str], kind: int) -> bool:
     return False
 
 
-def holder(folder: Path) -> dict[str, Any] | None:
-    """Return pid and host of the program that runs the sweep in ``folder``; None if none does or it is unrecorded."""
-    try:
-        with open(folder / LOCK) as file:
-            if _locked(file, fcntl.LOCK_SH):
-                return None
+def holder(folder: Path, *, in_store: bool = True) -> dict[str, Any] | None:
+    """Return pid and host of the program that runs the sweep in ``folder``; None if none does or it is unrecorded.
+
+    With ``in_store`` it may run elsewhere, if the run is kept in an object store: as of when it was brought here.
+    """
+    with suppress(FileNotFoundError, json.JSONDecodeError), open(folder / LOCK) as file:
+        if not _locked(file, fcntl.LOCK_SH):
             return dict(json.loads(file.read()))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+    found = (read_json(folder / MARKER) or {}).get("holder") if in_store else None
+    return None if not found or found["until"] < time.time() else {"pid": found["pid"], "host": found["host"]}
 
 
 def ask_to_stop(folder: Path, request: str) -> dict[str, Any]:

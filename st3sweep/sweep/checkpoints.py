@@ -106,8 +106,17 @@ class CheckpointRemover:
     removed to ``say``; the next program on the run, or ``st3sweep clean``, tries again.
     """
 
-    def __init__(self, run: Path, ledger: Ledger, keep: Checkpoints, objectives: Goals, say: Callable[[str], None]):
-        self.run, self.ledger, self.keep = run, ledger, keep
+    def __init__(
+        self,
+        run: Path,
+        ledger: Ledger,
+        keep: Checkpoints,
+        objectives: Goals,
+        say: Callable[[str], None],
+        keep_only: Callable[[int, Iterable[str]], None] | None = None,
+    ):
+        """``keep_only`` is told the checkpoints of an ended trial that stay, where they are kept elsewhere too."""
+        self.run, self.ledger, self.keep, self._keep_only = run, ledger, keep, keep_only
         self._say, self._warned = say, False
         self.fronts = Fronts(objectives, ledger.trials.values() if keep == "front" else ())
 
@@ -135,6 +144,8 @@ class CheckpointRemover:
         for one in found:
             if failure := one.remove():
                 self._warn(one.path, failure)
+        if self._keep_only and self.keep != "all" and trial.status != "running" and "reused_from" not in trial.result:
+            self._keep_only(trial.number, _kept(trial, self.keep, on_front=trial in self.fronts)[0])
 
     def _warn(self, path: Path, error: OSError) -> None:
         if not self._warned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +58,7 @@ class Sweep:
         progress: LiveTable | JsonEvents,
         tracking: TrialLogger | None = None,
         plugins: Sequence[str] = (),
+        keep_only: Callable[[int, Iterable[str]], None] | None = None,
     ):
         self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
         self.ledger = Ledger(folder)
@@ -69,7 +70,7 @@ class Sweep:
         self.tables = RunTables(folder)
         self.metrics = space.config.objective_names()
         keep, goals = space.config.resources.checkpoints, space.config.goals()
-        self.checkpoints = CheckpointRemover(folder, self.ledger, keep, goals, progress.say)
+        self.checkpoints = CheckpointRemover(folder, self.ledger, keep, goals, progress.say, keep_only)
         asked = space.config
         self.measuring = Measuring(folder, progress.say, latency=asked.measures_latency, size=asked.measures_size)
         self.waiting = self.ledger.unfinished()  # from an earlier process: they resume from their checkpoints

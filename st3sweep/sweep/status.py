@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Group
 
 from st3sweep.reporting.live_table import LiveTable
+from st3sweep.runs.bring import local_run
 from st3sweep.runs.folder import RESOLVED, existing_run, holder
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.loading import load_stored_space
@@ -118,5 +119,5 @@ class Status:
 
 def read_status(folder: Path) -> Status:
     """Read the current state of the run in ``folder``. Raises UserError if it is not a run."""
-    folder = existing_run(folder)
+    folder = existing_run(local_run(folder))
     return Status(folder, holder(folder), load_stored_space(folder / RESOLVED), Ledger(folder, read_only=True))

@@ -1,0 +1,65 @@
+"""Keep a run that is in an object store up to date there while it runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from st3sweep.reporting.console import warn
+from st3sweep.runs.bring import asking, bring
+from st3sweep.runs.ledger import Ledger
+from st3sweep.runs.mirror import Mirror
+from st3sweep.runs.store import HELD, MANIFEST, MARKER, StoreManifest, read_json, store_of, write_json
+from st3sweep.runs.store_lock import StoreLock
+from st3sweep.util.errors import UserError
+from st3sweep.util.storage.object_errors import StoreError
+from st3sweep.util.storage.objects import Objects
+
+KeepOnly = Callable[[int, Iterable[str]], None]
+
+
+@contextmanager
+def kept_in_store(folder: Path, *, checkpoints: bool) -> Iterator[KeepOnly | None]:
+    """Lock the run in its store and store what changes in ``folder`` until the block ends, and then the rest.
+
+    Yields a function that is told which checkpoints of an ended trial stay; None for a run that is in no store.
+    ``checkpoints`` is False where workers store them. Raises UserError where another program runs the sweep.
+    """
+    url = store_of(folder)
+    if url is None:
+        yield None
+        return
+    store = Objects(url)
+    lock = StoreLock.from_dict(store, read_json(folder / MARKER) or {})
+    if lock is None:
+        lock = asking(lambda: _take(store))
+    write_json(folder / MARKER, {"url": url})
+    with Mirror(folder, lock, warn, checkpoints=checkpoints) as mirror:
+        yield mirror.keep_only
+
+
+def _take(store: Objects) -> StoreLock:
+    """Take the lock of an existing run; what others have stored before is brought here."""
+    manifest = StoreManifest.read(store)
+    lock = StoreLock.take(store, manifest.lock if manifest else 1)
+    bring(store)
+    return lock
+
+
+def unfinished_trials(folder: Path) -> list[int]:
+    """Return the numbers of the trials that a resume continues."""
+    return [trial.number for trial in Ledger(folder, read_only=True).unfinished()]
+
+
+def remove_from_store(folder: Path) -> None:
+    """Remove from its store a run that has no trial yet. Raises nothing where the store refuses."""
+    url = store_of(folder)
+    held = read_json(folder / HELD) or {}
+    if url is None:
+        return
+    store = Objects(url)
+    names = [*held.get("manifest", {}).get("files", {}), MANIFEST, "ledger.jsonl/000000", "lock/000001.json"]
+    with suppress(StoreError, UserError):
+        for name in names:
+            store.remove(name)

@@ -1,0 +1,197 @@
+"""Bring a run from an object store into its local folder, where every command reads it."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from st3sweep.runs.folder import RESOLVED, STOP_REQUEST, holder
+from st3sweep.runs.ledger import LEDGER
+from st3sweep.runs.manifest import checked
+from st3sweep.runs.mirror import AT_A_TIME, write_held
+from st3sweep.runs.store import (
+    HELD,
+    MANIFEST,
+    MARKER,
+    StoreManifest,
+    check_sum,
+    local_folder,
+    read_json,
+    state,
+    store_of,
+    write_json,
+)
+from st3sweep.runs.store_lock import holder_in_store
+from st3sweep.runs.trial_store import TrialStore
+from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
+from st3sweep.util.storage.object_errors import StoreError
+from st3sweep.util.storage.objects import Objects, part_name, read_parts
+from st3sweep.util.storage.urls import url_of
+
+_READS = 4  # of files that do not fit the manifest: they are being replaced
+_PATIENCE = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds, for a part that the manifest names and the store does not show yet
+_Answer = TypeVar("_Answer")
+
+
+def local_run(place: Path | str, *, anew: bool = True) -> Path:
+    """Return the folder of a run, which may be given by its address: its ledger and tables are then brought here.
+
+    ``anew``: for a local folder of such a run, too. Raises UserError where there is no such run or the store refuses.
+    """
+    url = url_of(place) or (store_of(Path(place)) if anew else None)
+    if url is None:
+        return Path(place)
+    return asking(lambda: bring(Objects(url)))
+
+
+def asking(do: Callable[[], _Answer]) -> _Answer:
+    """Return what ``do`` returns. Raises UserError where the store refuses: a command needs its answer."""
+    try:
+        return do()
+    except StoreError as error:
+        raise UserError(str(error)) from None
+
+
+def bring(store: Objects) -> Path:
+    """Bring ledger and tables of the run at ``store`` here, unless what is here is as new; return the folder.
+
+    Raises UserError where there is no run, and StoreError.
+    """
+    folder = local_folder(store.url)
+    if holder(folder, in_store=False):
+        return folder  # a program on this machine runs it: nothing is newer
+    manifest = StoreManifest.read(store)
+    if manifest is None or RESOLVED not in manifest.files:
+        raise UserError(f"{store.url}: not a run (it has no {MANIFEST})")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".bringing", "a") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        held = read_json(folder / HELD) or {"manifest": {}, "files": {}}
+        here = StoreManifest(**held["manifest"])
+        if not _is_ahead(folder, manifest):
+            _bring_ledger(store, folder, here, manifest)
+            files = _bring_files(store, folder, here, manifest, held["files"])
+            write_held(folder, manifest, files)
+        found = holder_in_store(store, manifest.lock)
+        write_json(folder / MARKER, {"url": store.url, "holder": found})
+    return folder
+
+
+def _is_ahead(folder: Path, manifest: StoreManifest) -> bool:
+    """Return whether the ledger here begins with the store's and has more: this machine could not store all."""
+    path = folder / LEDGER
+    if not path.is_file() or path.stat().st_size <= manifest.ledger_bytes or not (folder / RESOLVED).is_file():
+        return False
+    return _check(folder, manifest.ledger_bytes) == manifest.ledger_check
+
+
+def _check(folder: Path, size: int) -> int:
+    return checked(Local(folder), LEDGER, size) if size else 0
+
+
+def _bring_ledger(store: Objects, folder: Path, here: StoreManifest, manifest: StoreManifest) -> None:
+    """Make the ledger here the store's, by its new parts where the rest is here; ``manifest`` is then that of here."""
+    path = folder / LEDGER
+    size = path.stat().st_size if path.is_file() else 0
+    if size == manifest.ledger_bytes and _check(folder, size) == manifest.ledger_check:
+        return
+    same = size == here.ledger_bytes < manifest.ledger_bytes and _check(folder, size) == here.ledger_check
+    number, before = (here.part, here.before) if same else (0, 0)
+    with suppress(FileNotFoundError):
+        (folder / "study.journal").unlink()  # it is rebuilt: another program's proposals may have the same numbers
+    with open(path, "r+b" if path.exists() else "w+b") as file, ThreadPoolExecutor(AT_A_TIME) as pool:
+        file.truncate(before)
+        file.seek(before)
+        parts = pool.map(lambda number: (number, _part(store, number)), range(number, manifest.part + 1))
+        for part in itertools.chain(parts, read_parts(store, LEDGER, manifest.part + 1)):  # the last ones are newer
+            number, before = part[0], file.tell()
+            file.write(part[1])
+        size = file.tell()
+        file.flush()
+        os.fsync(file.fileno())
+    if size < manifest.ledger_bytes or _check(folder, manifest.ledger_bytes) != manifest.ledger_check:
+        raise StoreError(f"{store.url}: the ledger does not fit {MANIFEST}; try again in a minute")
+    manifest.part, manifest.before, manifest.ledger_bytes = number, before, size
+    manifest.ledger_check = _check(folder, size)
+
+
+def _part(store: Objects, number: int) -> bytes:
+    for pause in (*_PATIENCE, None):
+        try:
+            return store.read(part_name(LEDGER, number))
+        except FileNotFoundError:
+            if pause is None:
+                raise StoreError(f"{store.url}: {part_name(LEDGER, number)} is missing, or not shown yet") from None
+        time.sleep(pause)
+    raise AssertionError
+
+
+def _bring_files(
+    store: Objects, folder: Path, here: StoreManifest, manifest: StoreManifest, held: dict[str, list[int]]
+) -> dict[str, list[int]]:
+    """Download the files that are not here; return their states. Those that are being replaced are read again."""
+    known: dict[str, list[int]] = dict(here.files)
+
+    def one(name: str) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.bringing")
+        with suppress(FileNotFoundError):
+            store.download(name, part)
+            known[name] = [part.stat().st_size, check_sum(part)]
+            os.replace(part, path)
+            held[name] = state(path)
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for _ in range(_READS):
+            wanted = [
+                name for name, facts in manifest.files.items()
+                if known.get(name) != facts or not (folder / name).is_file()
+            ]  # fmt: skip
+            if not wanted:
+                break
+            list(pool.map(one, wanted))
+            newer = StoreManifest.read(store)
+            if newer is not None:
+                manifest.files = newer.files
+    return held
+
+
+def ask_in_store(folder: Path, request: str) -> dict[str, Any] | None:
+    """Leave a stop request for a program elsewhere that runs the sweep; return its pid and host, None without one.
+
+    Raises UserError.
+    """
+    url, who = store_of(folder), holder(folder)
+    if url is None or who is None or holder(folder, in_store=False):
+        return None
+    asking(lambda: Objects(url).write(STOP_REQUEST, request.encode()))
+    return who
+
+
+def bring_trials(folder: Path, numbers: Iterable[int]) -> None:
+    """Bring the checkpoints of trials, if the run is kept in an object store and here are none as new.
+
+    Raises UserError.
+    """
+    url = store_of(folder)
+    if url is None:
+        return
+    store = Objects(url)
+
+    def pull(number: int) -> None:
+        TrialStore(store, folder, number).pull()
+
+    def pull_all() -> list[Any]:
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            return list(pool.map(pull, numbers))
+
+    asking(pull_all)

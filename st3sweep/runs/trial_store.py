@@ -1,0 +1,148 @@
+"""Keep the files of one trial in an object store: its settings and checkpoints.
+
+A record beside them, ``stored.json``, counts how often they were stored. A machine whose folder is of the same count
+has the same files or newer ones; one of a lower count was left behind by another machine, and takes the store's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from st3sweep.runs.folder import trial_folder
+from st3sweep.runs.store import HELD, check_sum, read_json, state, write_json
+from st3sweep.training.checkpoint_files import BEST, LAST, PREVIOUS, find_checkpoints
+from st3sweep.util.storage.objects import Objects
+
+CONFIG = "config.yaml"
+_RECORD = "stored.json"
+_READS = 4  # of an object that does not fit its record: it is being replaced
+
+
+class TrialStore:
+    """The files of trial ``number`` of the run whose local folder is ``run``. One thread at a time."""
+
+    def __init__(self, store: Objects, run: Path, number: int):
+        self.store, self.folder = store, trial_folder(run, number)
+        self._prefix = self.folder.relative_to(run).as_posix()
+
+    def push(self) -> bool:
+        """Store what is new; return whether anything was. Raises StoreError; the store then has the old or the new."""
+        held = self._held()
+        taken = self._snapshots(held["files"])
+        try:
+            for name, (snapshot, now) in reversed(taken.items()):
+                self.store.upload(f"{self._prefix}/{name}", snapshot)
+                held["files"][name] = [now[0], check_sum(snapshot), *now[1:]]
+        finally:
+            for snapshot, _ in taken.values():
+                snapshot.unlink(missing_ok=True)
+        if taken:
+            self._record(held)
+        return bool(taken)
+
+    def pull(self) -> None:
+        """Bring the store's files here, unless those here are as new. Raises StoreError."""
+        for attempt in range(_READS):
+            found, held = self._stored(), self._held()
+            if found is None:
+                return
+            record = found
+            same = record["seq"] <= held["seq"]
+            missing = [n for n in record["files"] if not (same and (self.folder / n).is_file())]
+            if not missing and same:
+                return
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fits = [self._bring(name, record["files"][name], held) for name in missing]
+            if all(fits) or attempt == _READS - 1:  # what does not fit is newer, and complete
+                break
+        for name, path in ({} if same else find_checkpoints(self.folder)).items():
+            if name not in record["files"]:  # of an earlier time on this machine
+                path.unlink(missing_ok=True)
+        held["seq"] = record["seq"]
+        held["files"] = {name: found for name, found in held["files"].items() if name in record["files"]}
+        write_json(self.folder / HELD, held)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Remove the store's checkpoints that are not in ``names``. Raises StoreError."""
+        record = self._stored()
+        if record is None:
+            return
+        kept = {CONFIG, *names}
+        gone = [name for name in record["files"] if name not in kept]
+        if gone:
+            held = self._held()
+            held["files"] = {name: found for name, found in record["files"].items() if name in kept} | {
+                name: found for name, found in held["files"].items() if name in kept
+            }
+            held["seq"] = record["seq"]
+            self._record(held)  # first, so that it never names what is not there
+            for name in gone:
+                self.store.remove(f"{self._prefix}/{name}")
+
+    def _snapshots(self, held: dict[str, list[int]]) -> dict[str, tuple[Path, list[int]]]:
+        """Return links to the files that have changed, newest last: the best epoch's is at least as new as the last's.
+
+        Stored in reverse, a last checkpoint never refers to a best one that is not in the store.
+        """
+        found = {}
+        names = [name for name in find_checkpoints(self.folder) if not name.endswith((PREVIOUS, ".tmp"))]
+        for name in [*sorted(names, key=lambda n: (n != LAST, n != BEST, not n.endswith(LAST), n)), CONFIG]:
+            path = self.folder / name
+            link = path.with_name(f".{path.name}.storing")
+            link.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it is being replaced: next time
+                _link(path, link)
+                now = state(link)
+                if name in held and [held[name][0], *held[name][2:]] == now:
+                    link.unlink()
+                else:
+                    found[name] = (link, now)
+        return found
+
+    def _bring(self, name: str, facts: list[int], held: dict[str, Any]) -> bool:
+        """Download one file; return whether it is the one of the record. One that is not there is left out."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.bringing")
+        try:
+            self.store.download(f"{self._prefix}/{name}", part)
+            size, total = part.stat().st_size, check_sum(part)
+            os.replace(part, path)
+        except FileNotFoundError:
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+        held["files"][name] = [size, total, *state(path)[1:]]
+        return facts[:2] == [size, total]
+
+    def _held(self) -> dict[str, Any]:
+        return read_json(self.folder / HELD) or {"seq": 0, "files": {}}
+
+    def _stored(self) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads(self.store.read(f"{self._prefix}/{_RECORD}")))
+        except FileNotFoundError:
+            return None
+
+    def _record(self, held: dict[str, Any]) -> None:
+        held["seq"] += 1
+        record = {"seq": held["seq"], "files": {name: facts[:2] for name, facts in held["files"].items()}}
+        self.store.write(f"{self._prefix}/{_RECORD}", json.dumps(record).encode())
+        if self.folder.is_dir():
+            write_json(self.folder / HELD, held)
+
+
+def _link(path: Path, link: Path) -> None:
+    """Keep the file as it is now under another name, by a copy where the file system has no links."""
+    try:
+        os.link(path, link)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, link)

@@ -1,0 +1,307 @@
+"""Test runs that are kept in an object store: what it holds, what another machine finds, and what a kill leaves."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import stored_sweep
+from compare import timeless
+from driven_sweep import EPOCHS
+from object_store import KEY, SECRET, ObjectStore
+from stored_sweep import new, run, state_of
+
+from st3sweep.commands.api import load_run
+from st3sweep.runs import mirror, store_lock
+from st3sweep.runs.bring import bring_trials, local_run
+from st3sweep.runs.folder import holder, trial_folder
+from st3sweep.runs.ledger import Ledger, Trial
+from st3sweep.runs.store import local_folder
+from st3sweep.runs.store_lock import StoreLock
+from st3sweep.runs.tables import read_table
+from st3sweep.runs.trial_store import TrialStore
+from st3sweep.sweep.state import Sweep
+from st3sweep.training.checkpoint_files import BEST, LAST, find_checkpoints
+from st3sweep.util.errors import UserError
+from st3sweep.util.storage.objects import Objects
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "INTERVAL_SECONDS", 0.1)
+
+
+@pytest.fixture
+def url(object_store: ObjectStore) -> str:
+    return object_store.make_bucket(f"runs-{uuid.uuid4().hex}") + "/runs/one"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that goes to another machine: one with an empty cache."""
+
+    def go(name: str) -> Path:
+        monkeypatch.setenv("ST3SWEEP_CACHE", str(tmp_path / name))
+        return tmp_path / name
+
+    go("first")
+    return go
+
+
+def outcome(folder: Path) -> dict[int, Any]:
+    """Return what counts of each trial: settings, epochs, result."""
+    ledger = Ledger(folder, read_only=True)
+    return {
+        number: (trial.identity, trial.status, timeless(dict(trial.epochs)), timeless(trial.result))
+        for number, trial in ledger.trials.items()
+    }
+
+
+def tables(folder: Path) -> list[pd.DataFrame]:
+    return [read_table(folder, name) for name in ("trials", "epochs", "layers")]
+
+
+def test_another_machine_finds_the_run(url: str, machine: Any, tmp_path: Path) -> None:
+    folder = new(url, tmp_path / "space.yaml")
+    run(folder)
+    store = Objects(url)
+    names = {name for name, _ in store.list()}
+    assert {"store.json", "space.yaml", "resolved.yaml", "trials.parquet", "ledger.jsonl/000000"} <= names
+    assert not [name for name in names if "study" in name or LAST in name or "/." in name]
+    with store.open("ledger.jsonl") as file:
+        assert file.read() == (folder / "ledger.jsonl").read_bytes()
+    machine("second")
+    found = load_run(url)
+    assert found.folder == local_folder(url) != folder
+    assert found.state == "complete"
+    for here, there in zip(tables(found.folder), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(here, there)
+    assert not list(found.folder.glob("trials/*/*"))  # until they are needed
+    bring_trials(found.folder, [3])
+    assert list(find_checkpoints(trial_folder(found.folder, 3))) == [BEST]
+    assert state_of(trial_folder(found.folder, 3) / BEST) == (EPOCHS, EPOCHS)
+
+
+def test_a_run_goes_on_on_another_machine_and_then_on_the_first(url: str, machine: Any, tmp_path: Path) -> None:
+    class Gone(Exception):
+        pass
+
+    def leave(sweep: Sweep, trial: Trial) -> None:
+        if sum(len(trial.epochs) for trial in sweep.ledger.trials.values()) in (7, 16):
+            raise Gone
+
+    folder = new(url, tmp_path / "space.yaml")
+    with pytest.raises(Gone):
+        run(folder, after_epoch=leave)
+    left = {number: len(trial.epochs) for number, trial in Ledger(folder, read_only=True).trials.items()}
+    machine("second")
+    second = local_run(url)
+    assert {number: len(trial.epochs) for number, trial in Ledger(second, read_only=True).trials.items()} == left
+    with pytest.raises(Gone):
+        run(second, after_epoch=leave)
+    machine("first")
+    assert local_run(url) == folder
+    run(folder)
+    undisturbed = new(url + "-whole", tmp_path / "space.yaml")
+    run(undisturbed)
+    assert outcome(folder) == outcome(undisturbed)
+    assert len(outcome(folder)) == 6
+
+
+def kill_and_resume(url: str, machine: Any, tmp_path: Path, kills: int, rng: random.Random) -> list[str]:
+    """Kill a program at random times, each time resume on another machine; return what went on, to be shown."""
+    seen, place = [], [url, str(tmp_path / "space.yaml")]
+    for number in range(kills):
+        environment = {**os.environ, "ST3SWEEP_CACHE": str(machine(f"machine-{number}")), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, stored_sweep.__file__, *place, "0.05"]
+        program = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        store, end = Objects(url), time.monotonic() + 60
+        locks = [f"lock/{number + 1:06d}.json", "ledger.jsonl/000000", "store.json"]
+        while not all(_exists(store, name) for name in locks) and program.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.0, 1.0))
+        program.send_signal(signal.SIGKILL)
+        _, errors = program.communicate()
+        assert program.returncode == -signal.SIGKILL, errors
+        done = Ledger(local_folder(url), read_only=True)
+        machine(f"reader-{number}")
+        stored = Ledger(local_run(url), read_only=True)
+        seen.append(f"{done.lines} events, {stored.lines} stored, {len(stored.unfinished())} trials unfinished")
+        place = [url, "-"]
+    machine("last")
+    run(local_run(url))
+    return seen
+
+
+def _exists(store: Objects, name: str) -> bool:
+    try:
+        store.read(name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def check_after_kills(url: str, machine: Any, tmp_path: Path) -> None:
+    machine("checked")
+    found = outcome(local_run(url))
+    undisturbed = new(url + "-whole", tmp_path / "space.yaml")
+    run(undisturbed)
+    assert found == outcome(undisturbed)
+    bring_trials(local_folder(url), found)
+    for number in found:  # the best epoch's model is in the store, and nothing else
+        folder = trial_folder(local_folder(url), number)
+        assert list(find_checkpoints(folder)) == [BEST]
+        assert state_of(folder / BEST) == (EPOCHS, EPOCHS)
+        assert (folder / BEST).read_bytes() == (trial_folder(undisturbed, number) / BEST).read_bytes()
+
+
+def test_a_killed_run_is_resumed_on_another_machine(url: str, machine: Any, tmp_path: Path) -> None:
+    kill_and_resume(url, machine, tmp_path, 1, random.Random())
+    check_after_kills(url, machine, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_runs_that_are_killed_twice_at_random_times(
+    seed: int, url: str, machine: Any, tmp_path: Path, object_store: ObjectStore
+) -> None:
+    """Twenty kills in all, in a store that is busy at times and whose lists are empty."""
+    object_store.faults(busy=0.05, stale=True)
+    for line in kill_and_resume(url, machine, tmp_path, 2, random.Random(seed)):
+        print(line)
+    check_after_kills(url, machine, tmp_path)
+
+
+def test_a_second_program_is_refused(url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = new(url, tmp_path / "space.yaml")
+    machine("second")
+    with pytest.raises(UserError, match=f"^{url}: exists; resume it"):
+        new(url, tmp_path / "space.yaml")
+    machine("first")
+    seen = []
+
+    def look(sweep: Sweep, trial: Trial) -> None:
+        if seen or not len(sweep.ledger.trials) > 2:
+            return
+        machine("second")
+        with pytest.raises(UserError, match="another program is running this sweep"):
+            StoreLock.take(Objects(url), 1)
+        while (holder(local_run(url)) or {}).get("pid") != os.getpid():
+            time.sleep(0.02)
+        seen.append(len(Ledger(local_folder(url), read_only=True).trials))
+        machine("first")
+
+    run(folder, after_epoch=look)
+    assert seen
+    machine("second")
+    assert holder(local_run(url)) is None
+
+
+def test_a_stale_lock_is_taken_over_and_its_holder_stops(
+    url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new(url, tmp_path / "space.yaml")
+    store, said = Objects(url), list[str]()
+    monkeypatch.setattr("st3sweep.commands.stored.warn", said.append)
+
+    def take_over(sweep: Sweep, trial: Trial) -> None:
+        if len(sweep.ledger.trials) == 3 and not said:
+            monkeypatch.setattr(store_lock, "STALE_SECONDS", 0.0)
+            StoreLock.take(store, 1)
+            while not said:
+                time.sleep(0.02)
+        if said and (folder / "stop.request").exists():
+            sweep.pause("asked to stop")
+
+    sweep = run(folder, after_epoch=take_over)
+    assert said == [f"{url}: another program runs this sweep now; nothing more is stored, and it stops here"]
+    assert not sweep.is_complete()
+    with store.open("ledger.jsonl") as file:
+        assert len(file.read()) < (folder / "ledger.jsonl").stat().st_size
+
+
+def test_credentials_that_expire_delay_what_is_stored(
+    url: str, machine: Any, tmp_path: Path, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+    monkeypatch.setattr("st3sweep.commands.stored.warn", said.append)
+    monkeypatch.setattr(mirror, "LONGEST_PAUSE_SECONDS", 0.1)
+    folder = new(url, tmp_path / "space.yaml")
+
+    def expire(sweep: Sweep, trial: Trial) -> None:
+        epochs = sum(len(trial.epochs) for trial in sweep.ledger.trials.values())
+        if epochs == 6:
+            object_store.faults(refuse="ExpiredToken")
+            while not said:
+                time.sleep(0.02)
+
+    sweep = run(folder, after_epoch=expire)
+    assert sweep.is_complete()
+    bucket = "/".join(url.split("/")[:3])
+    assert said[0] == f"{bucket}: the credentials have expired; the sweep goes on, and is stored once that is possible"
+    assert len(said) == 2
+    assert said[1].startswith(f"{bucket}: the credentials have expired; not stored: ")
+    assert said[1].endswith(f"; store it with: st3sweep resume {url}")
+    object_store.faults()
+    monkeypatch.setattr(store_lock._Owner, "gone", lambda _: True)  # it was this program, which has not ended
+    run(local_run(url))
+    machine("second")
+    assert outcome(local_run(url)) == outcome(folder)
+    assert len(outcome(folder)) == 6
+
+
+def test_no_credential_reaches_a_file(url: str, machine: Any, tmp_path: Path, object_store: ObjectStore) -> None:
+    folder = new(url, tmp_path / "space.yaml")
+    object_store.faults(busy=0.2)
+    run(folder)
+    object_store.faults()
+    written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    written += [Objects(url).read(name) for name, _ in Objects(url).list()]
+    assert len(written) > 20
+    assert not [content for content in written if KEY.encode() in content or SECRET.encode() in content]
+
+
+def test_the_newer_checkpoints_are_those_of_the_machine_that_had_the_trial_last(
+    url: str, machine: Any, tmp_path: Path
+) -> None:
+    """First machine 1, then machine 2, then machine 1 again, whose own are older; then 1 again, with newer ones."""
+    store = Objects(url)
+
+    def at(name: str) -> tuple[TrialStore, Path]:
+        (tmp_path / name / "trials" / "0000").mkdir(parents=True, exist_ok=True)
+        return TrialStore(store, tmp_path / name, 0), tmp_path / name / "trials" / "0000"
+
+    def write(folder: Path, last: int, best: int) -> None:
+        for name, value in ((BEST, best), (LAST, last)):
+            (folder / f"{name}.new").write_text(str(value))
+            os.replace(folder / f"{name}.new", folder / name)
+
+    one, folder = at("one")
+    write(folder, 3, 2)
+    assert one.push()
+    assert not one.push()
+    two, elsewhere = at("two")
+    two.pull()
+    assert [(elsewhere / name).read_text() for name in (LAST, BEST)] == ["3", "2"]
+    write(elsewhere, 7, 6)
+    assert two.push()
+    write(folder, 4, 4)  # one machine went on for an epoch without the store
+    one.pull()
+    assert [(folder / name).read_text() for name in (LAST, BEST)] == ["7", "6"]
+    write(folder, 8, 8)
+    one.pull()
+    assert (folder / LAST).read_text() == "8"
+    one.keep_only([BEST])
+    two.pull()
+    assert sorted(find_checkpoints(elsewhere)) == [BEST]
