@@ -53,7 +53,7 @@ def resume(
         check_unchanged(ledger.space, space.document.data, extend=extend)
     check_before_start(space, address, track)
     with kept_in_store(folder, checkpoints=address is None) as keep_only:
-        bring_trials(folder, [*(promote if address else unfinished_trials(folder)), *promote])
+        bring_trials(folder, [*([] if address else unfinished_trials(folder)), *promote])
         return run_to_the_end(
             space, folder, address, keep_only,
             promote=promote, track=track, plugins=plugins, as_json=as_json, verbose=verbose,

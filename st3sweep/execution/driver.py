@@ -39,8 +39,9 @@ class _Held:
 class Driver(tune.Callback):
     """Passes the slots' messages to the sweep and assigns the sweep's trials to slots."""
 
-    def __init__(self, sweep: Sweep):
-        self.sweep = sweep
+    def __init__(self, sweep: Sweep, store: str | None = None):
+        """``store`` is the address of the run if the workers, on several machines, store their checkpoints there."""
+        self.sweep, self.store = sweep, store
         self.slots: dict[str, _Held] = {}  # by Tune's name of the slot
         self.failure: BaseException | None = None
         self.polled = 0.0
@@ -109,7 +110,8 @@ class Driver(tune.Callback):
             folder = trial_folder(self.sweep.folder, trial.number)
             _write_config(folder, trial.spec)
             held.number = trial.number
-            held.mailbox.put.remote({"trial": trial.number, "spec": trial.spec, "folder": str(folder)})
+            job = {"trial": trial.number, "spec": trial.spec, "folder": str(folder), "store": self.store}
+            held.mailbox.put.remote(job)
         elif not self.sweep.may_have_more():
             held.mailbox.close.remote()
 
@@ -130,8 +132,13 @@ def _write_config(folder: Path, spec: dict[str, Any]) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
 
 
-def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: type[Slot] = Slot) -> None:
-    """Run all remaining trials in ``slots`` slots; return when none remains or the sweep ends early."""
+def run_slots(
+    sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: type[Slot] = Slot, store: str | None = None
+) -> None:
+    """Run all remaining trials in ``slots`` slots; return when none remains or the sweep ends early.
+
+    ``store`` is as in ``Driver``.
+    """
     resources = sweep.space.config.resources
     config = {
         **resources.model_dump(exclude={"slots", "hang_limit", "checkpoints"}),
@@ -149,7 +156,7 @@ def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str] = (), trainable: 
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(sweep.folder / "ray"),
-            callbacks=[Driver(sweep)],
+            callbacks=[Driver(sweep, store)],
             failure_config=tune.FailureConfig(max_failures=SLOT_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

@@ -16,6 +16,7 @@ from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
 from st3sweep.runs.folder import lock, take_stop_request, write_resolved
 from st3sweep.runs.ledger import LedgerError
+from st3sweep.runs.store import store_of
 from st3sweep.space.space import Space
 from st3sweep.sweep.state import Outcome, Sweep
 from st3sweep.util.errors import NO_SPACE
@@ -57,7 +58,7 @@ def sweep(
                     slots = cluster_.enter_context(
                         cluster(address, space.config.resources, progress.say, verbose=verbose)
                     )
-                    _run_slots(run, slots, plugins)
+                    _run_slots(run, slots, plugins, store_of(folder) if address else None)
                 if run.to_measure() and (run.is_complete() or run.blocking_limit()):
                     cluster_.close()  # nothing may run beside the measurements
                     _measure(run)
@@ -74,10 +75,10 @@ def sweep(
         yield run.outcome()
 
 
-def _run_slots(run: Sweep, slots: int, plugins: Sequence[str]) -> None:
+def _run_slots(run: Sweep, slots: int, plugins: Sequence[str], store: str | None) -> None:
     with _signals(run):
         try:
-            run_slots(run, int(min(slots, run.slots_needed())), plugins)
+            run_slots(run, int(min(slots, run.slots_needed())), plugins, store=store)
         finally:
             run.end_tracking()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ray import train
 
 from st3sweep import data
 from st3sweep.data import DataError
+from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.training.components import register_components, register_from_functions
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.process_state import ProcessState
@@ -22,6 +25,7 @@ from st3sweep.training.world import World
 from st3sweep.trial.data import DataConfig
 from st3sweep.trial.recipes import resolve
 from st3sweep.util.errors import NO_SPACE, UserError
+from st3sweep.util.storage.object_errors import StoreError
 
 _splits: dict[str, data.Splits] = {}  # cache of the last data: the next trial mostly uses the same
 
@@ -99,9 +103,9 @@ def _run(
         if unusable is not None:
             raise unusable
         spec = resolve(job["spec"])
-        report(
-            fit(spec, world, report, Path(job["folder"]), _load(spec.data), leave=leave, seconds_between_losses=losses)
-        )
+        with _folder(job, world) as folder:
+            end = fit(spec, world, report, folder, _load(spec.data), leave=leave, seconds_between_losses=losses)
+        report(end)
     except Preempted:  # the group is started again, on other machines: Ray places nothing on one that it drains
         if world.is_main:
             ray.get(mailbox.left.remote())
@@ -110,10 +114,18 @@ def _run(
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:
         no_space = isinstance(error, OSError) and error.errno in NO_SPACE
-        status = "interrupted" if no_space else "failed"  # a full disk is not the trial's fault
+        passes = no_space or isinstance(error, StoreError)
+        status = "interrupted" if passes else "failed"  # a full disk is not the trial's fault
         ray.get(mailbox.report.remote(number, {"status": status, "error": _one_line(error)}))
         if world.size > 1 or (world.device.type == "cuda" and not isinstance(error, torch.OutOfMemoryError)):
             raise  # other ranks wait in a collective, or the device is in an unknown state: restart the group
+
+
+def _folder(job: dict[str, Any], world: World) -> AbstractContextManager[Path]:
+    """Return the trial's folder: one that all machines share, or of this machine and stored as it goes."""
+    if job["store"] is None:
+        return contextlib.nullcontext(Path(job["folder"]))
+    return trial_in_store(job["store"], job["trial"], world)
 
 
 def _load(spec: DataConfig) -> data.Splits:

@@ -69,6 +69,8 @@ def bring(store: Objects) -> Path:
     if holder(folder, in_store=False):
         return folder  # a program on this machine runs it: nothing is newer
     manifest = StoreManifest.read(store)
+    if manifest is None and (folder / RESOLVED).is_file():
+        return folder  # of a run that was started here, and could store nothing
     if manifest is None or RESOLVED not in manifest.files:
         raise UserError(f"{store.url}: not a run (it has no {MANIFEST})")
     folder.mkdir(parents=True, exist_ok=True)

@@ -46,16 +46,17 @@ class TrialStore:
             self._record(held)
         return bool(taken)
 
-    def pull(self) -> None:
-        """Bring the store's files here, unless those here are as new. Raises StoreError."""
+    def pull(self, *, exactly: bool = False) -> None:
+        """Bring the store's files here, unless those here are as new; ``exactly`` also if newer. Raises StoreError."""
         for attempt in range(_READS):
             found, held = self._stored(), self._held()
             if found is None:
                 return
             record = found
-            same = record["seq"] <= held["seq"]
-            missing = [n for n in record["files"] if not (same and (self.folder / n).is_file())]
-            if not missing and same:
+            same = record["seq"] <= held["seq"] and not exactly
+            here = [n for n, facts in record["files"].items() if (self._is(n, facts) if exactly else same)]
+            missing = [n for n in record["files"] if n not in here or not (self.folder / n).is_file()]
+            if same and not missing:
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
             fits = [self._bring(name, record["files"][name], held) for name in missing]
@@ -120,6 +121,10 @@ class TrialStore:
             part.unlink(missing_ok=True)
         held["files"][name] = [size, total, *state(path)[1:]]
         return facts[:2] == [size, total]
+
+    def _is(self, name: str, facts: list[int]) -> bool:
+        path = self.folder / name
+        return path.is_file() and [path.stat().st_size, check_sum(path)] == facts[:2]
 
     def _held(self) -> dict[str, Any]:
         return read_json(self.folder / HELD) or {"seq": 0, "files": {}}

@@ -5,6 +5,7 @@ Objects are read by name: a listing may be minutes old in some stores that speak
 
 from __future__ import annotations
 
+import inspect
 import io
 import random
 import time
@@ -48,8 +49,11 @@ class Objects:
             raise missing_package(self.url) from None
         options = _S3 if scheme == "s3" else {}
         self._fs = kind(use_listings_cache=False, skip_instance_cache=anew, **options)
+        self._in_one_request: dict[str, int] = {}
         if scheme == "s3":
             self._fs.retries = 1  # here it is known whether a request was repeated
+            if "max_concurrency" in inspect.signature(kind._cat_file).parameters:
+                self._in_one_request = {"max_concurrency": 1}  # else it asks for the size first
 
     @contextmanager
     def put(self, name: str, *, sync: bool = True) -> Iterator[BinaryIO]:  # noqa: ARG002  an object is there or not
@@ -86,7 +90,7 @@ class Objects:
 
     def read(self, name: str) -> bytes:
         """Return an object's content. Raises FileNotFoundError."""
-        return bytes(self._call(lambda fs: fs.cat_file(self._path(name))))
+        return bytes(self._call(lambda fs: fs.cat_file(self._path(name), **self._in_one_request)))
 
     def append(self, name: str) -> Log:
         """Open a log to append to: the objects ``name/000000``, ``name/000001``, …, of whole lines each."""
