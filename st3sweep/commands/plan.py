@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import textwrap
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import torch
 import yaml
 
 from st3sweep.commands.disk import disk
+from st3sweep.commands.resource_facts import resource_facts
 from st3sweep.data import DataError, inspect
 from st3sweep.networks import build_model
 from st3sweep.networks.flops import layer_costs, over_budget
@@ -23,27 +22,17 @@ from st3sweep.space.first_points import first_points
 from st3sweep.space.grid_size import grid_size
 from st3sweep.space.overrides import COMMAND_LINE, PYTHON
 from st3sweep.space.point_checks import at_search
-from st3sweep.space.resources import Resources, count_slots
+from st3sweep.space.resources import Resources
+from st3sweep.space.sample_points import sample_points
 from st3sweep.space.space import ABSENT, Point, Space, look_up
 from st3sweep.sweep.warm_start import EarlierRuns
 from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import with_recipe
 from st3sweep.trial.settings import TrialSettings
-from st3sweep.util.errors import Problem, SpecError, UserError
+from st3sweep.util.errors import Problem, SpecError
 from st3sweep.util.text import format_flops
 
 _WIDTH = 116
-SMALL_GRID = 2_000  # points that are listed; of a larger grid some are drawn
-
-
-def sample_points(space: Space, points: int = 50) -> list[Point]:
-    """Return random points of the space that meet its constraints; at least one, since the space was checked."""
-    if space.config.searcher.sampler == "grid" and grid_size(space).points <= SMALL_GRID:
-        grid = list(space.grid())
-        return random.Random(space.config.seed).sample(grid, min(points, len(grid)))
-    rng = random.Random(space.config.seed)
-    drawn = (space.draw(rng) for _ in range(10_000))
-    return [point for point, _ in zip(filter(space.allows, drawn), range(points), strict=False)]
 
 
 def check_data(space: Space) -> Any:
@@ -116,7 +105,7 @@ def plan_text(space: Space, info: Any | None) -> str:
     facts += _budget(space)
     if known := _classes_and_channels(trial, info):
         facts.append(("disk", disk(space, map(space.trial_for, points), *known)))
-    facts.append(("resources", f"{_resources(space)}; {_slots(space.config.resources)}"))
+    facts += resource_facts(space)
     lines = [line for name, fact in facts for line in _hanging(f"{name:<10}  ", fact)]
     lines += ["", "searched"]
     width = max(map(len, spec.search))
@@ -220,33 +209,6 @@ def _budget(space: Space) -> Iterator[tuple[str, str]]:
     if replicates:
         near = f" or at most {replicates.near:g} points below it" if replicates.near else ""
         yield "replicates", f"{replicates.seeds} seeds, the first included, for trials on the front{near}"
-
-
-def _resources(space: Space) -> str:
-    resources = space.config.resources
-    kind = f" of the kind {resources.accelerator}" if resources.accelerator else ""
-    gpus = f" and {resources.gpus_per_worker:g} GPU{kind}" if resources.gpus_per_worker else ""
-    memory = f" and {resources.memory_per_worker:g} GiB of memory" if resources.memory_per_worker else ""
-    cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}{memory}"
-    text = f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
-    text += f"; new processes after {resources.trials_per_process} trials" if resources.trials_per_process else ""
-    return text + (f"; fails after {resources.hang_limit} without a report" if resources.hang_limit else "")
-
-
-def _slots(resources: Resources) -> str:
-    """Describe how many trials run at a time; unless set, how many fit on this machine."""
-    if resources.slots:
-        return f"{resources.slots} at a time"
-    cpus, gpus = os.cpu_count() or 1, _gpus() if resources.gpus else 0
-    here = f"this machine's {cpus} CPUs" + (f" and {gpus} GPUs" if resources.gpus else "")
-    try:
-        return f"{count_slots({'CPU': cpus, 'GPU': gpus}, resources)} at a time on {here}"
-    except UserError:
-        return f"as many at a time as a cluster holds; none fits on {here}"
-
-
-def _gpus() -> int:
-    return torch.cuda.device_count()
 
 
 def _range(distribution: Any) -> str:

@@ -17,6 +17,7 @@ from ray._private.node import Node
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from st3sweep.execution.fork_server import fork_server
+from st3sweep.execution.mps import multi_process_service
 from st3sweep.space.resources import KIND, Resources, count_slots
 from st3sweep.util.errors import UserError
 from st3sweep.util.sockets import ray_folder
@@ -24,11 +25,17 @@ from st3sweep.util.sockets import ray_folder
 
 @contextmanager
 def cluster(
-    address: str | None, resources: Resources, say: Callable[[str], None] = lambda _: None, *, verbose: bool = False
-) -> Iterator[int]:
-    """Connect to ``address``, or start Ray on this machine; yield how many slots fit (see ``count_slots``).
+    address: str | None,
+    resources: Resources,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    verbose: bool = False,
+    decide: Callable[[Resources], Resources] = lambda given: given,
+) -> Iterator[tuple[Resources, int]]:
+    """Connect to ``address``, or start Ray on this machine; yield ``resources``, and how many slots fit.
 
-    ``say`` is told if Ray's temporary files are not where the environment wants them.
+    ``decide`` replaces ``trials_per_gpu: auto`` by a number, once Ray is there. ``say`` is told if Ray's temporary
+    files are not where the environment wants them, and if trials that share a GPU of this machine take turns.
     """
     quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
     with ExitStack() as to_close:
@@ -37,6 +44,8 @@ def cluster(
             # actors asks for a hundredth.
             cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
             folder = str(ray_folder(say))
+            if resources.gpu_share < 1 or resources.trials_per_gpu == "auto":  # else MPS is of no use
+                to_close.enter_context(multi_process_service(say))
             to_close.enter_context(fork_server())
             start = partial(
                 ray.init, address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet
@@ -57,7 +66,9 @@ def cluster(
                 raise UserError(f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
             available = _available(ray.nodes(), resources)
         to_close.callback(ray.shutdown)
-        yield count_slots(available, resources, grows=address is not None)
+        count_slots(available, resources, grows=address is not None)  # raises where nothing can be measured
+        resources = decide(resources)
+        yield resources, count_slots(available, resources, grows=address is not None)
 
 
 @contextmanager

@@ -139,11 +139,12 @@ def run_slots(
 
     ``store`` is as in ``Driver``.
     """
-    resources = sweep.space.config.resources
+    resources = sweep.resources
     config = {
         **resources.model_dump(exclude={"slots", "hang_limit", "checkpoints"}),
         "hang_seconds": resources.hang_seconds,
         "of_worker": resources.of_worker(),
+        "gpu_share": resources.gpu_share,
         "seconds_between_losses": resources.seconds_between_losses,
         "folder": str(sweep.folder / "ray" / "slots"),
         "plugins": list(plugins),

@@ -94,6 +94,10 @@ class Mailbox:
                 assert self._job is not None
                 return self._number, self._job
 
+    async def attempts(self) -> int:
+        """Return how often the open job was taken: above 0 it took workers down, 0 where no job is open."""
+        return self._attempts if self._open else 0
+
     async def report(self, number: int, message: dict[str, Any]) -> bool:
         """Store a record of job ``number`` from rank 0; a ``status`` ends the job. True asks it to stop."""
         async with self._changed:

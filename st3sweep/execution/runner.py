@@ -6,11 +6,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from st3sweep.execution.cluster import cluster
 from st3sweep.execution.driver import run_slots
+from st3sweep.execution.gpu_share import decided
 from st3sweep.execution.loggers import Tracking
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
@@ -55,9 +57,12 @@ def sweep(
                 run.checkpoints.all_ended()  # after the promotion, whose checkpoints stay
                 progress.resumed([trial for trial in run.ledger.trials.values() if trial.status != "running"])
                 if not run.is_complete() and not run.blocking_limit():
-                    slots = cluster_.enter_context(
-                        cluster(address, space.config.resources, progress.say, verbose=verbose)
+                    decide = partial(decided, space=space, plugins=plugins, say=progress.say)
+                    asked = space.config.resources
+                    resources, slots = cluster_.enter_context(
+                        cluster(address, asked, progress.say, verbose=verbose, decide=decide)
                     )
+                    run.resources = resources
                     _run_slots(run, slots, plugins, store_of(folder) if address else None)
                 if run.to_measure() and (run.is_complete() or run.blocking_limit()):
                     cluster_.close()  # nothing may run beside the measurements

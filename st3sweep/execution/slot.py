@@ -140,9 +140,9 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
     with contextlib.suppress(ImportError):  # another version of Ray Train
         from st3sweep.execution.trainer import SlotConfig, SlotTrainer
 
-        trainer, backend = SlotTrainer, {"torch_config": SlotConfig()}
+        trainer, backend = SlotTrainer, {"torch_config": SlotConfig(mailbox if 0 < config["gpu_share"] < 1 else None)}
 
-    gpus = config["gpus_per_worker"]
+    gpus = config["gpu_share"]
     return trainer(
         worker_loop,
         **backend,
@@ -150,6 +150,7 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
             "mailbox": mailbox,
             "threads": config["cpus_per_worker"],
             "gpu": bool(gpus),
+            "gpu_share": gpus,
             "seconds_between_losses": config["seconds_between_losses"],
             "plugins": config["plugins"],
             "functions": config["functions"],

@@ -25,6 +25,8 @@ from ray.train.v2._internal.execution.controller.controller import TrainControll
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 
+from st3sweep.execution import mps
+
 placement_groups: list[str] = []  # ids of those that this process has created, the last one last
 
 
@@ -54,6 +56,9 @@ class _Controller(TrainController):
 class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         worker_group.execute(name_network)
+        # A trial that took its worker down goes on beside MPS, where a fault of the GPU ends no other trial.
+        if backend_config.mailbox is not None and ray.get(backend_config.mailbox.attempts.remote()):
+            worker_group.execute(mps.leave)
         super().on_start(worker_group, backend_config)
 
 
@@ -61,7 +66,12 @@ class SlotConfig(TorchConfig):
     """Has gloo use the network by which Ray's machines reach each other.
 
     It would use that of the host's name, which on Debian and Ubuntu is loopback, where no other machine answers.
+    ``mailbox``: the slot's, if its trials share a GPU.
     """
+
+    def __init__(self, mailbox: Any = None):
+        super().__init__()
+        self.mailbox = mailbox
 
     @property
     def backend_cls(self) -> Any:

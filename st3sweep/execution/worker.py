@@ -16,8 +16,10 @@ from ray import train
 
 from st3sweep import data
 from st3sweep.data import DataError
+from st3sweep.execution.mps import has_left
 from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.training.components import register_components, register_from_functions
+from st3sweep.training.gpu_memory import is_usable, limit
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.process_state import ProcessState
 from st3sweep.training.saver import Preempted
@@ -33,7 +35,8 @@ _splits: dict[str, data.Splits] = {}  # cache of the last data: the next trial m
 def worker_loop(config: dict[str, Any]) -> None:
     """Train trials from the slot's mailbox until it closes.
 
-    ``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, whether to use a ``gpu``, ``plugins``,
+    ``config``: the slot's ``mailbox`` (actor handle), ``threads`` per worker, whether to use a ``gpu``, the worker's
+    ``gpu_share`` of it, ``plugins``,
     ``seconds_between_losses`` of a machine of the trial (None: not expected),
     and ``functions``, pickled: the components that the driver's program has registered from functions.
     """
@@ -41,6 +44,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     device = train.torch.get_device() if config["gpu"] else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
+    limit(config["gpu_share"], device)
     mailbox, unusable = config["mailbox"], _register(config["plugins"], config["functions"], world)
     group = ray.util.get_current_placement_group()
     handle = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # the mailbox need not import its class
@@ -52,6 +56,8 @@ def worker_loop(config: dict[str, Any]) -> None:
         finished, job = taken
         clean.restore()
         _run(job, finished, world, mailbox, unusable, config["seconds_between_losses"])
+        if has_left():
+            return  # the next trials get a process within MPS
 
 
 def _node() -> str:
@@ -113,6 +119,8 @@ def _run(
     except (Diverged, DataError, UserError) as error:  # every rank raises it at the same point
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:
+        if not is_usable(world.device):  # new processes resume the trial from its checkpoint, at most a few times
+            raise
         no_space = isinstance(error, OSError) and error.errno in NO_SPACE
         passes = no_space or isinstance(error, StoreError)
         status = "interrupted" if passes else "failed"  # a full disk is not the trial's fault

@@ -14,6 +14,7 @@ from st3sweep.util.errors import UserError
 TUNE_ACTOR_CPUS = 0.01  # of each slot; Tune refuses 0
 DEFAULT_SHARE = 0.25  # of the budget, kept for replicates
 GIB = 2**30
+MPS_CLIENTS = 48  # that one GPU serves at a time
 KIND = "accelerator_type:"  # of the resource by which Ray marks a machine with GPUs of one kind
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -36,17 +37,19 @@ def seconds(duration: str) -> float:
 class Resources(Frozen):
     """Resources of one trial; ``slots`` trials run at a time (null: as many as fit on the cluster).
 
-    A fraction of a GPU shares it among trials of one worker. Workers run on machines whose GPUs are of the kind
-    ``accelerator`` (Ray's name, e.g. A100; null: any) and that have ``memory_per_worker`` GiB left for each, which Ray
-    counts but does not enforce. ``preemptions_per_hour`` is how often a machine is taken away, from which the interval
-    of checkpoints within an epoch follows (null: a minute). A trial fails after ``hang_limit`` without a report.
-    Worker processes are replaced after ``trials_per_process`` trials; null: never. ``checkpoints`` says which stay on
-    disk once a trial has ended (``sweep/checkpoints.py``).
+    A fraction of a GPU shares it among trials of one worker, as ``trials_per_gpu`` does of whole GPUs: ``auto`` is as
+    many as a GPU's memory has room for, measured where the sweep starts. Workers run on machines whose GPUs are of the
+    kind ``accelerator`` (Ray's name, e.g. A100; null: any) and that have ``memory_per_worker`` GiB left for each, which
+    Ray counts but does not enforce. ``preemptions_per_hour`` is how often a machine is taken away, from which the
+    interval of checkpoints within an epoch follows (null: a minute). A trial fails after ``hang_limit`` without a
+    report. Worker processes are replaced after ``trials_per_process`` trials; null: never. ``checkpoints`` says which
+    stay on disk once a trial has ended (``sweep/checkpoints.py``).
     """
 
     workers: int = Field(1, ge=1)
     cpus_per_worker: int = Field(1, ge=1)
     gpus_per_worker: float = Field(0, ge=0, le=1)
+    trials_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=MPS_CLIENTS)] | None = None
     accelerator: str | None = Field(None, min_length=1)
     memory_per_worker: float | None = Field(None, gt=0)  # GiB
     preemptions_per_hour: float | None = Field(None, gt=0)  # of one machine
@@ -68,9 +71,33 @@ class Resources(Frozen):
             raise fail("resources.accelerator", "has no effect: resources.gpus_per_worker is 0")
         return self
 
+    @model_validator(mode="after")
+    def _trials_on_whole_gpus(self) -> Resources:
+        if self.trials_per_gpu is None:
+            return self
+        if not self.gpus_per_worker:
+            raise fail("resources.trials_per_gpu", "has no effect: resources.gpus_per_worker is 0")
+        if self.gpus_per_worker != 1:
+            raise fail("resources.trials_per_gpu", f"needs gpus_per_worker: 1 (got {self.gpus_per_worker:g})")
+        if self.workers > 1 and self.trials_per_gpu != 1:
+            message = f"must be 1 with {self.workers} workers: two ranks cannot share a GPU"
+            raise fail("resources.trials_per_gpu", f"{message} (got {self.trials_per_gpu})")
+        return self
+
+    def with_trials_per_gpu(self, trials: int) -> Resources:
+        return self.model_copy(update={"trials_per_gpu": trials})
+
+    @property
+    def gpu_share(self) -> float:
+        """GPU of one worker, or its part of one; the whole while ``trials_per_gpu: auto`` is not decided."""
+        trials = self.trials_per_gpu
+        return self.gpus_per_worker / trials if isinstance(trials, int) else self.gpus_per_worker
+
     def of_worker(self) -> dict[str, float]:
         """Return what a worker asks Ray for: memory in bytes, and a trace of what marks machines with a kind of GPU."""
-        asked = {"CPU": float(self.cpus_per_worker), "GPU": self.gpus_per_worker}
+        # Ray counts ten-thousandths, rounded: of six times 1/6 the last would not fit.
+        gpu = math.floor(self.gpu_share * 1e4 + 1e-6) / 1e4
+        asked = {"CPU": float(self.cpus_per_worker), "GPU": gpu}
         asked["memory"] = int((self.memory_per_worker or 0) * GIB)
         asked[f"{KIND}{self.accelerator}"] = 0.001 if self.accelerator else 0.0
         return {name: amount for name, amount in asked.items() if amount}
@@ -78,7 +105,7 @@ class Resources(Frozen):
     @property
     def gpus(self) -> float:
         """GPUs of one trial."""
-        return self.workers * self.gpus_per_worker
+        return self.workers * self.gpu_share
 
     @property
     def hang_seconds(self) -> float | None:

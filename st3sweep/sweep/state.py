@@ -61,6 +61,7 @@ class Sweep:
         keep_only: Callable[[int, Iterable[str]], None] | None = None,
     ):
         self.space, self.folder, self.progress, self.tracking = space, folder, progress, tracking
+        self.resources = space.config.resources  # until the cluster is there, perhaps with ``auto``
         self.ledger = Ledger(folder)
         expected = space.expected_trials()
         self.ledger.add_session(space.document.data, expected, plugins, foreign_components(space.document.data))
@@ -163,7 +164,7 @@ class Sweep:
 
     def _devices(self) -> dict[str, Any]:
         """Return the GPUs that a trial holds and their price per hour."""
-        resources, price = self.space.config.resources, self.space.config.budget.price_per_device_hour
+        resources, price = self.resources, self.space.config.budget.price_per_device_hour
         return {"gpus": resources.gpus, "price_per_hour": None if price is None else price * resources.devices}
 
     def _searching(self) -> bool:

@@ -80,6 +80,7 @@ def test_a_job_that_takes_its_workers_down_fails_and_the_next_is_taken() -> None
             for rank in (0, 1):
                 await box.enter(rank, b"", "group", ("node-7", f"/logs/{attempt}.err") if rank == 0 else None)
             assert await box.whereabouts() == ("group", ("node-7", f"/logs/{attempt}.err"))
+            assert await box.attempts() == attempt - 1
             assert await box.take(0, 0) == (1, FIRST)
             assert await box.take(1, 0) == (1, FIRST), "only rank 0 counts"
         await box.enter(0, b"", "group", ("node-7", "/logs/3.err"))
@@ -88,6 +89,7 @@ def test_a_job_that_takes_its_workers_down_fails_and_the_next_is_taken() -> None
             {"status": "failed", "error": "its workers died 2 times; see /logs/2.err on node-7"}
         ]
         assert not third.done()
+        assert await box.attempts() == 0, "no job is open"
         await box.put(SECOND)
         assert await third == (2, SECOND)
         assert await box.take(0, 0) == (2, SECOND), "the count starts again with a job"

@@ -75,6 +75,18 @@ def test_precision(dry_run: DryRun):
     assert facts(plan)["precision"] == f"{products}; deterministic algorithms"
 
 
+def test_trials_per_gpu(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
+    """Without a GPU the number that is asked for is shown, and ``auto`` is left to the cluster."""
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    on_gpus = ("--set", "resources.gpus_per_worker=1", "--set")
+    plan = facts(dry_run("quickstart.yaml", *on_gpus, "resources.trials_per_gpu=4")[0])
+    assert plan["resources"].startswith("1 CPU and 1/4 GPU a trial; ")
+    plan = facts(dry_run("quickstart.yaml", *on_gpus, "resources.trials_per_gpu=auto")[0])
+    assert plan["resources"].startswith("1 CPU and a share of a GPU a trial; ")
+    said = "as many trials as its memory holds: decided on the cluster, since this machine has no GPU"
+    assert plan["GPU"] == f"shared by {said}"
+
+
 def test_early_stopping(dry_run: DryRun):
     assert "stopping" not in facts(dry_run("quickstart.yaml")[0])
     plan, _ = dry_run("quickstart.yaml", "--set", "early_stopping={name: residual, min_trials: 5, rungs: [0.5, 1]}")

@@ -133,6 +133,21 @@ FIELDS = [
         "resources.accelerator: has no effect: resources.gpus_per_worker is 0",
     ),
     Wrong(
+        "several trials a GPU without a GPU",
+        {"workers: 1, cpus_per_worker: 1": "workers: 1, ^trials_per_gpu: auto"},
+        "resources.trials_per_gpu: has no effect: resources.gpus_per_worker is 0",
+    ),
+    Wrong(
+        "several trials on a part of a GPU",
+        {"workers: 1, cpus_per_worker: 1": "gpus_per_worker: 0.5, ^trials_per_gpu: 4"},
+        "resources.trials_per_gpu: needs gpus_per_worker: 1 (got 0.5)",
+    ),
+    Wrong(
+        "several trials a GPU, each of two workers",
+        {"workers: 1, cpus_per_worker: 1": "workers: 2, gpus_per_worker: 1, ^trials_per_gpu: auto"},
+        "resources.trials_per_gpu: must be 1 with 2 workers: two ranks cannot share a GPU (got auto)",
+    ),
+    Wrong(
         "a share for replicates without a limit",
         {"{trials: 8}": "{trials: 8}\nreplicates: {^share: 0.3}"},
         "replicates.share: has no effect: budget has none of wall, gpu_hours and money",
@@ -148,8 +163,8 @@ FIELDS = [
     Wrong(
         "unknown field of the resources",
         {"workers: 1, ": "workers: 1, ^gpus: 1, "},
-        "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, accelerator, "
-        "memory_per_worker, preemptions_per_hour, slots, hang_limit, trials_per_process, checkpoints",
+        "resources.gpus: unknown field; allowed: workers, cpus_per_worker, gpus_per_worker, trials_per_gpu, "
+        "accelerator, memory_per_worker, preemptions_per_hour, slots, hang_limit, trials_per_process, checkpoints",
     ),
     Wrong(
         "unknown setting of the checkpoints",
