@@ -18,6 +18,13 @@ Objectives = tuple[tuple[str, Goal], ...]
 # Validation accuracy, not test: the front selects trials, for which the test set must not be used.
 OBJECTIVES: Objectives = (("val_top1", "max"), ("gflops", "min"))
 
+COSTS = {"gflops": "GFLOPs", "latency_ms": "ms", "size_mb": "MB"}  # columns that a front may be over, and their units
+
+
+def cost_of(objectives: Objectives) -> str:
+    """Return the column of the cost among ``objectives``; gflops where there is none."""
+    return next((column for column, _ in objectives if column in COSTS), "gflops")
+
 
 def finished(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of finished trials, in their order and with their index."""
@@ -36,8 +43,8 @@ def searched(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def front(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> pd.DataFrame:
-    """Return the front of ``objectives`` (metric column, goal) among ``searched``, sorted by gflops."""
-    return trials[_on_front(trials, objectives)].sort_values("gflops", kind="stable")
+    """Return the front of ``objectives`` (metric column, goal) among ``searched``, sorted by their cost."""
+    return trials[_on_front(trials, objectives)].sort_values(cost_of(objectives), kind="stable")
 
 
 def pick(
@@ -45,16 +52,22 @@ def pick(
     max_gflops: float | None = None,
     min_accuracy: float | None = None,
     objectives: Objectives = OBJECTIVES,
+    max_latency: float | None = None,
 ) -> pd.DataFrame:
     """Pick one trial of the front of ``objectives``, as a table of one row, or of none if no trial qualifies.
 
-    With ``max_gflops`` alone the most accurate (``val_top1``, or the measure that the objectives name beside gflops)
-    that costs no more; with ``min_accuracy`` (percent) the cheapest whose ``val_top1`` is no less; with neither the
-    most accurate of all.
+    With ``max_gflops`` or ``max_latency`` (ms) alone the most accurate that costs no more, by ``val_top1`` or the
+    measure that the objectives name beside the cost; with ``min_accuracy`` (percent) the cheapest whose ``val_top1`` is
+    no less; with none the most accurate of all. A limit on another cost than the objectives' decides which trials may
+    be on the front.
     """
-    allowed = front(trials, objectives)
-    if max_gflops is not None:
-        allowed = allowed[allowed["gflops"] <= max_gflops]
+    cost, limits = cost_of(objectives), {"gflops": max_gflops, "latency_ms": max_latency}
+    for column, most in limits.items():
+        if most is not None and column != cost:
+            trials = trials[(trials[column] <= most).to_numpy(dtype=bool)]
+    allowed, limit = front(trials, objectives), limits.get(cost)
+    if limit is not None:
+        allowed = allowed[allowed[cost] <= limit]
     if min_accuracy is None:
         return allowed.tail(1)  # along a front accuracy rises with cost
     return allowed[allowed["val_top1"] >= min_accuracy].head(1)

@@ -36,12 +36,17 @@ from st3sweep.analysis.axes import (
 )
 from st3sweep.analysis.figures import MANY, NARROW, PAGE, new_figure, put_legend, put_note, shortened, styled, thin
 from st3sweep.analysis.figures import save as save
-from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate
+from st3sweep.analysis.fronts import COSTS, OBJECTIVES, Objectives, cost_of, finished, front, is_replicate
 from st3sweep.analysis.labels import End, label_ends, room_for
 from st3sweep.analysis.published_points import published as published_points
 from st3sweep.analysis.seeds import over_seeds
 from st3sweep.analysis.tables import flops_unit
 
+WHAT = {  # on the horizontal axis, by cost
+    "gflops": "inference cost of one image ({})",
+    "latency_ms": "time of one image in the sparse runtime ({})",
+    "size_mb": "size of the packed file ({})",
+}
 METRICS = {"val_top1": "validation top-1 (%)", "test_top1": "test top-1 (%)"}
 RASTERISED = 1000  # points of one method, above which they are a picture within a PDF or SVG
 BELOW = MarkerStyle("$\\downarrow$")
@@ -76,10 +81,10 @@ def plot_front(
 def plot_run(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES, width: float = PAGE) -> Figure:
     """Plot a run's front and, if its model and dataset have published points, its test accuracies among those.
 
-    With an own metric and gflops as ``objectives`` (``tables.objectives_of``), plots that metric alone.
+    With an own metric or another cost as ``objectives`` (``tables.objectives_over``), plots those alone.
     """
     if objectives != OBJECTIVES:
-        (metric,) = (column for column, _ in objectives if column != "gflops")
+        (metric,) = (column for column, _ in objectives if column not in COSTS)
         return plot_front(trials, objectives=objectives, metric=metric, width=width)
     models, datasets = trials["model"].dropna().unique(), trials["dataset"].dropna().unique()
     one_task = len(models) == 1 and len(datasets) == 1
@@ -155,7 +160,10 @@ def _draw_front(
     if published is not None and metric != "test_top1":
         raise ValueError(f'published points are test accuracies, but got metric="{metric}"')
     unit, scale = flops_unit(finished(trials))
-    axes.set(xlabel=f"inference cost of one image ({unit})", ylabel=METRICS.get(metric, metric))
+    if (cost := cost_of(objectives)) != "gflops":  # drawn in its place; that of the dense model is not known
+        unit, scale, trials = COSTS[cost], 1.0, trials.assign(gflops=trials[cost], gflops_dense=float("nan"))
+        objectives = tuple(("gflops" if column == cost else column, goal) for column, goal in objectives)
+    axes.set(xlabel=WHAT[cost].format(unit), ylabel=METRICS.get(metric, metric))
     rows = finished(trials).dropna(subset=[metric, "gflops"])
     if rows.empty:
         axes.text(0.5, 0.5, f"no finished trial has {metric}", transform=axes.transAxes, ha="center", va="center")

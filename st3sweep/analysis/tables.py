@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front
+from st3sweep.analysis.fronts import COSTS, OBJECTIVES, Objectives, finished, front
 from st3sweep.analysis.published_points import published as published
 from st3sweep.analysis.seeds import front_probability, over_seeds
 from st3sweep.runs.folder import RESOLVED
@@ -46,10 +46,36 @@ def objectives_of(*runs: Path | str) -> Objectives:
 
     Otherwise it is of validation accuracy and gflops.
     """
-    found = {_stored_objectives(Path(run)) for run in runs}
-    common = found.pop() if len(found) == 1 else OBJECTIVES
+    common = _common_objectives(*runs)
     own = [column for column, _ in common if is_own_metric(column)]
     return common if own and len(common) == 2 and ("gflops", "min") in common else OBJECTIVES
+
+
+def objectives_over(trials: pd.DataFrame, *runs: Path | str, x: str | None = None) -> Objectives:
+    """Return what the front of ``trials``, those of ``runs``, is of: their accuracy and the cost ``x``.
+
+    ``x`` is gflops, latency (``latency_ms``) or size (``size_mb``); by default what the runs were searched for beside
+    accuracy, else gflops. Raises ResultsError for another, and where no trial has it.
+    """
+    searched = _common_objectives(*runs)
+    measure, _ = accuracy = next(one for one in objectives_of(*runs) if one[0] not in COSTS)
+    if x is None:
+        costs = [column for column, _ in searched if column in COSTS]
+        cost = costs[0] if len(costs) == 1 and len(searched) == 2 and searched[0][0] == measure else "gflops"
+    else:
+        cost = {"latency": "latency_ms", "size": "size_mb"}.get(x, x)
+        if cost not in COSTS:
+            raise ResultsError(f"--x {x}: allowed: gflops, latency, size")
+    if cost != "gflops" and (cost not in trials or trials[cost].isna().all()):
+        if x is None:
+            return (accuracy, ("gflops", "min"))
+        raise ResultsError(f"--x {x}: no trial has it; measure them with: st3sweep measure {runs[0]}")
+    return (accuracy, (cost, "min"))
+
+
+def _common_objectives(*runs: Path | str) -> Objectives:
+    found = {_stored_objectives(Path(run)) for run in runs}
+    return found.pop() if len(found) == 1 else OBJECTIVES
 
 
 def _stored_objectives(run: Path) -> Objectives:
@@ -100,7 +126,7 @@ def flops_unit(trials: pd.DataFrame) -> tuple[str, float]:
 
 
 def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> str:
-    """Format the front as text, a line a trial, sorted by FLOPs, columns aligned, units in the header.
+    """Format the front as text, a line a trial, sorted by its cost, columns aligned, units in the header.
 
     If trials have replicates, adds the number of seeds, the mean of their validation accuracies with its 95 % interval,
     and the probability that a member belongs on the front (``seeds.front_probability``).
@@ -123,6 +149,7 @@ def front_table(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> st
         "test top-1 %": [_number(value, 2) for value in rows["test_top1"]],
         unit: [_number(value, decimals) for value in flops],
         "fewer than dense": ["∞" if math.isinf(value) else _number(value, 1) + "×" for value in fewer],
+        **_measured_columns(rows),
     }
     if objectives == OBJECTIVES and (everyone["seeds"] > 1).any():
         columns |= _seed_columns(rows, everyone)
@@ -136,6 +163,22 @@ def json_rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """Return the rows as JSON values: every digit of a number, null for missing and non-finite values."""
     known = table.notna() & ~table.isin([np.inf, -np.inf])
     return table.astype(object).where(known, None).to_dict("records")
+
+
+def _measured_columns(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the columns of measured costs that any of ``rows`` has; ~ marks a predicted latency, * a disturbed one."""
+    columns = {}
+    if "latency_ms" in rows and rows["latency_ms"].notna().any():
+        disturbed = rows["latency_disturbed"] if "latency_disturbed" in rows else pd.Series(None, index=rows.index)
+        marks = ["~" if pd.isna(value) else "*" if value else "" for value in disturbed]
+        texts = [
+            "-" if pd.isna(value) else f"{value:#.3g}" + mark
+            for value, mark in zip(rows["latency_ms"], marks, strict=True)
+        ]
+        columns["ms"] = texts
+    if "size_mb" in rows and rows["size_mb"].notna().any():
+        columns["MB"] = ["-" if pd.isna(value) else f"{value:#.3g}" for value in rows["size_mb"]]
+    return columns
 
 
 def _seed_columns(rows: pd.DataFrame, everyone: pd.DataFrame) -> dict[str, list[str]]:

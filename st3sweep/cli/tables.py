@@ -36,6 +36,14 @@ def results(
 @app.command()
 def pareto(
     folders: RunFolders,
+    x: Annotated[
+        str | None,
+        typer.Option(
+            "--x",
+            metavar="COST",
+            help="gflops, latency or size. Default: the one searched, else gflops.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="Plot the front to this file.")] = None,
     against: Annotated[
@@ -49,7 +57,7 @@ def pareto(
     """Print the Pareto front of accuracy versus cost, over one or several runs."""
     from st3sweep.commands.results import print_pareto
 
-    print_pareto(folders, against=against, as_json=as_json, plot=plot)
+    print_pareto(folders, against=against, x=x, as_json=as_json, plot=plot)
 
 
 @app.command()
@@ -58,13 +66,16 @@ def pick(
     max_gflops: Annotated[
         float | None, typer.Option(help="Highest cost of one image, in 1e9 multiply-accumulates.")
     ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option(help="Longest time of one image on this machine, in ms (column latency_ms).")
+    ] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Lowest validation accuracy, in percent.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Pick the most accurate trial of the front within a cost limit, or the cheapest with a given accuracy."""
     from st3sweep.commands.results import print_pick
 
-    print_pick(folder, max_gflops, min_accuracy, as_json=as_json)
+    print_pick(folder, max_gflops, min_accuracy, max_latency, as_json=as_json)
 
 
 @app.command()

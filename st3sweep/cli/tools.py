@@ -86,13 +86,21 @@ def schema(plugin: Plugins = None) -> None:
 def doctor(
     space_file: Annotated[Path | None, typer.Argument(help="A search space whose data to check too.")] = None,
     storage: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First fit the prediction of latency to this machine, about a minute.")
+    ] = False,
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
-    """Check whether this machine is ready: versions, devices, storage, ports, data."""
+    """Check whether this machine is ready: versions, devices, storage, ports, latency, data."""
     from st3sweep.commands.doctor import checks
     from st3sweep.util.text import aligned
 
+    if calibrate:
+        from st3sweep.export.calibration import calibrate as fit_latency
+
+        with progress_bar("calibrating") as advance:
+            fit_latency(advance)
     found = list(checks(storage, space_file, plugin or []))
     if as_json:
         print(json.dumps([asdict(check) for check in found], ensure_ascii=False))

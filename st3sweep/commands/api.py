@@ -178,10 +178,19 @@ def models() -> pd.DataFrame:
     return pd.DataFrame(counted())
 
 
-def doctor(space: Source | None = None, storage: Path | str = "runs", plugins: Sequence[str] = ()) -> list[Check]:
-    """Check whether this machine is ready: versions, devices, storage, and the data of ``space``; changes nothing."""
+def doctor(
+    space: Source | None = None, storage: Path | str = "runs", plugins: Sequence[str] = (), *, calibrate: bool = False
+) -> list[Check]:
+    """Check whether this machine is ready: versions, devices, storage, and the data of ``space``; changes nothing.
+
+    With ``calibrate`` it first fits the prediction of latency to this machine, which takes about a minute.
+    """
     from st3sweep.commands.doctor import checks
 
+    if calibrate:
+        from st3sweep.export.calibration import calibrate as fit_latency
+
+        fit_latency()
     return list(checks(Path(storage), space, plugins))
 
 

@@ -46,6 +46,7 @@ def checks(storage: Path, space: Source | None = None, plugins: Sequence[str] = 
     yield _temporary_folder()
     yield _port()
     yield _optional("optuna_dashboard", "the study in a browser", "optuna-dashboard")
+    yield latency_check()
     if space is not None:
         yield from _data(space, plugins)
 
@@ -135,6 +136,21 @@ def _optional(package: str, what: str, install: str) -> Check:
 
     there = find_spec(package) is not None
     return Check(install, "ok", f"installed: {what}" if there else f"not installed; it shows {what}")
+
+
+def latency_check() -> Check:
+    """Check whether latency can be measured here, and how well it is predicted."""
+    from st3sweep.export.calibration import engine_missing, predictor
+
+    if missing := engine_missing():
+        return Check("latency", "warn", f"cannot be measured: {missing}")
+    found = predictor()
+    if found is None:
+        return Check("latency", "ok", "not calibrated: doctor --calibrate, or the first space that asks for it")
+    beside = "; others ran beside the calibration: repeat it on an idle machine" if found.disturbed else ""
+    error = f"median error {100 * found.error:.0f} %, nine of ten below {100 * found.largest:.0f} %"
+    state: Literal["ok", "warn"] = "warn" if found.disturbed else "ok"
+    return Check("latency", state, f"predicted: {error}, on {found.held_out} random networks left out{beside}")
 
 
 def _data(file: Source, plugins: Sequence[str]) -> Iterator[Check]:

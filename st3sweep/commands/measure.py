@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from st3sweep.commands.stored import kept_in_store
 from st3sweep.reporting.console import progress_bar, say, short
 from st3sweep.runs.folder import lock
 from st3sweep.runs.ledger import LEDGER, Ledger, Trial
@@ -39,7 +40,7 @@ def measure(
     if not (folder / LEDGER).is_file():
         raise UserError(f"{folder}: not the folder of a run (it has no {LEDGER})")
     register_components(plugins)
-    with lock(folder):
+    with kept_in_store(folder, checkpoints=True), lock(folder):
         ledger = Ledger(folder)
         try:
             check_foreign_components(folder, ledger.foreign, plugins=ledger.plugins, allow_changed=allow_changed)

@@ -69,38 +69,46 @@ class Run:
 
         return read_status(self.folder).state
 
-    def front(self) -> pd.DataFrame:
-        """Return the rows of ``trials`` on the Pareto front of validation accuracy over gflops, cheapest first.
+    def front(self, x: str | None = None) -> pd.DataFrame:
+        """Return the rows of ``trials`` on the Pareto front of validation accuracy over a cost, cheapest first.
 
-        Where the space's objectives are an own metric of the model and gflops, it is the front of those.
+        ``x`` is gflops, latency or size; by default what was searched beside accuracy, else gflops. Where an own metric
+        of the model was searched beside gflops, it takes the place of accuracy. Raises UserError where no trial has
+        ``x``.
         """
         from st3sweep.analysis.fronts import front
-        from st3sweep.analysis.tables import objectives_of
-
-        return front(self.trials, objectives_of(self.folder))
-
-    def pick(self, max_gflops: float | None = None, min_accuracy: float | None = None) -> pd.Series[Any]:
-        """Return one trial of the front, as its row.
-
-        With ``max_gflops`` the most accurate that costs no more; with ``min_accuracy`` (validation, percent) the
-        cheapest that is no less accurate; with neither the most accurate. Raises UserError where none qualifies.
-        """
-        from st3sweep.analysis.fronts import pick
-        from st3sweep.analysis.tables import objectives_of
+        from st3sweep.analysis.tables import objectives_over
 
         trials = self.trials
-        chosen = pick(trials, max_gflops, min_accuracy, objectives_of(self.folder))
+        return front(trials, objectives_over(trials, self.folder, x=x))
+
+    def pick(
+        self, max_gflops: float | None = None, min_accuracy: float | None = None, max_latency: float | None = None
+    ) -> pd.Series[Any]:
+        """Return one trial of the front, as its row.
+
+        With ``max_gflops`` or ``max_latency`` (ms) the most accurate that costs no more; with ``min_accuracy``
+        (validation, percent) the cheapest that is no less accurate; with none the most accurate. Raises UserError where
+        none qualifies.
+        """
+        from st3sweep.analysis.fronts import pick
+        from st3sweep.commands.results import objectives_of_limits
+
+        trials = self.trials
+        objectives = objectives_of_limits(trials, self.folder, max_gflops, max_latency)
+        chosen = pick(trials, max_gflops, min_accuracy, objectives, max_latency)
         if chosen.empty:
             none = "meets the limits" if (trials["status"] == "finished").any() else "has finished"
             raise UserError(f"{self.folder}: no trial {none}")
         return chosen.iloc[0]
 
-    def plot(self) -> Figure:
-        """Return the plot of the front, a matplotlib Figure, beside published points where there are any."""
+    def plot(self, x: str | None = None) -> Figure:
+        """Return the plot of the ``front``, a matplotlib Figure, beside published points where there are any."""
         from st3sweep.analysis.plots import plot_run
-        from st3sweep.analysis.tables import objectives_of
+        from st3sweep.analysis.tables import objectives_over
 
-        return plot_run(self.trials, objectives_of(self.folder))
+        trials = self.trials
+        return plot_run(trials, objectives_over(trials, self.folder, x=x))
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the interactive report, one HTML file, and return its path; by default report.html in the folder."""

@@ -24,7 +24,7 @@ from st3sweep.space.overrides import COMMAND_LINE, PYTHON
 from st3sweep.space.point_checks import at_search
 from st3sweep.space.resources import Resources
 from st3sweep.space.sample_points import sample_points
-from st3sweep.space.space import ABSENT, Point, Space, look_up
+from st3sweep.space.space import ABSENT, Point, Space, SpaceConfig, look_up
 from st3sweep.sweep.warm_start import EarlierRuns
 from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import with_recipe
@@ -105,6 +105,8 @@ def plan_text(space: Space, info: Any | None) -> str:
     facts += _budget(space)
     if known := _classes_and_channels(trial, info):
         facts.append(("disk", disk(space, map(space.trial_for, points), *known)))
+    if spec.measures_latency or spec.measures_size:
+        facts.append(("measured", _measured(spec)))
     facts += resource_facts(space)
     lines = [line for name, fact in facts for line in _hanging(f"{name:<10}  ", fact)]
     lines += ["", "searched"]
@@ -163,6 +165,16 @@ def _sampler(space: Space) -> str:
     startup = f", {searcher.startup_trials} random trials first" if searcher.startup_trials else ""
     population = f", population {searcher.population}" if searcher.population else ""
     return f"{searcher.sampler}{startup}{population}; seed {space.config.seed}"
+
+
+def _measured(spec: SpaceConfig) -> str:
+    """Describe what is measured of finished trials, and when."""
+    latency = (
+        "latency on this machine: predicted when a trial ends; measured at the end of the sweep, one trial after "
+        "another, in the sparse runtime on one thread"
+    )
+    size = "size of the packed file, when a trial ends"
+    return "; ".join(text for text, asked in ((latency, spec.measures_latency), (size, spec.measures_size)) if asked)
 
 
 def _early_stopping(rule: EarlyStoppingConfig) -> str:

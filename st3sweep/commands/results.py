@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from st3sweep.analysis import tables
 from st3sweep.analysis.dominance import dominance, sentences
-from st3sweep.analysis.fronts import front, pick
+from st3sweep.analysis.fronts import Objectives, cost_of, front, pick
 from st3sweep.commands.against import objectives_against, points_against
 from st3sweep.commands.pictures import check_picture, save_picture
 from st3sweep.reporting.console import short
 from st3sweep.runs.table_rows import newest
 from st3sweep.runs.tables import SCHEMAS, read_table
-from st3sweep.util.errors import UserError
+from st3sweep.util.errors import ResultsError, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HIDDEN = ["params", "spec", "digest"]  # columns that are too wide for a terminal
 
@@ -36,12 +39,31 @@ def print_table(folder: Path, table: str, format_: str) -> None:
         print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
 
 
-def print_pareto(folders: Sequence[Path], *, against: str | None = None, as_json: bool, plot: Path | None) -> None:
-    """Print the front of one or several runs, compare it with what ``against`` names, and plot it."""
+def objectives_of_limits(
+    trials: pd.DataFrame, folder: Path, max_gflops: float | None, max_latency: float | None
+) -> Objectives:
+    """Return what a front is of from which these limits pick. Raises ResultsError where no trial has a latency."""
+    x = "latency" if max_latency is not None else "gflops" if max_gflops is not None else None
+    try:
+        return tables.objectives_over(trials, folder, x=x)
+    except ResultsError as error:
+        raise ResultsError(str(error).replace("--x latency", f"--max-latency {max_latency:g}")) from None
+
+
+def print_pareto(
+    folders: Sequence[Path], *, against: str | None = None, x: str | None = None, as_json: bool, plot: Path | None
+) -> None:
+    """Print the front of one or several runs over the cost ``x``, compare it with what ``against`` names, and plot it.
+
+    ``x`` is as in ``tables.objectives_over``.
+    """
     check_picture(plot)
-    trials, objectives = tables.load_trials(*folders), tables.objectives_of(*folders)
+    trials = tables.load_trials(*folders)
+    objectives = tables.objectives_over(trials, *folders, x=x)
     compared = None
     if against is not None:
+        if cost_of(objectives) != "gflops":
+            raise UserError("--against: compares costs in GFLOPs only; add --x gflops")
         others = points_against(trials, against)
         compared = dominance(trials, others, objectives=objectives_against(objectives, others))
     if as_json:
@@ -59,10 +81,18 @@ def print_pareto(folders: Sequence[Path], *, against: str | None = None, as_json
         save_picture(plots.plot_run(trials, objectives), plot)
 
 
-def print_pick(folder: Path, max_gflops: float | None, min_accuracy: float | None, *, as_json: bool) -> None:
+def print_pick(
+    folder: Path,
+    max_gflops: float | None,
+    min_accuracy: float | None,
+    max_latency: float | None = None,
+    *,
+    as_json: bool,
+) -> None:
     """Print the trial of the front that meets the limits. Raises UserError where none does."""
-    trials, objectives = tables.load_trials(folder), tables.objectives_of(folder)
-    chosen = pick(trials, max_gflops, min_accuracy, objectives)
+    trials = tables.load_trials(folder)
+    objectives = objectives_of_limits(trials, folder, max_gflops, max_latency)
+    chosen = pick(trials, max_gflops, min_accuracy, objectives, max_latency)
     if chosen.empty:
         shown = tables.front_table(front(trials, objectives), objectives)
         raise UserError(f"{folder}: no trial of the front meets the limits; the front is\n{shown}")

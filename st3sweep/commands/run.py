@@ -157,7 +157,7 @@ def print_front(folder: Path, trials: pd.DataFrame) -> None:
     """Print the front, the run's files and the next steps."""
     from st3sweep.analysis import tables  # pandas
 
-    print(f"\nPareto front\n{tables.front_table(trials, tables.objectives_of(folder))}\n")
+    print(f"\nPareto front\n{tables.front_table(trials, tables.objectives_over(trials, folder))}\n")
     files = {
         "trials": folder / "trials.parquet", "plot": folder / PICTURE, "report": folder / REPORT,
         "study": folder / "study.journal",
@@ -175,11 +175,11 @@ def print_front(folder: Path, trials: pd.DataFrame) -> None:
 def draw_front(folder: Path, trials: pd.DataFrame) -> None:
     """Draw the front into the run's folder; where that fails, warn: a plot ends no command."""
     from st3sweep.analysis import plots
-    from st3sweep.analysis.tables import objectives_of
+    from st3sweep.analysis.tables import objectives_over
 
     picture = folder / PICTURE
     try:
-        plots.save(plots.plot_run(trials, objectives_of(folder)), picture)
+        plots.save(plots.plot_run(trials, objectives_over(trials, folder)), picture)
     except OSError as error:  # e.g. a full disk
         warn(f"{short(picture)}: not drawn ({error.strerror})")
     except Exception as error:

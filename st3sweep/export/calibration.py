@@ -77,6 +77,15 @@ def predictor() -> Predictor | None:
         return None
 
 
+def engine_missing() -> str | None:
+    """Return in a line why the sparse engine cannot run on this machine; None if it can."""
+    try:
+        engine(RUNTIME)
+    except CompilerError as error:
+        return str(error)
+    return None
+
+
 def calibrate(advance: Callable[[int, int], None] = lambda *_: None) -> Predictor:
     """Time the random networks, fit the predictor of this machine, and store it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,11 @@ import pytest
 from made_run import LONG_ERROR, METHODS, SCRIPT, made_run
 
 from st3sweep.analysis.fronts import front, pick
+from st3sweep.analysis.report.data import report_data
+from st3sweep.analysis.report.page import write_page
 from st3sweep.analysis.tables import load_trials
 from st3sweep.commands.report_server import LiveReport, server
+from st3sweep.runs.tables import table_path, write_table
 
 pytestmark = pytest.mark.browser
 Opened = Callable[..., Any]
@@ -288,3 +292,30 @@ def test_the_live_page_follows_the_sweep(opened: Opened, tmp_path: Path) -> None
         serving.shutdown()
         thread.join()
         serving.server_close()
+
+
+def test_time_in_the_place_of_flops(browser: Any, run: Path, tmp_path: Path) -> None:
+    rows = load_trials(run).drop(columns="run")
+    rows["latency_ms"] = 1.0 + 0.1 * (7 * rows["trial"] % 60)  # so that the front differs
+    shutil.copytree(run, tmp_path / "timed")
+    records = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    write_table(table_path(tmp_path / "timed", "trials"), "trials", records)
+    write_page(report_data(tmp_path / "timed", brief=True), tmp_path / "report.html")
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    page.locator("#costs label", has_text="time").click()
+    assert page.locator("#front .label").all_text_contents()[0] == "cost of one image (ms)"
+    timed = load_trials(tmp_path / "timed")
+    for most in (2.0, 5.0):
+        page.fill("#exact", str(most))
+        best = pick(timed, max_latency=most, objectives=(("val_top1", "max"), ("latency_ms", "min"))).iloc[0]
+        assert text_of(page, "#bought .pick").strip().startswith(f"Trial {best['trial']} · ")
+    assert "fewer than dense" not in text_of(page, "#bought")
+    page.locator("#costs label", has_text="FLOPs").click()
+    assert page.locator("#front .label").all_text_contents()[0] == "cost of one image (GFLOPs)"
+    page.fill("#exact", "1")
+    assert text_of(page, "#bought .pick").strip().startswith(f"Trial {pick(timed, max_gflops=1.0)['trial'].iloc[0]} · ")
+    page.close()
+    assert errors == []

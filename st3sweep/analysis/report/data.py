@@ -17,7 +17,7 @@ import pandas as pd
 
 from st3sweep.analysis.axes import METHODS
 from st3sweep.analysis.dominance import dominance, sentences
-from st3sweep.analysis.fronts import OBJECTIVES, Objectives, finished, front, is_replicate, mark_front
+from st3sweep.analysis.fronts import COSTS, OBJECTIVES, Objectives, finished, front, is_replicate, mark_front
 from st3sweep.analysis.plots import METRICS
 from st3sweep.analysis.published_points import published
 from st3sweep.analysis.report.histories import curves_of, has_table, layers_of, rungs_of, timeline_of
@@ -60,6 +60,7 @@ def report_data(*runs: Path | str, missing_ok: bool = False, brief: bool = False
         "importance": groups,
         "unit": unit,
         "scale": scale,
+        "over": _over(trials, objectives),
         "objective": _objective(objectives),
         "measures": _measures(trials, objectives),
         "methods": _methods(trials),
@@ -101,6 +102,20 @@ def _title(trials: pd.DataFrame) -> str:
 def _objective(objectives: Objectives) -> dict[str, str]:
     key, goal = next(objective for objective in objectives if objective[0] != "gflops")
     return {"key": key, "goal": goal}
+
+
+def _over(trials: pd.DataFrame, objectives: Objectives) -> dict[str, Any]:
+    """Return the other costs that the horizontal axis can show, by column: unit, values, and who is on their front."""
+    measure = next(objective for objective in objectives if objective[0] != "gflops")
+    return {
+        cost: {
+            "unit": unit,
+            "values": plain_values(trials[cost]),
+            "on_front": plain_values(mark_front(trials, (measure, (cost, "min")))["on_front"]),
+        }
+        for cost, unit in COSTS.items()
+        if cost != "gflops" and cost in trials and trials[cost].notna().any()
+    }
 
 
 def _measures(trials: pd.DataFrame, objectives: Objectives) -> list[dict[str, str]]:

@@ -34,7 +34,15 @@ function drawControls() {
     S.log = value === "log";
     drawFront();
   }));
-  $("published-label").hidden = !D.published.some((point) => known(point.gflops));
+  const costs = Object.keys(D.byCost), named = { gflops: "FLOPs", latency_ms: "time", size_mb: "size" };
+  $("cost-choice").hidden = costs.length < 2;
+  fill($("costs"), ...segment("cost", costs.map((key) => [key, named[key]]), S.cost, (key) => {
+    takeCost(key);
+    S.budget = null;
+    S.published = $("published").checked = false;
+    drawAll();
+  }));
+  $("published-label").hidden = S.cost !== "gflops" || !D.published.some((point) => known(point.gflops));
 }
 
 function drawLegend() {

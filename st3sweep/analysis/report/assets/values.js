@@ -7,11 +7,23 @@ function takeData(data) {
   D = data;
   T = D.trials;
   count = T.trial.length;
+  D.byCost = { gflops: { unit: D.unit, scale: D.scale, gflops: T.gflops, gflops_dense: T.gflops_dense, on_front: T.on_front } };
+  for (const [key, { unit, values, on_front }] of Object.entries(D.over))
+    D.byCost[key] = { unit, scale: 1, gflops: values, gflops_dense: values.map(() => null), on_front };
+  takeCost(S.cost);
+}
+
+// Another cost, with its unit and front, takes the place of GFLOPs; that of the dense model was not measured.
+function takeCost(key) {
+  S.cost = D.byCost[key] ? key : "gflops";
+  const { unit, scale, ...columns } = D.byCost[S.cost];
+  Object.assign(D, { unit, scale });
+  Object.assign(T, columns);
 }
 
 // What the reader has chosen.
 const S = {
-  measure: null, log: true, hidden: new Set(), published: false, selected: null, budget: null,
+  measure: null, cost: "gflops", log: true, hidden: new Set(), published: false, selected: null, budget: null,
   text: "", status: "all", frontOnly: false, sort: { column: "run", ascending: true }, page: 0,
 };
 
