@@ -90,7 +90,7 @@ def _run_slots(run: Sweep, slots: int, plugins: Sequence[str], store: str | None
 
 def _measure(run: Sweep) -> None:
     run.pausing = True  # no trial is left: the first signal ends the measuring, which the next program continues
-    run.progress.say(f"measuring the latency of {run.to_measure()} trials on this machine, one after another")
+    run.progress.say(f"measuring the latency of trials on this machine, one after another: {run.to_measure()} of them")
     with _signals(run):
         run.measure()
 

@@ -35,6 +35,7 @@ from st3sweep.networks.wide_resnet import WideResNet
 from st3sweep.sparse.allocation import allocate
 from st3sweep.sparse.method import prunable
 from st3sweep.sparse_runtime.compiled import CompilerError, cache_folder, engine
+from st3sweep.sparse_runtime.grid import ROUND
 from st3sweep.sparse_runtime.model_folder import FORMAT, VERSION, checked
 from st3sweep.sparse_runtime.plan import Plan
 from st3sweep.sparse_runtime.sparse_model import SparseModel
@@ -141,7 +142,7 @@ def compiled(network: RandomNetwork) -> SparseModel:
     about: dict[str, Any] = {"format": FORMAT, "version": VERSION, "input": network.input_shape, "classes": classes}
     model = checked(json.dumps({**about, "ops": ops, "tensors": tensors, "about": {}}), content)
     plan = Plan(model)
-    arena = np.zeros(plan.arena + plan.scratch + 64, np.float32)
+    arena = np.zeros(plan.arena + plan.scratch + 2 * ROUND, np.float32)
     address = -(-arena.ctypes.data // 64) * 64
     choices = fastest(engine(RUNTIME), plan.convolutions, address, plan.arena)
     return SparseModel.of_plan(plan, choices)

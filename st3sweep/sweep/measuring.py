@@ -6,6 +6,7 @@ ended, ``measure_all`` times one trial after another, with nothing else of the s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -61,8 +62,9 @@ class Measuring:
             yield trial
 
     def _say_once(self, trial: Trial, what: str, error: str) -> None:
-        if error and error not in self._said:
-            self._said.add(error)
+        reason = re.sub(r"\d+", "", error)  # the same for other trials
+        if error and reason not in self._said:
+            self._said.add(reason)
             self.say(f"trial {trial.number}: {what} not measured: {error}")
 
 
@@ -73,3 +75,8 @@ def unmeasured(ledger: Ledger) -> list[Trial]:
         for trial in ledger.trials.values()
         if trial.status == "finished" and DISTURBED not in trial.result and "reused_from" not in trial.result
     ]
+
+
+def left_in_words(count: int) -> str:
+    """Say how many trials wait to be measured; "" for none."""
+    return f"{count} trial{'s are' if count > 1 else ' is'} not measured yet" if count else ""

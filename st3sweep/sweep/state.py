@@ -16,6 +16,7 @@ from st3sweep.early_stopping.rules import JUDGED, EarlyStopping
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
 from st3sweep.reporting.trial_logger import TrialLogger
+from st3sweep.runs.folder import take_stop_request
 from st3sweep.runs.ledger import Ledger, LedgerError, Trial, finite_values, objective_values, stored
 from st3sweep.runs.table_rows import RunTables, recorded_epochs
 from st3sweep.search.searcher import Exhausted, Searcher
@@ -24,7 +25,7 @@ from st3sweep.space.measuring import LATENCY, SIZE
 from st3sweep.space.space import Space
 from st3sweep.sweep import budget
 from st3sweep.sweep.checkpoints import CheckpointRemover, check_promotable
-from st3sweep.sweep.measuring import Measuring, unmeasured
+from st3sweep.sweep.measuring import Measuring, left_in_words, unmeasured
 from st3sweep.sweep.replicates import next_replicate
 from st3sweep.sweep.warm_start import EarlierRuns
 from st3sweep.trial.plugins import foreign_components
@@ -266,6 +267,9 @@ class Sweep:
         for done, trial in enumerate(self.measuring.measure_all(self.ledger), 1):
             self.progress.measured(trial, done, total)
             self.tables.write(self.ledger)
+            if take_stop_request(self.folder):
+                self.pause("asked to stop")
+                break
 
     def to_measure(self) -> int:
         """Return how many trials wait to be measured."""
@@ -298,9 +302,9 @@ class Sweep:
         return budget.is_complete(self.space, self.ledger, self.total, self.spent())
 
     def outcome(self) -> Outcome:
-        left = self.to_measure()
         if self.is_complete():
-            return Outcome("interrupted", f"{left} trials are not measured yet") if left else Outcome("complete")
+            left = left_in_words(self.to_measure())
+            return Outcome("interrupted", left) if left else Outcome("complete")
         spent = self.blocking_limit()
         if spent:
             return Outcome("budget", f"the budget's {spent} is spent", spent)

@@ -17,7 +17,7 @@ from st3sweep.runs.ledger import Ledger
 from st3sweep.space.loading import load_stored_space
 from st3sweep.space.space import Space
 from st3sweep.sweep.budget import blocking_limit, is_complete
-from st3sweep.sweep.measuring import unmeasured
+from st3sweep.sweep.measuring import left_in_words, unmeasured
 from st3sweep.training.components import register_components
 
 
@@ -71,7 +71,7 @@ class Status:
         limit = self._limit
         why, more = (f"the budget's {limit} is spent", f" --set budget.{limit}=... --extend") if limit else ("", "")
         ended = f" ({self.ledger.why})" if self.ledger.why else ""
-        ended = ended or (f" ({self._unmeasured} trials are not measured yet)" if self._unmeasured else "")
+        ended = ended or (f" ({left_in_words(self._unmeasured)})" if self._unmeasured else "")
         return [f"{name}: {why or f'not running{ended}'}", f"continue with: st3sweep resume {name}{more}"]
 
     def table(self) -> Group:

@@ -18,7 +18,7 @@ from st3sweep.commands.measure import measure
 from st3sweep.commands.train import train_one
 from st3sweep.export import calibration, measuring
 from st3sweep.networks.latency import FEATURES, Predictor
-from st3sweep.runs.folder import write_resolved
+from st3sweep.runs.folder import STOP_REQUEST, write_resolved
 from st3sweep.runs.ledger import Ledger
 from st3sweep.runs.tables import read_table
 from st3sweep.space.loading import load_space
@@ -105,6 +105,23 @@ def test_the_search_is_told_the_prediction(run_of: Callable[[str], Run], calibra
     measured.close()
     row = read_table(run.folder, "trials").iloc[0]
     assert (row["latency_ms"], row["latency_predicted_ms"]) == (5.0, pytest.approx(told[0]))
+
+
+def test_a_request_to_stop_ends_the_measuring(run_of: Callable[[str], Run]) -> None:
+    run = run_of("budget: {trials: 2}\nmeasure: {latency: true}\n")
+    sweep = run.program()
+    finish(sweep)
+    (run.folder / STOP_REQUEST).write_text("now")
+    sweep.measure()  # there are no weights: nothing is measured, but it was tried
+    assert sweep.to_measure() == 1
+    assert (sweep.outcome().end, sweep.outcome().why) == ("interrupted", "1 trial is not measured yet")
+    sweep.measure()
+    assert sweep.outcome().end == "complete"
+    sweep.close()
+    events = [json.loads(line) for line in run.events.getvalue().splitlines()]
+    assert [event["trial"] for event in events if event["event"] == "measured"] == [0, 1]
+    (note,) = (event["text"] for event in events if event["event"] == "note")  # the reason once, though both lack them
+    assert note.startswith("trial 0: latency not measured: ")
 
 
 def test_without_a_prediction_no_trial_fails(run_of: Callable[[str], Run]) -> None:
