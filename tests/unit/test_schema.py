@@ -32,7 +32,7 @@ def test_shipped_spaces_are_valid(path: Path, validator: Any):
 def test_the_list_of_shipped_spaces():
     assert [path.stem for path in SPACES] == [
         *("ablation_cifar10", "ablation_proxy", "cifar10_resnet20", "criterion_family"),
-        *("early_stopping_proxy", "methods_cifar10", "methods_proxy", "mobilenet", "quickstart"),
+        *("early_stopping_proxy", "latency_digits", "methods_cifar10", "methods_proxy", "mobilenet", "quickstart"),
     ]
 
 
