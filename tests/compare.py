@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from st3sweep.sparse.method import Method
+
 
 def timeless(tree: Any) -> Any:
     """Return a result, record or checkpoint without its durations."""
@@ -25,3 +27,9 @@ def flat(tree: Any) -> Any:
     if isinstance(tree, list):
         return [flat(value) for value in tree]
     return (str(tree.dtype), tuple(tree.shape), tree.numpy().tobytes()) if isinstance(tree, Tensor) else tree
+
+
+def thresholds_of(method: Method) -> list[float] | None:
+    """Return the threshold of each layer, None where the method has none."""
+    found = method.thresholds()
+    return None if found is None else found.tolist()

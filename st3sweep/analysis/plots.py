@@ -105,28 +105,38 @@ def plot_run(trials: pd.DataFrame, objectives: Objectives = OBJECTIVES, width: f
 
 @styled
 def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame, width: float = PAGE) -> Figure:
-    """Plot validation accuracy and sparsity after each epoch, a line for each trial, coloured by target sparsity.
+    """Plot validation accuracy, sparsity and threshold after each epoch, a line a trial, coloured by target sparsity.
 
-    A cross ends the line of a trial that was stopped early.
+    A cross ends the line of a trial that was stopped early. Without a threshold, as in runs of earlier versions, there
+    is no panel of it.
     """
-    figure, (upper, lower) = new_figure(width, 2.1, panels=2, columns=1)
+    with_threshold = "threshold" in epochs and bool(epochs["threshold"].notna().any())
+    figure, panels = new_figure(width, 2.1, panels=3 if with_threshold else 2, columns=1)
+    upper, lower, last_panel = panels[0], panels[1], panels[-1]
     colors = target_colors(trials)
     place = "bottom" if width < NARROW else "right"
-    figure.colorbar(colors, ax=[upper, lower], label="target sparsity (%)", aspect=40, location=place)
+    figure.colorbar(colors, ax=panels, label="target sparsity (%)", aspect=40, location=place)
     for trial, rows in _by_trial(epochs, trials, order="epoch"):
         shade = colors.to_rgba(trial["shade"])
         upper.plot(rows["epoch"], rows["val_top1"], color=shade, linewidth=0.8)
         lower.plot(rows["epoch"], 100 * rows["sparsity"], color=shade, linewidth=0.8)
+        if with_threshold and rows["threshold"].notna().any():
+            last_panel.plot(rows["epoch"], rows["threshold"], color=shade, linewidth=0.8)
         if trial["status"] == "stopped":
             last = rows.iloc[-1]
             upper.scatter(last["epoch"], last["val_top1"], color=[shade], marker="x", s=16)
     limit_accuracy(upper, epochs["val_top1"], "epochs")
     upper.set_ylabel(METRICS["val_top1"])
-    upper.sharex(lower)
-    upper.tick_params(labelbottom=False)
-    lower.set(xlabel="epoch", ylabel="sparsity (%)")
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    title = f"Accuracy and sparsity over the epochs of {counted(len(upper.lines), 'trial')}: {_task(trials)}"
+    lower.set_ylabel("sparsity (%)")
+    if with_threshold:
+        last_panel.set_ylabel("threshold τ, mean over weights")
+    for axes in panels[:-1]:
+        axes.sharex(last_panel)
+        axes.tick_params(labelbottom=False)
+    last_panel.set_xlabel("epoch")
+    last_panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    what = "Accuracy, sparsity and threshold" if with_threshold else "Accuracy and sparsity"
+    title = f"{what} over the epochs of {counted(len(upper.lines), 'trial')}: {_task(trials)}"
     figure.suptitle(wrapped(title, width))
     return figure
 

@@ -20,6 +20,7 @@ _STATUS_COLORS = {"finished": "#56b4e9", "stopped": "#de8f05", "failed": "#cc331
 _LABELS = {
     "ratio": "scheduled sparsity (%)", "sparsity": "sparsity (%)", "gflops": "cost (GFLOPs)",
     "gflops_final": "projected cost (GFLOPs)", "val_top1": "validation top-1 (%)", "flip_rate": "mask flips (%)",
+    "threshold": "threshold τ",
     "mismatch": "mismatch |θ̂ − θ| / |θ|", "lr": "learning rate",
 }  # fmt: skip
 FEW = 4  # groups that are named at the end of their lines
@@ -60,7 +61,9 @@ def plot_layer_profiles(table: pd.DataFrame, width: float = PAGE) -> Figure:
 
 @styled
 def plot_training_curves(
-    table: pd.DataFrame, measures: tuple[str, ...] = ("ratio", "val_top1", "flip_rate", "mismatch"), width: float = PAGE
+    table: pd.DataFrame,
+    measures: tuple[str, ...] = ("ratio", "threshold", "val_top1", "flip_rate", "mismatch"),
+    width: float = PAGE,
 ) -> Figure:
     """Plot ``measures`` of the output of ``training_curves``, a panel each for those that were recorded.
 
@@ -90,7 +93,9 @@ def plot_training_curves(
     if len(groups) > FEW:
         put_legend(figure, panels, below=True)
     bands = " with quartiles" if len(groups) <= FEW else ""
-    shown = ", ".join(_LABELS.get(measure, measure).split(" (")[0].split(" |")[0] for measure in known)
+    shown = ", ".join(
+        _LABELS.get(measure, measure).split(" (")[0].split(" |")[0].removesuffix(" τ") for measure in known
+    )
     title = f"{shown[:1].upper()}{shown[1:]} over the epochs: medians{bands} of {counted(len(groups), 'group')}"
     figure.suptitle(wrapped(title, width))
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-MEASURES = ("ratio", "sparsity", "gflops", "gflops_final", "val_top1", "flip_rate", "mismatch", "lr")
+MEASURES = ("ratio", "threshold", "sparsity", "gflops", "gflops_final", "val_top1", "flip_rate", "mismatch", "lr")
 
 
 def training_curves(epochs: pd.DataFrame, trials: pd.DataFrame, by: str = "method") -> pd.DataFrame:
@@ -12,7 +12,8 @@ def training_curves(epochs: pd.DataFrame, trials: pd.DataFrame, by: str = "metho
 
     Columns: group; measure, one of ``MEASURES`` (as in ``runs.tables.EPOCHS``; ratio is the sparsity that the ramp
     sets); epoch; trials that reached it; median, and low and high, the quartiles. A measure that a group has nowhere is
-    left out. The threshold itself is stored at a trial's best epoch only: ``layer_profiles``.
+    left out. threshold is the mean over a model's weights; that of each layer at the best epoch is in
+    ``layer_profiles``.
 
     Raises ValueError if ``trials`` has no column ``by``.
     """

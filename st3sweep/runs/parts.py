@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from st3sweep.runs.manifest import FOLDER, INDEX, TRIALS_PER_BLOCK, Manifest, Part
-from st3sweep.runs.tables import as_arrow, own_columns, versioned
+from st3sweep.runs.tables import SCHEMAS, as_arrow, own_columns, versioned
 from st3sweep.util.storage.interface import Storage
 
 ROWS_PER_PART = {"epochs": 20_000, "layers": 20_000, "trials": 1_000, INDEX: 1_000}
@@ -28,8 +28,9 @@ def append_rows(storage: Storage, manifest: Manifest, name: str, rows: Sequence[
     if not rows:
         return
     more = manifest.more.setdefault(name, [])
-    if new := sorted(own_columns(name, rows) - set(more)):
-        more += new
+    new = sorted(own_columns(name, rows) - set(more))
+    more += new
+    if new or _of_earlier_version(storage, manifest, name):
         for part in manifest.parts.get(name, []):
             _write(storage, name, part, as_arrow(name, read_part(storage, part).to_pylist(), more))
     parts, most = manifest.parts.setdefault(name, []), ROWS_PER_PART[name]
@@ -128,6 +129,14 @@ def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
         table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type) for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _of_earlier_version(storage: Storage, manifest: Manifest, name: str) -> bool:
+    """Return whether the last part lacks a column that was added to the table since."""
+    if not (parts := manifest.parts.get(name)):
+        return False
+    with storage.open(parts[-1].name) as file:
+        return not set(SCHEMAS[name].names) <= set(pq.read_schema(file).names)
 
 
 def _write(storage: Storage, name: str, part: Part, table: pa.Table) -> None:

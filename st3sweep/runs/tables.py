@@ -62,6 +62,7 @@ EPOCHS = pa.schema(
         ("progress", pa.float64()),  # fraction of training done
         ("ramp_progress", pa.float64()),  # fraction of the way to the target that the ramp sets; null without a ramp
         ("ratio", pa.float64()),  # sparsity that the ramp sets after this epoch
+        ("threshold", pa.float64()),  # mean over the prunable weights; null where the method has none
         ("sparsity", pa.float64()),
         ("gflops", pa.float64()),
         ("gflops_final", pa.float64()),  # of the current weights at the final sparsity
@@ -106,7 +107,8 @@ MEASURED = pa.schema(
     ]
 )
 
-_LATER_COLUMNS = ("val_top5", "test_top5", "precision")  # added without a new version: absent in older tables
+# Added without a new version: absent in older tables.
+_LATER_COLUMNS = ("val_top5", "test_top5", "precision", "threshold")
 
 SCHEMAS: dict[str, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS, "layers": LAYERS}
 

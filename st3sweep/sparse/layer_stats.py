@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ class LayerStats:
     """Statistics of one layer: ``alive`` non-zeros of ``numel`` weights in θ̂, mask changes and distance from θ.
 
     ``dead_channels`` are output channels (axis 0) without a non-zero; ``flipped`` counts weights whose mask has
-    changed since the earlier one; ``distance`` is |θ̂ - θ| and ``norm`` |θ|, Euclidean.
+    changed since the earlier one; ``distance`` is |θ̂ - θ| and ``norm`` |θ|, Euclidean. ``threshold`` is None where the
+    method has none.
     """
 
     numel: int
@@ -25,6 +27,7 @@ class LayerStats:
     flipped: int
     distance: float
     norm: float
+    threshold: float | None = None
 
     @property
     def density(self) -> float:
@@ -57,15 +60,17 @@ def layer_stats(
         moved = torch.zeros_like(theta) if sparse is None else sparse[index] - theta
         numbers = [mask.sum(), (~mask.flatten(1).any(1)).sum(), (mask != before).sum(), moved.norm(), theta.norm()]
         rows.append(torch.stack([number.double() for number in numbers]))
-    table = torch.stack(rows).tolist()
+    table, thresholds = torch.stack(rows), method.thresholds()
+    if thresholds is not None:  # in the same transfer
+        table = torch.cat([table, thresholds.to(table)[:, None]], dim=1)
     return [
-        LayerStats(weight.numel(), int(alive), int(dead), int(flipped), distance, norm)
-        for weight, (alive, dead, flipped, distance, norm) in zip(weights, table, strict=True)
+        LayerStats(weight.numel(), int(alive), int(dead), int(flipped), distance, norm, *threshold)
+        for weight, (alive, dead, flipped, distance, norm, *threshold) in zip(weights, table.tolist(), strict=True)
     ], masks
 
 
 def total(layers: Sequence[LayerStats]) -> LayerStats:
-    """Return the statistics of all layers together."""
+    """Return the statistics of all layers together; the threshold is the mean over their weights."""
     return LayerStats(
         numel=sum(layer.numel for layer in layers),
         alive=sum(layer.alive for layer in layers),
@@ -73,4 +78,10 @@ def total(layers: Sequence[LayerStats]) -> LayerStats:
         flipped=sum(layer.flipped for layer in layers),
         distance=sum(layer.distance**2 for layer in layers) ** 0.5,
         norm=sum(layer.norm**2 for layer in layers) ** 0.5,
+        threshold=_mean_threshold(layers),
     )
+
+
+def _mean_threshold(layers: Sequence[LayerStats]) -> float | None:
+    known = [(layer.numel, layer.threshold) for layer in layers if layer.threshold is not None]
+    return math.fsum(numel * value for numel, value in known) / sum(numel for numel, _ in known) if known else None

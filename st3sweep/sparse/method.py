@@ -136,9 +136,9 @@ class Method:
         """
         return None
 
-    def thresholds(self) -> list[float | None]:
-        """Return the threshold of each layer; empty where the method has none."""
-        return []
+    def thresholds(self) -> Tensor | None:
+        """Return the threshold of each layer, (layers,), on the weights' device; None where the method has none."""
+        return None
 
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         """Return the fraction of a training's ``steps`` that need gradients of pruned weights too. Default: all."""

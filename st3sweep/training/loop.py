@@ -223,6 +223,7 @@ def _epoch(
         "progress": progress,
         "ramp_progress": spec.ramp_progress(progress),
         "ratio": state.method.scheduled_sparsity,
+        "threshold": network.threshold,
         "sparsity": 1.0 - network.density,
         "gflops": flops.gflops(state.costs, densities),
         "gflops_final": flops.gflops(state.costs, state.method.projected_densities(state.weights) or densities),
@@ -264,7 +265,6 @@ def _train_epoch(state: State, spec: TrialSettings, saver: Saver, steps: Steps) 
 
 def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, Any]]:
     """Return the rows of ``runs.tables.LAYERS``."""
-    thresholds = state.method.thresholds() or [None] * len(layers)
     return [
         {
             "layer": known.name,
@@ -274,10 +274,10 @@ def _layer_rows(state: State, layers: Sequence[LayerStats]) -> list[dict[str, An
             "density": layer.density,
             "macs_dense": known.macs,
             "macs": known.macs * layer.density,
-            "threshold": threshold,
+            "threshold": layer.threshold,
             "dead_channels": layer.dead_channels,
             "flip_rate": layer.flip_rate,
             "mismatch": layer.mismatch,
         }
-        for position, (known, layer, threshold) in enumerate(zip(state.costs, layers, thresholds, strict=True))
+        for position, (known, layer) in enumerate(zip(state.costs, layers, strict=True))
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from compare import flat, timeless
+from compare import flat, thresholds_of, timeless
 from hypothesis import given
 from hypothesis import strategies as st
 from interruptions import fit_in_pieces
@@ -363,7 +363,7 @@ def test_the_state_of_a_method_passes_through_a_checkpoint(
         training.method.scheduled_sparsity,
         training.method.target_sparsity,
     )
-    assert other.method.thresholds() == training.method.thresholds()
+    assert thresholds_of(other.method) == thresholds_of(training.method)
 
 
 @every_method

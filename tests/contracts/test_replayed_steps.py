@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from compare import thresholds_of
 from dispatches import Dispatches
 from settings import METHODS, RAMPED
 from small_training import STEPS, Training, copies, same, sparse_of, start, trained
@@ -106,7 +107,7 @@ def test_steps_with_their_numbers_on_the_device(name: str, sparsity: dict[str, A
     assert same(sparse_of(training), sparse_of(expected))
     assert training.method.scheduled_sparsity == expected.method.scheduled_sparsity
     assert training.method.at_target == expected.method.at_target
-    assert training.method.thresholds() == expected.method.thresholds()
+    assert thresholds_of(training.method) == thresholds_of(expected.method)
 
 
 @pytest.mark.parametrize("sparsity", [s for _, s in [*METHODS, BUDGETED] if s["method"] == "st3"])

@@ -341,6 +341,10 @@ def test_ramp_figure(run: Path, trials: pd.DataFrame) -> None:
     np.testing.assert_allclose(sparsity.lines[3].get_ydata(), [24.5, 49, 73.5, 98])
     assert accuracy.lines[1].get_color() == accuracy.lines[4].get_color() != accuracy.lines[0].get_color()
     assert bar.get_ylabel() == "target sparsity (%)"
+    epochs = tables.load_epochs(run)
+    assert epochs["threshold"].isna().all()
+    *_, threshold, _ = plots.plot_ramp(epochs.assign(threshold=epochs["epoch"] / 8), trials).axes
+    np.testing.assert_allclose(threshold.lines[0].get_xydata(), [(1, 1 / 8), (2, 2 / 8), (3, 3 / 8), (4, 4 / 8)])
 
 
 def test_stopped_trials_are_counted_and_crossed_out(run: Path, trials: pd.DataFrame) -> None:

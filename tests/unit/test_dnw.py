@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from compare import thresholds_of
 from hypothesis import given
 from hypothesis import strategies as st
 from make_methods import dnw
@@ -35,7 +36,7 @@ def test_half_of_each_layer_is_masked_before_the_first_step() -> None:
         [[1.0, 0.0, 3.0], [0.0, -4.0, 0.0]],
         [[torch.tensor(-0.03).item(), 0.0, 0.0, torch.tensor(0.05).item()]],
     ]
-    assert method.thresholds() == [0.5, torch.tensor(0.02).item()]
+    assert thresholds_of(method) == [0.5, torch.tensor(0.02).item()]
 
 
 def test_the_first_layer_can_stay_dense() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
+from compare import thresholds_of
 from hypothesis import given
 from torch import Tensor
 
@@ -146,9 +147,9 @@ def test_a_checkpoint_with_a_list_of_thresholds() -> None:
     """Version 0.1 wrote one tensor a layer."""
     method = ST3([torch.ones(2, 2), torch.ones(2, 2)], target=0.5)
     method.load_state_dict({"ratio": 0.25, "tau": [torch.tensor(0.5), torch.tensor(1.0)]})
-    assert method.thresholds() == [0.5, 1.0]
+    assert thresholds_of(method) == [0.5, 1.0]
     method.load_state_dict({"ratio": 0.0, "tau": None})
-    assert method.thresholds() == [0.0, 0.0]
+    assert thresholds_of(method) == [0.0, 0.0]
 
 
 def test_the_example_of_the_documentation() -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from compare import thresholds_of
 from hypothesis import given
 from hypothesis import strategies as st
 from make_methods import gmp, st3
@@ -95,7 +96,7 @@ def test_with_st3_the_rest_of_the_method_is_unchanged() -> None:
     weights = [torch.tensor([[4.0, -2.0, 1.0]]), torch.tensor([[3.0, 2.0, 2.5]])]
     method = st3(weights, target=0.5, criterion="lamp", rescale=False)
     method.refresh(1.0, weights)
-    assert method.thresholds() == [2.0, 2.0]
+    assert thresholds_of(method) == [2.0, 2.0]
     found = method.sparsify(weights)
     assert found is not None
     assert [weight.tolist() for weight in found] == [[[2.0, 0.0, 0.0]], [[1.0, 0.0, 0.5]]]

@@ -97,6 +97,9 @@ def test_records_and_result_have_the_columns_of_the_tables(finished: Finished) -
     assert set(result) - {"layers", "val_loss"} <= set(TRIALS.names)
     assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5, 6]
     assert [record["progress"] for record in records] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    layers = result["layers"]
+    mean = sum(layer["numel"] * layer["threshold"] for layer in layers) / sum(layer["numel"] for layer in layers)
+    assert records[result["best_epoch"] - 1]["threshold"] == pytest.approx(mean) != 0
     assert (result["status"], result["epochs"]) == ("finished", 6)
 
 

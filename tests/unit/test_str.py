@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from compare import thresholds_of
 from finite_differences import central_differences
 from make_methods import str_
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def test_thresholds_are_one_half_at_0() -> None:
     weights = [torch.tensor([[1.0, -2.0], [0.5, -0.25]]), torch.tensor([[3.0]])]
     method = str_(weights, s_init=0.0, momentum=0.9)
     assert [sparse.tolist() for sparse in method.sparsify(weights) or []] == [[[0.5, -1.5], [0.0, 0.0]], [[2.5]]]
-    assert method.thresholds() == [0.5, 0.5]
+    assert thresholds_of(method) == [0.5, 0.5]
 
 
 def test_gradients_by_hand() -> None:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from st3sweep.runs import manifest as manifests
 from st3sweep.runs import parts, table_rows
 from st3sweep.runs.ledger import LEDGER, Ledger
-from st3sweep.runs.manifest import FOLDER, MANIFEST, read_manifest
+from st3sweep.runs.manifest import FOLDER, MANIFEST, Manifest, read_manifest
 from st3sweep.runs.table_rows import RunTables, read_parts, recorded_epochs, write_tables
 from st3sweep.runs.tables import SCHEMAS, read_table, table_path
 from st3sweep.runs.trial_state import EpochsInFiles
@@ -325,3 +326,16 @@ def test_tables_that_do_not_fit_are_written_anew(damage: str, run: Path, undistu
     assert Ledger(run, read_only=True).manifest.ledger_lines > 0
     known = {part.name for table in Ledger(run, read_only=True).manifest.parts.values() for part in table}
     assert {name for name, _ in Local(run).list(FOLDER)} == {*known, MANIFEST}
+
+
+def test_parts_of_a_version_that_knew_a_column_less_are_widened(tmp_path: Path) -> None:
+    storage, manifest = Local(tmp_path), Manifest()
+    rows = [{"trial": 0, **record(0, epoch)} for epoch in range(1, 12)]
+    parts.append_rows(storage, manifest, "epochs", rows)
+    for part in manifest.parts["epochs"]:
+        pq.write_table(parts.read_part(storage, part).drop_columns("threshold"), tmp_path / part.name)
+    parts.append_rows(storage, manifest, "epochs", [{"trial": 0, **record(0, 12), "threshold": 0.5}])
+    whole = ds.dataset(tmp_path / FOLDER / "epochs").to_table()
+    assert whole.schema.names == SCHEMAS["epochs"].names
+    assert whole["threshold"].to_pylist() == [None] * 11 + [0.5]
+    assert whole["epoch"].to_pylist() == list(range(1, 13))

@@ -20,7 +20,7 @@ WEIGHTS = [
 def half_gone() -> ST3:
     """Return ST-3 with hard thresholding at 1.5: it prunes the magnitudes 0.5, 0.5 and 1."""
     method = st3(WEIGHTS, target=0.5, soft=False, rescale=False)
-    method.tau = [torch.tensor(1.5), torch.tensor(1.5)]
+    method.tau = torch.tensor([1.5, 1.5])
     return method
 
 
@@ -36,6 +36,19 @@ def test_by_hand() -> None:
     network = total(layers)
     assert (network.density, network.dead_channels, network.flip_rate) == (4 / 7, 2, 3 / 7)
     assert network.mismatch == pytest.approx((1.5 / 66.5) ** 0.5)
+
+
+def test_thresholds_come_with_the_statistics() -> None:
+    method = half_gone()
+    layers, _ = layer_stats(WEIGHTS, method, None)
+    assert [layer.threshold for layer in layers] == [0.0, 0.0], "the ramp has not begun"
+    method.schedule(1.0)
+    method.tau = torch.tensor([1.5, 0.5])
+    layers, _ = layer_stats(WEIGHTS, method, None)
+    assert [layer.threshold for layer in layers] == [1.5, 0.5]
+    assert total(layers).threshold == pytest.approx((4 * 1.5 + 3 * 0.5) / 7)
+    layers, _ = layer_stats(WEIGHTS, Method(), None)
+    assert [layer.threshold for layer in (*layers, total(layers))] == [None] * 3
 
 
 def test_the_first_masks_are_compared_with_a_dense_model() -> None:

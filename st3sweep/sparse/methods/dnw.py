@@ -85,8 +85,8 @@ class DNW(Method):
             sparse += group.unflatten(theta * (theta.abs() > group.of_layers(self.tau)))
         return sparse
 
-    def thresholds(self) -> list[float | None]:
-        return [] if self.tau is None else [*self.tau.tolist()]
+    def thresholds(self) -> Tensor | None:
+        return self.tau
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "tau": self.tau}

@@ -205,8 +205,10 @@ class ST3(Method):
     def dense_gradients(self, steps: int) -> float:  # noqa: ARG002
         return float(self.straight_through)
 
-    def thresholds(self) -> list[float | None]:
-        return [0.0] * len(self.scales) if self.tau is None or not self.scheduled_sparsity else [*self.tau.tolist()]
+    def thresholds(self) -> Tensor | None:
+        if self.tau is not None and self.scheduled_sparsity:
+            return self.tau
+        return torch.zeros(len(self.scales), device=None if self.tau is None else self.tau.device)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "tau": self.tau if self.scheduled_sparsity else None}

@@ -178,8 +178,8 @@ class STR(Method):
         buffer.mul_(momentum).add_(self.s.grad + self.s * weight_decay)
         self.s.sub_(buffer * lr)
 
-    def thresholds(self) -> list[float | None]:
-        return [*self.s.sigmoid().tolist()]
+    def thresholds(self) -> Tensor | None:
+        return self.s.detach().sigmoid()
 
     @property
     def at_target(self) -> bool:
