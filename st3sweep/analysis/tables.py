@@ -20,7 +20,7 @@ from st3sweep.analysis.fronts import COSTS, OBJECTIVES, Objectives, finished, fr
 from st3sweep.analysis.published_points import published as published
 from st3sweep.analysis.seeds import front_probability, over_seeds
 from st3sweep.runs.folder import RESOLVED
-from st3sweep.runs.tables import ResultsError, is_own_metric, read_table, table_path
+from st3sweep.runs.tables import ResultsError, is_own_metric, read_table, shown_by, table_path
 from st3sweep.util import text
 from st3sweep.util.text import aligned
 from st3sweep.util.yaml_lines import read_yaml
@@ -46,9 +46,7 @@ def objectives_of(*runs: Path | str) -> Objectives:
 
     Otherwise it is of validation accuracy and gflops.
     """
-    common = _common_objectives(*runs)
-    own = [column for column, _ in common if is_own_metric(column)]
-    return common if own and len(common) == 2 and ("gflops", "min") in common else OBJECTIVES
+    return shown_by(_common_objectives(*runs))
 
 
 def objectives_over(trials: pd.DataFrame, *runs: Path | str, x: str | None = None) -> Objectives:

@@ -121,7 +121,7 @@ def run_to_the_end(
     from st3sweep.execution import runner  # Ray takes seconds to import
 
     total = space.expected_trials()
-    report = JsonEvents(total) if as_json else LiveTable(total, out)
+    report = JsonEvents(total) if as_json else LiveTable(total, out, space.config.goals())
     report.say(f"run: {short(folder)}")
     running = runner.sweep(
         space, folder, address, report, keep_only,

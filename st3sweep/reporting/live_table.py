@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,8 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from st3sweep.pareto import pareto_mask
+from st3sweep.pareto import Goal, pareto_mask
 from st3sweep.runs.ledger import Trial
+from st3sweep.runs.tables import shown_by
 from st3sweep.util.text import format_flops
 
 LINE_INTERVAL_SECONDS = 15.0  # between plain lines of one trial's epochs
@@ -29,13 +31,16 @@ Spent = dict[str, tuple[float, float | None]]  # name of a limit: (spent, limit)
 class LiveTable:
     """Table of running trials, ended trials and the front. ``total`` trials are expected, if known.
 
+    The front is of validation accuracy and gflops, or of an own metric of the model where that is among ``objectives``.
+
     On a terminal a thread of ``Live`` draws the table at the same time: collections that it iterates over are replaced
     whole, or copied.
     """
 
-    def __init__(self, total: int | None, console: Console | None = None):
+    def __init__(self, total: int | None, console: Console | None = None, objectives: Sequence[tuple[str, Goal]] = ()):
         self.console = console or Console(highlight=False)
         self.total = total
+        self.objectives = shown_by(objectives)
         self.counts = {"finished": 0, "stopped": 0, "failed": 0}
         self.began = time.monotonic()
         self._running: dict[int, tuple[Trial, dict[str, Any], int | None]] = {}
@@ -135,7 +140,8 @@ class LiveTable:
     def _add_to_front(self, trials: list[Trial]) -> None:
         if new := [trial for trial in trials if trial.may_be_on_front]:
             candidates = [*self.front, *new]
-            mask = pareto_mask([(t.result["val_top1"], t.result["gflops"]) for t in candidates], ("max", "min"))
+            points = [[trial.result.get(column, math.nan) for column, _ in self.objectives] for trial in candidates]
+            mask = pareto_mask(points, [goal for _, goal in self.objectives])
             front = [one for one, on_front in zip(candidates, mask, strict=True) if on_front]
             self.front = sorted(front, key=lambda t: t.result["gflops"])
 
@@ -190,7 +196,7 @@ class LiveTable:
             over = self.total is not None and self.done_count >= self.total
             parts += [
                 Text("\nfront" if over else "\nfront so far", style="bold"),
-                _front_table(front, self.console.width),
+                _front_table(front, self.console.width, self.objectives),
             ]
         return Group(*parts)
 
@@ -208,13 +214,16 @@ def _fitting(names: list[str], rows: list[list[str]], width: int) -> list[int]:
     return kept
 
 
-def _front_table(front: list[Trial], width: int) -> Table:
+def _front_table(front: list[Trial], width: int, objectives: Sequence[tuple[str, Goal]]) -> Table:
+    measure = next(column for column, _ in objectives if column != "gflops")
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     rows = []
     for trial in front if len(front) <= FRONT else _spread(front, FRONT):
         result = trial.result
         sparsity = f"{100 * result['sparsity']:.1f} % sparse"
-        rows.append([f"{trial.number}", f"{result['val_top1']:.2f} %", format_flops(result["gflops"]), sparsity])
+        value = result[measure]
+        reached = f"{value:.2f} %" if measure == "val_top1" else f"{measure.removeprefix('val_')} {value:.4g}"
+        rows.append([f"{trial.number}", reached, format_flops(result["gflops"]), sparsity])
     widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
     count = next(count for count in (4, 3, 2) if count == 2 or sum(widths[:count]) <= width)
     for _ in range(count):

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from st3sweep.pareto import Goal
 from st3sweep.util.errors import ResultsError
 from st3sweep.util.storage.atomic import atomic_write
 
@@ -126,6 +127,13 @@ def is_own_metric(column: str) -> bool:
 def is_column_of_trials(column: str) -> bool:
     """Whether a value of a trial's result is a column of its table."""
     return column in TRIALS.names or column in MEASURED.names or is_own_metric(column)
+
+
+def shown_by(objectives: Sequence[tuple[str, Goal]]) -> tuple[tuple[str, Goal], ...]:
+    """Return what a front is shown by: ``objectives`` of a model's own metric and gflops, else accuracy and gflops."""
+    own = [column for column, _ in objectives if is_own_metric(column)]
+    follows = own and len(objectives) == 2 and ("gflops", "min") in objectives
+    return tuple(objectives) if follows else (("val_top1", "max"), ("gflops", "min"))
 
 
 def own_columns(name: str, rows: Iterable[Mapping[str, Any]]) -> set[str]:

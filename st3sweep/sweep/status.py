@@ -79,7 +79,7 @@ class Status:
         return self._progress().table(clock=False)
 
     def _progress(self) -> LiveTable:
-        progress = LiveTable(self.total)
+        progress = LiveTable(self.total, objectives=self.space.config.goals())
         progress.resumed([trial for trial in self.ledger.trials.values() if trial.status != "running"])
         for trial in self.ledger.unfinished():
             progress.started(trial)

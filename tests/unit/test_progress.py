@@ -121,6 +121,26 @@ def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSettings], mo
     assert [line.split()[:2] for line in front if line.strip()] == [["1", "80.00"], ["0", "90.00"]]
 
 
+@pytest.mark.parametrize(("objectives", "members"), [
+    ((("val_error", "min"), ("gflops", "min")), [["1", "error", "0.2"], ["0", "error", "0.1"]]),
+    ((("val_loss", "min"), ("gflops", "min")), [["1", "80.00", "%"], ["2", "95.00", "%"]]),  # no own metric
+])  # fmt: skip
+def test_the_front_is_of_the_own_metric_that_is_searched(
+    tiny_trial: Callable[..., TrialSettings], objectives: Any, members: list[list[str]]
+) -> None:
+    stream = io.StringIO()
+    progress = LiveTable(4, Console(file=stream, width=80), objectives)
+    points = [(0.1, 90.0, 0.002), (0.2, 80.0, 0.001), (0.3, 95.0, 0.0015)]
+    progress.resumed(
+        a_trial(tiny_trial(), number, status="finished",
+                result={"sparsity": 0.8, "val_error": error, "val_top1": top1, "gflops": gflops})
+        for number, (error, top1, gflops) in enumerate(points)
+    )  # fmt: skip
+    progress.console.print(progress.table())
+    front = stream.getvalue().partition("front so far")[2].split("\n")
+    assert [line.split()[:3] for line in front if line.strip()] == members
+
+
 def test_a_resumed_program_shows_that_workers_start(tiny_trial: Callable[..., TrialSettings]) -> None:
     result = {"sparsity": 0.8, "val_top1": 90.0, "gflops": 0.001, "wall_seconds": 9.06}
     done = a_trial(tiny_trial(), 0, epochs={1: RECORD}, status="finished", result=result)
