@@ -19,8 +19,8 @@ from typing import Any
 from st3sweep.early_stopping.rung import Rung
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 
-JUDGED = ("epoch", "progress", "ramp_progress", "val_top1", "gflops", "gflops_final")  # columns that it reads
-_ROUNDING = 1e-9  # rounding error of fractions such as 3 epochs of 12
+JUDGED = ("progress", "ramp_progress", "val_top1", "gflops", "gflops_final")  # columns that it reads
+ROUNDING = 1e-9  # rounding error of fractions such as 3 epochs of 12
 
 
 @dataclass
@@ -47,12 +47,12 @@ class EarlyStopping:
         if rung <= before:
             return False
         self.reached[trial] = rung
-        point = self._point(record)
+        point = self.point(record)
         if point is None:
             return False
         for passed in range(before + 1, rung + 1):
-            self.counted.setdefault(passed, Rung()).add(trial, (*point, self._tie(trial, passed)))
-        return judge and record["progress"] < 1 - _ROUNDING and self._stops(rung)
+            self.counted.setdefault(passed, Rung()).add(trial, (*point, self.tie(trial, passed)))
+        return judge and record["progress"] < 1 - ROUNDING and self.stops(rung)
 
     def rung(self, trial: int) -> int | None:
         """Return the number of the last rung that ``trial`` reached, from 0; None before the first."""
@@ -64,12 +64,12 @@ class EarlyStopping:
         if self.config.name == "none" or progress is None:
             return -1
         ramp = None if self.config.name == "asha" else _number(record.get("ramp_progress"))
-        if ramp is None or ramp < 1 - _ROUNDING:
-            return bisect_right(rungs, (progress if ramp is None else ramp) + _ROUNDING) - 1
+        if ramp is None or ramp < 1 - ROUNDING:
+            return bisect_right(rungs, (progress if ramp is None else ramp) + ROUNDING) - 1
         after = progress - self.ramp_ended.setdefault(trial, progress)
-        return len(rungs) - 1 + math.floor(after / self.config.every + _ROUNDING)
+        return len(rungs) - 1 + math.floor(after / self.config.every + ROUNDING)
 
-    def _point(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
+    def point(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
         """Return error and log gflops, with a ramp the final gflops if known; None if either is missing."""
         top1, gflops = _number(record.get("val_top1")), _number(record.get("gflops"))
         if _number(record.get("ramp_progress")) is not None:
@@ -79,12 +79,12 @@ class EarlyStopping:
             return None
         return 100.0 - top1, math.log(gflops)
 
-    def _tie(self, trial: int, rung: int) -> float:
+    def tie(self, trial: int, rung: int) -> float:
         """Return a pseudo-random number in [0, 1), a function of (seed, trial, rung)."""
         digest = hashlib.blake2b(f"{self.seed}:{trial}:{rung}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
-    def _stops(self, rung: int) -> bool:
+    def stops(self, rung: int) -> bool:
         """Return whether the trial that has just reached the rung is to be stopped."""
         trials = self.counted[rung]
         if len(trials) < self.config.min_trials or (self.config.name != "asha" and trials.is_safe()):

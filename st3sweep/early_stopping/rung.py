@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -36,6 +37,18 @@ class Layers:
 
     layers: list[list[_Member]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, members: Sequence[_Member]) -> Layers:
+        """Return the layers of points in their order of arrival, as if they had come one by one. O(n log n)."""
+        layers: list[list[_Member]] = []
+        for member in sorted(members, key=itemgetter(0, 1)):
+            # The cheapest of a layer so far dominates if any of it does; it is the dearer, the later the layer.
+            place = bisect_left(layers, True, key=lambda layer: _extends(layer[-1], member))
+            if place == len(layers):
+                layers.append([])
+            layers[place].append(member)
+        return cls(layers)
+
     def add(self, error: float, cost: float, trial: int) -> int:
         """Add a point; return the number of its layer. O(log² n), and what moves."""
         own = bisect_left(range(len(self.layers)), True, key=lambda index: not self._dominated(index, error, cost))
@@ -52,6 +65,11 @@ class Layers:
         members = self.layers[layer]
         place = bisect_right(members, error, key=_ERROR) - 1
         return place >= 0 and members[place][1] <= cost and members[place][:2] != (error, cost)
+
+
+def _extends(last: _Member, member: _Member) -> bool:
+    """Whether a point with at least the error of ``last``, the cheapest of its layer, is not dominated by it."""
+    return last[1] > member[1] or last[:2] == member[:2]
 
 
 def _replaced(layer: list[_Member], added: list[_Member]) -> list[_Member]:
@@ -79,6 +97,23 @@ class Rung:
     _cheapest: float = math.inf
     _last: int = -1
     _layer: int = 0  # of the last trial
+
+    @classmethod
+    def of(cls, entries: Mapping[int, Entry]) -> Rung:
+        """Return the rung that adding trials one by one, in this order, would make; much faster."""
+        made, table = cls(dict(entries)), np.array([*entries.values()]).reshape(-1, 3)
+        members = [(error, cost, trial) for trial, (error, cost, _) in entries.items()]
+        made._layers, made._table = Layers.of(members), array("d", table.tobytes())
+        made._by_error = sorted((error, tie) for error, _, tie in entries.values())
+        made._cheapest = min((cost for _, cost, _ in entries.values()), default=math.inf)
+        for error, cost, _ in sorted(entries.values()):  # the lowest errors first: the rest leaves a full bin as it is
+            best = made._bins.setdefault(made._bin_of(cost), [])
+            if len(best) < SAFE_PER_BIN:
+                best.append(error)
+        if members:
+            made._last, layers = members[-1][2], made._layers.layers
+            made._layer = next(index for index, layer in enumerate(layers) if members[-1] in layer)
+        return made
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -123,12 +123,10 @@ def newest(folder: Path, name: str) -> Path:
     return tables.table_path(folder, name) if manifest is None or manifest.compacted else folder / FOLDER / name
 
 
-def recorded_epochs(ledger: Ledger, columns: list[str]) -> Iterator[tuple[Trial, dict[str, Any]]]:
-    """Yield the trials and ``columns`` of all epochs in order of arrival: of the tables, then what is newer."""
+def recorded_epochs(ledger: Ledger, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield ``columns`` of the epochs in the tables, in order of arrival; newer ones are in ``ledger.news``."""
     for part in ledger.manifest.parts.get("epochs", []):
-        rows = parts.read_part(ledger.storage, part, ["trial", *columns]).to_pylist()
-        yield from ((ledger.trials[row["trial"]], row) for row in rows)
-    yield from ((ledger.trials[number], record) for number, record in ledger.news.epochs)
+        yield parts.read_part(ledger.storage, part, list(columns))
 
 
 def trial_row(trial: Trial) -> dict[str, Any]:

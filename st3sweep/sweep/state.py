@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import ValidationError
 
-from st3sweep.early_stopping.rules import JUDGED, EarlyStopping
+from st3sweep.early_stopping import rebuilding
+from st3sweep.early_stopping.rules import EarlyStopping
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
 from st3sweep.reporting.trial_logger import TrialLogger
@@ -90,9 +92,19 @@ class Sweep:
     def _replay_early_stopping(self) -> None:
         """Rebuild early stopping from the recorded epochs, in order, with the decisions that a kill left unexecuted."""
         self.early_stopping = EarlyStopping(self.space.config.early_stopping, self.space.config.seed)
-        if self.space.config.early_stopping.name != "none":
-            for trial, record in recorded_epochs(self.ledger, list(JUDGED)):
-                self._show_early_stopping(trial, record)
+        if self.space.config.early_stopping.name == "none":
+            return
+        trials = self.ledger.trials
+        replicates = [trial.number for trial in trials.values() if trial.is_replicate]
+        running = {trial.number for trial in self.ledger.unfinished() if not trial.promoted}
+        tables = recorded_epochs(self.ledger, rebuilding.COLUMNS)
+        blocks = ({name: table[name].to_numpy() for name in rebuilding.COLUMNS} for table in tables)
+        searched = (
+            {name: column[~np.isin(block["trial"], replicates)] for name, column in block.items()} for block in blocks
+        )
+        self.to_stop |= rebuilding.rebuild(self.early_stopping, searched, running)
+        for number, record in self.ledger.news.epochs:
+            self._show_early_stopping(trials[number], record)
 
     def _show_early_stopping(self, trial: Trial, record: dict[str, Any]) -> None:
         if trial.is_replicate:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st3sweep.early_stopping.ranking import GOALS, normalised, residual_rank, spread, trend
-from st3sweep.early_stopping.rules import EarlyStopping
+from st3sweep.early_stopping.rebuilding import rebuild
+from st3sweep.early_stopping.rules import JUDGED, EarlyStopping
 from st3sweep.early_stopping.rung import Layers, Rung
 from st3sweep.pareto import pareto_layers
 from st3sweep.space.early_stopping import EarlyStoppingConfig
@@ -340,6 +341,24 @@ def test_the_state_is_a_function_of_the_observed_records(stream: list[Any], name
     assert [first.observe(*item) for item in stream] == [second.observe(*item) for item in stream]
     assert first == second
     json.dumps([rung.entries for rung in first.counted.values()], allow_nan=False)  # plain finite numbers
+
+
+@given(streams, st.sampled_from([*RULES, "asha"]), st.sets(st.integers(0, 25)), st.sampled_from([1, 3, 80]))
+def test_a_rebuilt_state_is_that_of_observing_each_epoch(
+    stream: list[Any], name: str, judged: set[int], rows: int
+) -> None:
+    """Rungs, and what they decide of the trials that still run; whether the epochs are in one block or in many."""
+    each, rebuilt = (early_stopping(name, reduction_factor=4.0, min_trials=2) for _ in range(2))
+    stopped = {trial for trial, record in stream if each.observe(trial, record, judge=trial in judged)}
+    blocks = [
+        {"trial": np.array([trial for trial, _ in block])}
+        | {column: np.array([record.get(column) for _, record in block], dtype=float) for column in JUDGED}
+        for block in (stream[start : start + rows] for start in range(0, len(stream), rows))
+    ]
+    assert rebuild(rebuilt, blocks, judged) == stopped
+    assert rebuilt == each
+    last = (99, epoch(50.0, 8.0, progress=0.3))
+    assert rebuilt.observe(*last) == each.observe(*last)
 
 
 @given(streams, st.integers(0, 3))

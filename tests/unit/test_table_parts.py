@@ -174,10 +174,12 @@ def test_epochs_come_back_in_the_order_of_their_arrival(tmp_path: Path) -> None:
     work(tmp_path)
     (tmp_path / "again").mkdir()
     shutil.copy(tmp_path / LEDGER, tmp_path / "again")
-    order = [
-        [(trial.number, row["epoch"]) for trial, row in recorded_epochs(Ledger(folder, read_only=True), ["epoch"])]
-        for folder in (tmp_path, tmp_path / "again")
-    ]
+    order: list[list[tuple[int, int]]] = [[], []]
+    for found, folder in zip(order, (tmp_path, tmp_path / "again"), strict=True):
+        ledger = Ledger(folder, read_only=True)
+        for table in recorded_epochs(ledger, ["trial", "epoch"]):
+            found += [(row["trial"], row["epoch"]) for row in table.to_pylist()]
+        found += [(number, record["epoch"]) for number, record in ledger.news.epochs]
     assert order[0] == order[1]
     assert order[0] != sorted(order[0])
 
