@@ -3,9 +3,9 @@
     python benchmarks/scale.py [--trials 1000] [--epochs 30] [--slots 16] [--sampler random] [--early-stopping none]
                                [--folder FOLDER]
 
-Prints the overhead per trial (wall time; the stub needs none), early against late, by part; the driver's memory; the
-bytes of the run's files; and how long its resume and the commands status, results and pareto take afterwards. The run
-stays in FOLDER, if given.
+Prints the overhead per trial (wall time; the stub needs none), early against late, by part; the processor time of each
+kind of process; the driver's memory; the bytes of the run's files; and how long its resume and the commands status,
+results and pareto take afterwards. The run stays in FOLDER, if given.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import gc
 import io
+import os
 import resource
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import st3sweep.execution  # noqa: F401 (sets Ray's environment before it is imported)  # isort: skip
+import psutil
 import ray
+from turnaround import family
 
 from st3sweep.commands.reading import read_space
 from st3sweep.execution import driver
@@ -87,11 +90,16 @@ def _record(epoch: int, epochs: int, top1: float) -> dict[str, Any]:
 
 
 class Clock:
-    """Seconds spent in named functions so far, memory of this process, and their values at each mark."""
+    """Seconds spent in named functions so far, memory of this process, and their values at each mark.
 
-    def __init__(self) -> None:
+    At the marks of the numbers ``at``, ``processes`` gets the processor seconds of each kind of process.
+    """
+
+    def __init__(self, at: tuple[int, ...]) -> None:
         self.spent: dict[str, float] = defaultdict(float)
         self.marks: list[tuple[float, dict[str, float], int]] = []
+        self.processes: list[dict[str, float]] = []
+        self._at = at
 
     def timed(self, name: str, owner: Any, attribute: str) -> None:
         inner: Callable[..., Any] = getattr(owner, attribute)
@@ -107,12 +115,26 @@ class Clock:
 
     def mark(self) -> None:
         self.marks.append((time.perf_counter(), dict(self.spent), memory()))
+        if len(self.marks) in self._at:
+            self.processes.append(processor_seconds())
 
 
 def memory() -> int:
     """Return the bytes of memory that this process holds now, without what it shares with others."""
     pages, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
     return (pages - shared) * resource.getpagesize()
+
+
+def processor_seconds() -> dict[str, float]:
+    """Return the processor seconds so far of the driver, slots, mailboxes, and Ray's other processes."""
+    used: dict[str, float] = defaultdict(float)
+    for process in family(os.getpid()):
+        with contextlib.suppress(psutil.Error):
+            title = process.cmdline()[0]
+            kind = {"ray::Mailbox": "mailboxes", "ray::StubSlot": "slots"}.get(title.split(".")[0], "Ray's others")
+            times = process.cpu_times()
+            used["driver" if process.pid == os.getpid() else kind] += times.user + times.system
+    return used
 
 
 def main() -> None:
@@ -132,12 +154,14 @@ def main() -> None:
         if options.early_stopping != "none":
             text += f"early_stopping: {{name: {options.early_stopping}}}\n"
         (folder / "scale.yaml").write_text(text)
-        _print_run(_measured_run(folder, options), options.trials)
+        _print_run(_measured_run(folder, options), options.trials, options.slots)
         _print_afterwards(folder, options.trials)
 
 
 def _measured_run(folder: Path, options: argparse.Namespace) -> Clock:
-    clock, space = Clock(), read_space(folder / "scale.yaml")
+    # The slots end when no trial is left to take.
+    clock = Clock(at=(_window(options.trials) + 1, options.trials - options.slots + 1))
+    space = read_space(folder / "scale.yaml")
     write_resolved(folder / "run", space.document.data)
     run = Sweep(space, folder / "run", _Marking(options.trials, clock))
     clock.timed("search", run.searcher, "ask")
@@ -169,8 +193,12 @@ class _Marking(JsonEvents):
             self._clock.mark()
 
 
-def _print_run(clock: Clock, trials: int) -> None:
-    window = min(1000, trials // 3)
+def _window(trials: int) -> int:
+    return min(1000, trials // 3)
+
+
+def _print_run(clock: Clock, trials: int, slots: int) -> None:
+    window = _window(trials)
     # The first trials overlap the start of the slots: the early window begins after them.
     early, late = clock.marks[window : 2 * window + 1], clock.marks[-window - 1 :]
     rows = [("ms per trial", f"trials {window}-{2 * window}", f"the last {window}")]
@@ -181,6 +209,10 @@ def _print_run(clock: Clock, trials: int) -> None:
     print(aligned(rows, left=[0]))
     whole = clock.marks[-1][0] - clock.marks[window][0]
     print(f"\nfrom trial {window} to the end: {1000 * whole / (trials - window):.1f} ms per trial")
+    first_used, used = clock.processes
+    ended = trials - slots - window
+    spent = {kind: 1000 * (seconds - first_used[kind]) / ended for kind, seconds in sorted(used.items())}
+    print("processor ms per trial: " + ", ".join(f"{kind} {milliseconds:.1f}" for kind, milliseconds in spent.items()))
     start, first, end = clock.marks[0][2], clock.marks[min(100, window)][2], clock.marks[-1][2]
     megabytes = [f"{value / 1e6:.0f}" for value in (start, first, end)]
     print("driver: {} MB before the first trial, {} MB after 100, {} MB at the end".format(*megabytes))
