@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
+import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 Job = dict[str, Any]  # trial, spec, folder
 Log = tuple[str, str]  # host, and the path there of a worker's output
+BUNDLE_SECONDS = 0.2  # at least, between two deliveries of epochs: those of less time arrive together
+
+
+class Delivery(NamedTuple):
+    """What a slot learns from its mailbox in one call: reports, and of its workers where and how they are."""
+
+    messages: list[dict[str, Any]]
+    group: str | None  # placement group of the workers
+    log: Log | None  # where the output of rank 0 is
+    nodes: set[str]  # machines of the workers
+    silent: list[bytes]  # the workers, if they have not reported within the limit
 
 
 class Mailbox:
-    """The open job of a slot and its reports, as an async Ray actor.
+    """The open job of a slot and its reports, as a Ray actor of which many threads wait.
 
     It outlives the workers: a rebuilt group gets the open job again. ``max_attempts`` bounds how often one job may kill
     its workers before it counts as failed. ``lasting`` is how many jobs a worker process may take, 0 for any number.
+    Threads, since a call of an async actor costs twice the processor time. Each rank's ``take`` holds one.
     """
 
     def __init__(self, max_attempts: int = 3, lasting: int = 0):
@@ -36,11 +48,13 @@ class Mailbox:
         self._heard: float | None = None  # time of the open job's last report; None until it is taken
         self._nodes: dict[int, str] = {}  # by rank: the machine of the worker, as Ray names it
         self._leaving = False
-        self._changed = asyncio.Condition()
+        self._entered: dict[int, int] = {}  # by rank: workers so far
+        self._delivered = 0.0  # when messages were last passed on
+        self._changed = threading.Condition()
 
-    async def put(self, job: Job) -> None:
+    def put(self, job: Job) -> None:
         """Open the next job; the previous one has ended."""
-        async with self._changed:
+        with self._changed:
             self._job, self._open = job, True
             self._number += 1
             self._attempts, self._stop = 0, False
@@ -48,40 +62,46 @@ class Mailbox:
             self._heard = None
             self._changed.notify_all()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Accept no more jobs: every ``take`` returns None from now on."""
-        async with self._changed:
+        with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    async def is_closed(self) -> bool:
+    def is_closed(self) -> bool:
         return self._closed
 
-    async def enter(
+    def enter(
         self, rank: int, worker: bytes, group: str | None = None, log: Log | None = None, node: str | None = None
     ) -> None:
         """Register a new worker, in placement group ``group``. Its start-up does not count as the job's silence."""
-        self._workers[rank], self._taken[rank], self._heard = worker, 0, None
-        self._group, self._leaving = group, False
-        if node is not None:
-            self._nodes[rank] = node
-        if rank == 0:
-            self._earlier_log, self._log = self._log, log
+        with self._changed:
+            self._workers[rank], self._taken[rank], self._heard = worker, 0, None
+            self._group, self._leaving = group, False
+            if node is not None:
+                self._nodes[rank] = node
+            if rank == 0:
+                self._earlier_log, self._log = self._log, log
+            self._entered[rank] = self._entered.get(rank, 0) + 1
+            self._changed.notify_all()
 
-    async def whereabouts(self) -> tuple[str | None, Log | None]:
-        """Return the placement group of the workers, and where the output of rank 0 is."""
-        return self._group, self._log
-
-    async def take(self, rank: int, finished: int) -> tuple[int, Job] | None:
+    def take(self, rank: int, finished: int) -> tuple[int, Job] | None:
         """Wait for the open job; return its number and the job. ``finished`` is the last number that this worker ended.
 
         A new worker has ended none, so it gets the job that its predecessor left open. Returns None when the slot
-        closes, and when the worker has had as many jobs as it may.
+        closes, when the worker has had as many jobs as it may, and when another one has entered in its place.
         """
-        async with self._changed:
+        with self._changed:
+            entered = self._entered.get(rank)
+
+            def ends() -> bool:
+                return self._closed or self._entered.get(rank) != entered
+
             while True:
-                await self._changed.wait_for(lambda: self._closed or (self._open and self._number > finished))
-                if self._closed or (self._lasting and self._taken.get(rank, 0) >= self._lasting):
+                self._changed.wait_for(lambda: ends() or (self._open and self._number > finished))
+                if ends():
+                    return None
+                if self._lasting and self._taken.get(rank, 0) >= self._lasting:
                     return None
                 if rank == 0:
                     self._heard = time.monotonic()
@@ -94,61 +114,73 @@ class Mailbox:
                 assert self._job is not None
                 return self._number, self._job
 
-    async def attempts(self) -> int:
+    def attempts(self) -> int:
         """Return how often the open job was taken: above 0 it took workers down, 0 where no job is open."""
-        return self._attempts if self._open else 0
+        with self._changed:
+            return self._attempts if self._open else 0
 
-    async def report(self, number: int, message: dict[str, Any]) -> bool:
+    def report(self, number: int, message: dict[str, Any]) -> bool:
         """Store a record of job ``number`` from rank 0; a ``status`` ends the job. True asks it to stop."""
-        async with self._changed:
+        with self._changed:
             self._heard = time.monotonic()
             if number == self._number and self._open:
                 if "status" in message:
                     self._end(message)
                 else:
                     self._messages.append(message)
-                    self._changed.notify_all()
+                    if len(self._messages) == 1:
+                        self._changed.notify_all()
             return self._stop
 
-    async def stop(self, trial: int) -> None:
+    def stop(self, trial: int) -> None:
         """Ask the open job to stop after its current epoch, if it is still that of ``trial``."""
-        self._stop = self._stop or (self._job is not None and self._job["trial"] == trial)
+        with self._changed:
+            self._stop = self._stop or (self._job is not None and self._job["trial"] == trial)
 
-    async def nodes(self) -> set[str]:
-        """Return the machines of the workers."""
-        return set(self._nodes.values())
-
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """Ask the workers to save and to leave their machines, of which one is about to be taken away."""
         self._leaving = True
 
-    async def is_leaving(self) -> bool:
+    def is_leaving(self) -> bool:
         return self._leaving
 
-    async def left(self) -> None:
+    def left(self) -> None:
         """Note that the workers have saved and end now: this does not count as a death of theirs."""
-        self._attempts, self._heard = max(0, self._attempts - 1), None
-        self._nodes.clear()  # a worker of the next group must not be taken for one on the old machines
+        with self._changed:
+            self._attempts, self._heard = max(0, self._attempts - 1), None
+            self._nodes.clear()  # a worker of the next group must not be taken for one on the old machines
 
-    async def silent(self, limit_seconds: float) -> list[bytes]:
+    def silent(self, limit_seconds: float) -> list[bytes]:
         """Return the workers if the open job was taken and has not reported for that long; otherwise an empty list."""
         late = self._open and self._heard is not None and time.monotonic() - self._heard > limit_seconds
         return list(self._workers.values()) if late else []
 
-    async def give_up(self, limit_seconds: float) -> None:
+    def give_up(self, limit_seconds: float) -> None:
         """Fail the open job if it is still ``silent``."""
-        async with self._changed:
-            if await self.silent(limit_seconds):
+        with self._changed:
+            if self.silent(limit_seconds):
                 self._end({"status": "failed", "error": f"hangs: nothing was reported for {limit_seconds:g} seconds"})
 
-    async def next_messages(self, timeout_seconds: float) -> list[dict[str, Any]]:
-        """Wait up to ``timeout_seconds`` for messages; return those since the last call, possibly none."""
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._messages)), timeout_seconds)
-            except TimeoutError:
+    def deliver(self, timeout_seconds: float, silence_seconds: float | None = None) -> Delivery:
+        """Return the next messages, see ``next_messages``, and how the workers are; without a limit none is silent."""
+        messages = self.next_messages(timeout_seconds)
+        with self._changed:
+            silent = [] if silence_seconds is None else self.silent(silence_seconds)
+            return Delivery(messages, self._group, self._log, set(self._nodes.values()), silent)
+
+    def next_messages(self, timeout_seconds: float) -> list[dict[str, Any]]:
+        """Wait up to ``timeout_seconds`` for messages; return those since the last call, possibly none.
+
+        The end of a job, and an epoch longer than ``BUNDLE_SECONDS``, is passed on at once. Of shorter epochs, each
+        would cost the slot and the driver as much as all of a trial's together.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._messages), timeout_seconds):
                 return []
-            messages = list(self._messages)
+            too_early = self._delivered + BUNDLE_SECONDS - time.monotonic()
+            if too_early > 0:
+                self._changed.wait_for(lambda: not self._open, too_early)
+            messages, self._delivered = list(self._messages), time.monotonic()
             self._messages.clear()
             return messages
 

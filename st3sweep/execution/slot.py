@@ -17,11 +17,12 @@ import ray
 from ray import train, tune
 
 from st3sweep.execution.cluster import release
-from st3sweep.execution.mailbox import Mailbox
+from st3sweep.execution.mailbox import Delivery, Mailbox
 
 MAX_REBUILDS = 20  # of a group of workers, before the slot counts as lost
 CLOSE_SECONDS = 30.0
 PROBE_SECONDS = 5.0
+THREADS = 5  # of a mailbox, beside one for each worker, which waits for a job: one waits for messages, others answer
 
 
 class Slot(tune.Trainable):
@@ -33,7 +34,8 @@ class Slot(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._name, self._config = f"mailbox-{uuid.uuid4().hex}", config
-        mailbox = ray.remote(Mailbox).options(name=self._name, num_cpus=0, max_concurrency=100)  # it only waits
+        threads = config["workers"] + THREADS
+        mailbox = ray.remote(Mailbox).options(name=self._name, num_cpus=0, max_concurrency=threads)  # it only waits
         self._mailbox = mailbox.remote(lasting=config["trials_per_process"] or 0)
         self._error: BaseException | None = None
         self._workers = threading.Thread(target=self._hold_workers, args=(config,), daemon=True)
@@ -44,29 +46,27 @@ class Slot(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Return the reports since the last step; at first an empty list, which asks for a trial."""
         if not self._introduced:
-            ray.get(self._mailbox.stop.remote(-1))  # once it answers, the driver can get it by name
+            found: Delivery = ray.get(self._mailbox.deliver.remote(0.0))  # once it answers, the driver gets it by name
             self._introduced = True
-            return self._result([])
-        while not (messages := ray.get(self._mailbox.next_messages.remote(1.0))):
+            return self._result(found)
+        while True:
+            found = ray.get(self._mailbox.deliver.remote(1.0, self._config["hang_seconds"]))
+            if found.messages:
+                return self._result(found)
             if not self._workers.is_alive():
                 if self._error is None:
-                    return self._result([]) | {"done": True}
+                    return self._result(found) | {"done": True}
                 raise RuntimeError(f"the slot's workers failed: {self._error}") from self._error
-            self._end_if_hanging()
-            self._leave_if_drained()
-            if self._whereabouts != self._ask_whereabouts():
-                break  # the driver must know the group, to release it if this machine is lost, and the log, to name it
-        return self._result(messages)
+            self._end_if_hanging(found.silent)
+            self._leave_if_drained(found.nodes)
+            if self._whereabouts != _whereabouts(found):
+                # The driver must know the group, to release it if this machine is lost, and the log, to name it.
+                return self._result(found)
 
-    def _result(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        self._whereabouts = self._ask_whereabouts()
+    def _result(self, found: Delivery) -> dict[str, Any]:
+        self._whereabouts = _whereabouts(found)
         group, log = self._whereabouts
-        return {"mailbox": self._name, "messages": messages, "group": group, "log": log}
-
-    def _ask_whereabouts(self) -> tuple[str | None, Any]:
-        """Return the placement group of the workers, known before they start if it is made here, and their output."""
-        group, log = ray.get(self._mailbox.whereabouts.remote())
-        return next(reversed(_placement_groups()), group), log
+        return {"mailbox": self._name, "messages": found.messages, "group": group, "log": log}
 
     def _hold_workers(self, config: dict[str, Any]) -> None:
         """Run one group of workers after another until the mailbox is closed."""
@@ -76,18 +76,17 @@ class Slot(tune.Trainable):
         except BaseException as error:  # kept, and raised in the Tune actor's own thread
             self._error = error
 
-    def _end_if_hanging(self) -> None:
+    def _end_if_hanging(self, silent: list[bytes]) -> None:
         """Fail a trial that has not reported within the limit and kill its workers; Train then starts a new group."""
-        limit = self._config["hang_seconds"]
-        workers = [*map(ray.cloudpickle.loads, ray.get(self._mailbox.silent.remote(limit)))] if limit else []
+        workers = [*map(ray.cloudpickle.loads, silent)]
         if workers and not any(map(_is_dead, workers)):  # a dead worker's trial is resumed by the next
-            ray.get(self._mailbox.give_up.remote(limit))
+            ray.get(self._mailbox.give_up.remote(self._config["hang_seconds"]))
             for worker in workers:
                 ray.kill(worker)
 
-    def _leave_if_drained(self) -> None:
+    def _leave_if_drained(self, nodes: set[str]) -> None:
         """Ask the workers to leave if Ray drains a machine of theirs: a spot machine is about to be taken away."""
-        if ray.get(self._mailbox.nodes.remote()) & set(_draining_nodes()):
+        if nodes & set(_draining_nodes()):
             ray.get(self._mailbox.leave.remote())
 
     def cleanup(self) -> None:
@@ -104,6 +103,11 @@ class Slot(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing."""
+
+
+def _whereabouts(found: Delivery) -> tuple[str | None, Any]:
+    """Return the placement group of the workers, known before they start if it is made here, and their output."""
+    return next(reversed(_placement_groups()), found.group), found.log
 
 
 def _draining_nodes() -> dict[str, int]:
