@@ -6,6 +6,7 @@ that do are found for a whole block of the tables at once; each rung is then bui
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
@@ -27,15 +28,15 @@ def rebuild(made: EarlyStopping, blocks: Iterable[Block], judged: Container[int]
     """
     arrived: dict[int, list[tuple[int, Entry, bool]]] = defaultdict(list)  # by rung: trial, entry, whether it is judged
     for block in blocks:
-        for row, before, rung in _reaching(made, block):
-            record = {name: float(block[name][row]) for name in JUDGED}
-            trial = int(block["trial"][row])
+        rows, before, rungs = _reaching(made, block)
+        columns = (block["trial"][rows], before, rungs, *_points(block, rows), block["progress"][rows] < 1 - ROUNDING)
+        for trial, last, rung, error, gflops, goes_on in zip(*(column.tolist() for column in columns), strict=True):
             made.reached[trial] = rung
-            if (point := made.point(record)) is not None:
-                at_end = record["progress"] >= 1 - ROUNDING
-                for passed in range(before + 1, rung + 1):
-                    last = passed == rung and not at_end and trial in judged
-                    arrived[passed].append((trial, (*point, made.tie(trial, passed)), last))
+            if gflops > 0:
+                cost, is_judged = math.log(gflops), goes_on and trial in judged
+                for passed in range(last + 1, rung + 1):
+                    entry = (error, cost, made.tie(trial, passed))
+                    arrived[passed].append((trial, entry, is_judged and passed == rung))
     stopped = set()
     for rung, trials in arrived.items():
         first = next((place for place, (*_, is_judged) in enumerate(trials) if is_judged), len(trials))
@@ -47,8 +48,15 @@ def rebuild(made: EarlyStopping, blocks: Iterable[Block], judged: Container[int]
     return stopped
 
 
-def _reaching(made: EarlyStopping, block: Block) -> list[tuple[int, int, int]]:
-    """Return the rows at which trials reach a rung: row, the trial's last rung before (-1 for none), and the rung."""
+def _points(block: Block, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return error in percent and gflops of each row, 0 where either is missing, as ``EarlyStopping`` does for one."""
+    top1, gflops, final = (block[name][rows] for name in ("val_top1", "gflops", "gflops_final"))
+    cost = np.where(np.isfinite(block["ramp_progress"][rows]) & np.isfinite(final), final, gflops)
+    return 100.0 - top1, np.where(np.isfinite(top1) & np.isfinite(cost), cost, 0.0)
+
+
+def _reaching(made: EarlyStopping, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows at which trials reach a rung, the trials' last rungs before (-1 for none), and the rungs."""
     order = np.argsort(block["trial"], kind="stable")
     trials, group = np.unique(block["trial"][order], return_inverse=True)
     known = np.array([made.reached.get(trial, -1) for trial in trials.tolist()], dtype=np.int64)[group]
@@ -58,7 +66,8 @@ def _reaching(made: EarlyStopping, block: Block) -> list[tuple[int, int, int]]:
     highest = np.maximum.accumulate(np.maximum(rungs, known) + group * height) - group * height
     before = np.where(np.diff(group, prepend=-1) > 0, known, np.roll(highest, 1))
     found = np.flatnonzero(rungs > before)
-    return sorted(zip(order[found].tolist(), before[found].tolist(), rungs[found].tolist(), strict=True))
+    found = found[np.argsort(order[found])]
+    return order[found], before[found], rungs[found]
 
 
 def _rungs(made: EarlyStopping, block: Block) -> NDArray[np.int64]:

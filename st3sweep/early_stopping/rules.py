@@ -47,7 +47,7 @@ class EarlyStopping:
         if rung <= before:
             return False
         self.reached[trial] = rung
-        point = self.point(record)
+        point = self._point(record)
         if point is None:
             return False
         for passed in range(before + 1, rung + 1):
@@ -69,7 +69,7 @@ class EarlyStopping:
         after = progress - self.ramp_ended.setdefault(trial, progress)
         return len(rungs) - 1 + math.floor(after / self.config.every + ROUNDING)
 
-    def point(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
+    def _point(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
         """Return error and log gflops, with a ramp the final gflops if known; None if either is missing."""
         top1, gflops = _number(record.get("val_top1")), _number(record.get("gflops"))
         if _number(record.get("ramp_progress")) is not None:

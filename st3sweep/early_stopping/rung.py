@@ -41,12 +41,16 @@ class Layers:
     def of(cls, members: Sequence[_Member]) -> Layers:
         """Return the layers of points in their order of arrival, as if they had come one by one. O(n log n)."""
         layers: list[list[_Member]] = []
+        cheapest: list[float] = []  # of each layer so far: it dominates if any of the layer does; rises with the layers
+        before, place = None, 0
         for member in sorted(members, key=itemgetter(0, 1)):
-            # The cheapest of a layer so far dominates if any of it does; it is the dearer, the later the layer.
-            place = bisect_left(layers, True, key=lambda layer: _extends(layer[-1], member))
+            if member[:2] != before:  # copies do not dominate each other
+                before, place = member[:2], bisect_right(cheapest, member[1])
             if place == len(layers):
                 layers.append([])
+                cheapest.append(member[1])
             layers[place].append(member)
+            cheapest[place] = member[1]
         return cls(layers)
 
     def add(self, error: float, cost: float, trial: int) -> int:
@@ -65,11 +69,6 @@ class Layers:
         members = self.layers[layer]
         place = bisect_right(members, error, key=_ERROR) - 1
         return place >= 0 and members[place][1] <= cost and members[place][:2] != (error, cost)
-
-
-def _extends(last: _Member, member: _Member) -> bool:
-    """Whether a point with at least the error of ``last``, the cheapest of its layer, is not dominated by it."""
-    return last[1] > member[1] or last[:2] == member[:2]
 
 
 def _replaced(layer: list[_Member], added: list[_Member]) -> list[_Member]:
