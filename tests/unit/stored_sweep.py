@@ -1,12 +1,9 @@
-"""A sweep in an object store, in which the test acts as the slots and writes checkpoints of a few bytes.
-
-``python tests/unit/stored_sweep.py ADDRESS SPACE SECONDS`` runs it as a program, an epoch in SECONDS, to be killed.
-"""
+"""A sweep in an object store, in which the test acts as the slots and writes checkpoints of a few bytes."""
 
 from __future__ import annotations
 
 import io
-import sys
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,8 +85,9 @@ def state_of(path: Path) -> tuple[int, int]:
     return int(done), int(best)
 
 
-if __name__ == "__main__":
+def program(environment: dict[str, str], place: str, file: str, seconds: float) -> None:
+    """Start the run at ``place``, or go on with it if ``file``, its space, is ``-``; to be killed."""
+    os.environ.update(environment)
     register_components()
     mirror.INTERVAL_SECONDS = 0.1
-    place, file, pause = sys.argv[1:]
-    run(new(place, Path(file)) if file != "-" else local_run(place), float(pause))
+    run(local_run(place) if file == "-" else new(place, Path(file)), seconds)

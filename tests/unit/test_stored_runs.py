@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -33,8 +33,6 @@ from st3sweep.sweep.state import Sweep
 from st3sweep.training.checkpoint_files import BEST, LAST, find_checkpoints
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.objects import Objects
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -122,18 +120,21 @@ def test_a_run_goes_on_on_another_machine_and_then_on_the_first(url: str, machin
 def kill_and_resume(url: str, machine: Any, tmp_path: Path, kills: int, rng: random.Random) -> list[str]:
     """Kill a program at random times, each time resume on another machine; return what went on, to be shown."""
     seen, place = [], [url, str(tmp_path / "space.yaml")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of the process that forks the programs
+    programs = multiprocessing.get_context("forkserver")
+    programs.set_forkserver_preload(["stored_sweep"])
     for number in range(kills):
-        environment = {**os.environ, "ST3SWEEP_CACHE": str(machine(f"machine-{number}")), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, stored_sweep.__file__, *place, "0.2"]
-        program = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        machine(f"machine-{number}")
+        program = programs.Process(target=stored_sweep.program, args=(dict(os.environ), *place, 0.2))
+        program.start()
         store, end = Objects(url), time.monotonic() + 240
         locks = [f"lock/{number + 1:06d}.json", "ledger.jsonl/000000", "store.json"]
-        while not all(_exists(store, name) for name in locks) and program.poll() is None and time.monotonic() < end:
+        while not all(_exists(store, name) for name in locks) and program.is_alive() and time.monotonic() < end:
             time.sleep(0.02)
         time.sleep(rng.uniform(0.0, 2.0))
-        program.send_signal(signal.SIGKILL)
-        _, errors = program.communicate()
-        assert program.returncode == -signal.SIGKILL, errors
+        program.kill()
+        program.join()
+        assert program.exitcode == -signal.SIGKILL
         done = Ledger(local_folder(url), read_only=True)
         machine(f"reader-{number}")
         stored = Ledger(local_run(url), read_only=True)
