@@ -17,11 +17,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from st3sweep.sparse import flat
 from st3sweep.sparse.flat import Group, groups
 from st3sweep.sparse.masks import largest
+
+Floats = NDArray[np.floating]
+
+_CANDIDATES = 1.5  # times as many weights of a layer as are kept if layers are pruned alike
 
 
 @torch.no_grad()
@@ -58,13 +65,66 @@ def lamp_thresholds(weights: Sequence[Tensor], sparsity: float | Tensor) -> Tens
         raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
     total = sum(weight.numel() for weight in weights)
     below = sparsity * (total - 1)
-    kept_weights = total - 1 - (below.floor().long() if isinstance(below, Tensor) else math.floor(below))
+    kept = total - 1 - (below.floor().long() if isinstance(below, Tensor) else math.floor(below))
+    on_cpu = not flat.launch_bound(weights[0]) and weights[0].dtype in (torch.float32, torch.float64)
+    return thresholds_of_largest(weights, kept) if on_cpu and isinstance(kept, int) else by_sorting(weights, kept)
+
+
+def by_sorting(weights: Sequence[Tensor], kept_weights: int | Tensor) -> Tensor:
+    """Return each layer's threshold if the ``kept_weights`` highest scores of all are kept; sorts all weights."""
     rows = [(group, group.sort_layers(group.flatten(weights).abs())) for group in groups(weights)]
     kept = largest([_scores(*row) for row in rows], kept_weights)
     highest = [
         group.reduce_layers(row.masked_fill(mask, 0.0), "max") for (group, row), mask in zip(rows, kept, strict=True)
     ]
     return highest[0] if len(highest) == 1 else torch.cat(highest)
+
+
+def thresholds_of_largest(weights: Sequence[Tensor], kept: int) -> Tensor:
+    """Return what ``by_sorting`` returns, bit by bit, on a CPU; sorts the largest weights of each layer alone.
+
+    A score depends on larger weights only, and rises with the magnitude, rounding included. So a layer's candidates,
+    its largest weights, are enough if the lowest of their scores is below the ``kept``-th highest of all candidates.
+    """
+    layers = [group.flatten(weights).abs().numpy() for group in groups(weights)]
+    share = min(1.0, _CANDIDATES * kept / sum(map(len, layers)))
+    tops = [_top(layer, math.ceil(share * len(layer)) + 1) for layer in layers]
+    while True:
+        scores = [_scores_of_top(top) for top in tops]
+        united = np.concatenate(scores)
+        cut = np.partition(united, -kept)[-kept] if 0 < kept <= len(united) else (math.inf if kept == 0 else -math.inf)
+        short = [
+            number
+            for number, (layer, top) in enumerate(zip(layers, tops, strict=True))
+            if len(top) < len(layer) and not scores[number][0] < cut
+        ]
+        if not short:
+            break
+        for number in short:
+            tops[number] = _top(layers[number], 2 * len(tops[number]))
+    left = kept - sum(len(own) - int(np.searchsorted(own, cut, "right")) for own in scores)
+    thresholds = []
+    for own, top in zip(scores, tops, strict=True):
+        first, last = (int(np.searchsorted(own, cut, side)) for side in ("left", "right"))
+        taken = min(left, last - first)  # of equal scores the first are kept
+        left -= taken
+        pruned = last if taken < last - first else first
+        thresholds.append(float(top[pruned - 1]) if pruned else 0.0)
+    return weights[0].new_tensor(thresholds)
+
+
+def _top(layer: Floats, count: int) -> Floats:
+    """Return the ``count`` largest of ``layer``, or all, in ascending order."""
+    start = len(layer) - count
+    return np.sort(layer if start <= 0 else np.partition(layer, start)[start:])
+
+
+def _scores_of_top(top: Floats) -> Floats:
+    """Return the scores, float64, of the largest magnitudes of a layer, in ascending order."""
+    squares = np.square(top, dtype=np.float64)
+    sums = np.cumsum(squares[::-1])[::-1]
+    scores: Floats = np.divide(squares, sums, out=np.zeros_like(squares), where=squares > 0)
+    return scores
 
 
 def _scores(group: Group, ordered: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from make_methods import gmp, st3
 from torch import Tensor
 
-from st3sweep.sparse.lamp import lamp_scores, lamp_thresholds
+from st3sweep.sparse import lamp
+from st3sweep.sparse.lamp import by_sorting, lamp_scores, lamp_thresholds, thresholds_of_largest
 from st3sweep.sparse.masks import nonzeros
 
 values = st.floats(-1e3, 1e3, width=32).filter(lambda value: value == 0 or abs(value) > 1e-3)
@@ -53,6 +54,38 @@ def test_the_lowest_scores_of_the_whole_model_are_pruned(layers: list[list[float
         fallen = [abs(float(w)) for index, w in enumerate(weight, place) if index not in alive]
         assert float(tau) == max(fallen, default=0.0)
         place += len(weight)
+
+
+# Ties within and between layers, magnitudes whose squares vanish beside others, and layers of one scale or of many.
+coarse = st.lists(st.sampled_from([0.0, 1.0, -1.0, 2.0, 3.0, 1e-20, 1e9]), min_size=1, max_size=60)
+drawn = st.builds(
+    lambda size, seed, scale: (torch.randn(size, generator=torch.Generator().manual_seed(seed)) * scale).tolist(),
+    st.integers(1, 400), st.integers(0, 5), st.sampled_from([1.0, 1e-3, 1e6]),
+)  # fmt: skip
+
+
+@given(
+    st.lists(coarse | drawn, min_size=1, max_size=6), st.floats(0, 1), st.sampled_from([torch.float32, torch.float64])
+)
+def test_thresholds_of_the_largest_are_those_of_sorting_all(
+    layers: list[list[float]], share: float, dtype: torch.dtype
+) -> None:
+    weights = [torch.tensor(layer, dtype=dtype) for layer in layers]
+    kept = round(share * sum(map(len, layers)))
+    assert torch.equal(thresholds_of_largest(weights, kept), by_sorting(weights, kept))
+
+
+def test_few_weights_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 95 % a small layer, which keeps more of its weights, is looked at again and again; the others are not."""
+    torch.manual_seed(0)
+    weights = [torch.randn(200), torch.randn(4, 5_000), torch.randn(20_000)]
+    looked_at: list[tuple[int, int]] = []
+    top = lamp._top
+    monkeypatch.setattr(lamp, "_top", lambda layer, count: looked_at.append((len(layer), count)) or top(layer, count))
+    found = lamp_thresholds(weights, 0.95)
+    assert [count for size, count in looked_at if size == 200] == [16, 32, 64, 128, 256]
+    assert [count for size, count in looked_at if size == 20_000] == [1501, 1501]
+    assert torch.equal(found, by_sorting(weights, 40_199 - math.floor(40_199 * 0.95)))
 
 
 @given(
