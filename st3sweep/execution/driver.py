@@ -15,6 +15,7 @@ from ray import tune
 from st3sweep.execution.cluster import release
 from st3sweep.execution.mailbox import Log, see
 from st3sweep.execution.slot import Slot
+from st3sweep.execution.tune_results import forgotten_results
 from st3sweep.runs.folder import take_stop_request, trial_folder
 from st3sweep.space.resources import TUNE_ACTOR_CPUS
 from st3sweep.sweep.state import Sweep
@@ -164,7 +165,9 @@ def run_slots(
             verbose=0,
         ),
     )
-    failed = [error for error in tuner.fit().errors if error is not None]
+    with forgotten_results():
+        results = tuner.fit()
+    failed = [error for error in results.errors if error is not None]
     if failed and not sweep.is_complete():
         reason = " ".join(str(failed[-1]).strip().splitlines()[-1].split())[:300]  # of a remote traceback, the error
         sweep.every_slot_lost(SLOT_RESTARTS + 1, reason)
