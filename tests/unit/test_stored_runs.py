@@ -9,18 +9,22 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import stored_sweep
+import torch
 from compare import timeless
 from driven_sweep import EPOCHS
 from object_store import KEY, SECRET, ObjectStore
 from stored_sweep import new, run, state_of
 
 from st3sweep.commands.api import load_run
+from st3sweep.data import Splits
+from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.runs import mirror, store_lock
 from st3sweep.runs.bring import bring_trials, local_run
 from st3sweep.runs.folder import holder, trial_folder
@@ -30,8 +34,13 @@ from st3sweep.runs.store_lock import StoreLock
 from st3sweep.runs.tables import read_table
 from st3sweep.runs.trial_store import TrialStore
 from st3sweep.sweep.state import Sweep
+from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint_files import BEST, LAST, find_checkpoints
+from st3sweep.training.loop import fit
+from st3sweep.training.world import World
+from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.object_errors import StoreError
 from st3sweep.util.storage.objects import Objects
 
 
@@ -302,6 +311,36 @@ def test_the_newer_checkpoints_are_those_of_the_machine_that_had_the_trial_last(
     write(folder, 8, 8)
     one.pull()
     assert (folder / LAST).read_text() == "8"
+    write(elsewhere, 9, 8)
+    two.pull(exactly=True)  # as a rank that must start from what the first rank has
+    assert [(elsewhere / name).read_text() for name in (LAST, BEST)] == ["7", "6"]
     one.keep_only([BEST])
     two.pull()
     assert sorted(find_checkpoints(elsewhere)) == [BEST]
+
+
+def test_a_worker_on_another_machine_goes_on_with_the_trial(
+    url: str, machine: Any, tmp_path: Path, tiny_trial: Callable[..., TrialSettings], digits: Splits
+) -> None:
+    spec, alone = tiny_trial(), World(0, 1, torch.device("cpu"))
+    with trial_in_store(url, 4, alone) as folder:
+        assert fit(spec, alone, lambda message: message.get("epoch") == 1, folder, digits)["status"] == "stopped"
+    machine("second")
+    with trial_in_store(url, 4, alone) as second:
+        assert second != folder
+        found = fit(spec, alone, lambda _: False, second, digits)
+    undisturbed = fit(spec, alone, lambda _: False, tmp_path / "undisturbed", digits)
+    assert timeless(found) == timeless(undisturbed)
+    best, whole = (checkpoint.load(path / BEST)["model"] for path in (second, tmp_path / "undisturbed"))
+    assert all(torch.equal(best[name], whole[name]) for name in whole)
+    stored = tmp_path / "stored"
+    Objects(url).download(f"trials/0004/{BEST}", stored)
+    assert stored.read_bytes() == (second / BEST).read_bytes()
+
+
+def test_a_trial_is_interrupted_where_the_store_refuses_at_its_start(
+    url: str, machine: Any, object_store: ObjectStore
+) -> None:
+    object_store.faults(refuse="AccessDenied")
+    with pytest.raises(StoreError, match="may not do that"), trial_in_store(url, 4, World(0, 1, torch.device("cpu"))):
+        pass
