@@ -67,6 +67,7 @@ def _trial(number: int, random: np.random.Generator, epochs: int, model: str) ->
 def _epoch(trial: int, epoch: int, share: float, sparsity: float, top1: float, dense: float) -> dict[str, Any]:
     return {
         "trial": trial, "epoch": epoch, "progress": share, "ratio": sparsity, "sparsity": sparsity, "val_top1": top1,
+        "threshold": 0.1 * sparsity,
         "gflops": dense * (1 - sparsity), "lr": 0.1, "train_loss": 1.0, "val_loss": 1.1, "at_target": share > 0.6,
         "seconds": 5.0,
     }  # fmt: skip

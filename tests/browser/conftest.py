@@ -60,25 +60,37 @@ def report(run: Path) -> tuple[Path, dict[str, Any]]:
     return run / "report.html", data
 
 
+@pytest.fixture(scope="session")
+def only_page(browser: Any) -> Iterator[tuple[Any, list[str], list[str]]]:
+    """Return one page for all tests, for its time, with the addresses that it asked for and its complaints."""
+    context = browser.new_context()
+    context.set_default_timeout(120_000)  # a busy machine
+    page, asked, complaints = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page, asked, complaints
+    context.close()
+
+
 @pytest.fixture
-def opened(browser: Any, report: tuple[Path, dict[str, Any]]) -> Iterator[Callable[..., Any]]:
+def opened(
+    only_page: tuple[Any, list[str], list[str]], report: tuple[Path, dict[str, Any]]
+) -> Iterator[Callable[..., Any]]:
     """Return a function that opens the report from its file; at the end check requests and complaints of the page."""
-    contexts, asked, complaints = [], [], []
+    page, asked, complaints = only_page
+    asked.clear()
+    complaints.clear()
 
     def open_page(width: int = 1280, scheme: str = "light", address: str = report[0].as_uri()) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_default_timeout(120_000)  # a busy machine
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
         page.goto(address)
         page.locator("html[data-ready=yes]").wait_for(state="attached")
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    page.goto("about:blank")  # so that a live page asks no more
+    assert asked
     assert not complaints
-    assert all(url.startswith(("file://", "blob:", "http://127.0.0.1:")) for url in asked), asked
+    assert all(url.startswith(("file://", "blob:", "http://127.0.0.1:", "about:")) for url in asked), asked

@@ -15,9 +15,10 @@ import pytest
 from made_run import LONG_ERROR, METHODS, SCRIPT, made_run
 
 from st3sweep.analysis.fronts import front, pick
+from st3sweep.analysis.layer_profiles import layer_profiles
 from st3sweep.analysis.report.data import report_data
 from st3sweep.analysis.report.page import write_page
-from st3sweep.analysis.tables import load_trials
+from st3sweep.analysis.tables import load_layers, load_trials
 from st3sweep.commands.report_server import LiveReport, server
 from st3sweep.runs.tables import table_path, write_table
 
@@ -105,8 +106,16 @@ def test_pointing_at_a_trial_tells_it_and_a_click_opens_it(opened: Opened, run: 
     page.mouse.click(*place_of(page, row["gflops"], row["val_top1"]))
     assert text_of(page, "#h-trial").startswith(f"Trial {row['trial']} · ")
     assert text_of(page, "#h-curve") == f"Learning curve of trial {row['trial']}"
-    assert page.locator("#curve path.curve").count() == 2
+    assert page.locator("#curve path.curve").count() == 3, "accuracy, sparsity, threshold"
     assert page.locator("#layers tbody th").all_inner_texts() == ["conv1", "stage1.0.conv1", "stage2.0.conv1", "fc"]
+    usual = layer_profiles(load_layers(run), load_trials(run)).set_index(["group", "layer"])["relative"]
+    layers = load_layers(run).query(f"trial == {row['trial']}")
+    own = (layers["numel"] * layers["density"]).sum() / layers["numel"].sum()
+    for group in ("front", "neighbours"):
+        marks = page.locator(f"#layers tbody .usual.{group}")
+        places = marks.evaluate_all("marks => marks.map(mark => mark.style.left)")
+        expected = [100 * min(1, own * usual[group, layer]) for layer in layers["layer"]]
+        assert [float(place.removesuffix("%")) for place in places] == pytest.approx(expected, rel=1e-3)
     assert page.locator("#trials tr.chosen button").first.inner_text() == str(row["trial"])
     page.mouse.move(5, 5)
     assert page.locator("#tip").is_hidden()

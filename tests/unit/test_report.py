@@ -24,6 +24,7 @@ from made_run import LONG_ERROR, SCRIPT, made_run
 import st3sweep
 import st3sweep.analysis.report
 from st3sweep.analysis.fronts import OBJECTIVES, front
+from st3sweep.analysis.layer_profiles import layer_profiles
 from st3sweep.analysis.report import histories
 from st3sweep.analysis.report.data import report_data
 from st3sweep.analysis.report.notebook import run_html
@@ -90,10 +91,15 @@ def test_curves_and_layers_are_found_by_their_starts(made: Path, data: dict[str,
         own = slice(curves["start"][row], curves["start"][row + 1])
         assert curves["epoch"][own] == epochs["epoch"].tolist()
         assert curves["value"][own] == pytest.approx(epochs["val_top1"].tolist(), abs=6e-4)
+        assert curves["threshold"][own] == pytest.approx(epochs["threshold"].tolist(), rel=6e-3)
         table = every_layer[every_layer["trial"] == trial]
         own = slice(layers["start"][row], layers["start"][row + 1])
         assert [layers["names"][number][0] for number in layers["layer"][own]] == table["layer"].tolist()
         assert layers["density"][own] == pytest.approx(table["density"].tolist(), rel=1e-3)
+    usual = layer_profiles(every_layer, load_trials(made)).set_index(["group", "layer"])["relative"]
+    assert list(layers["profiles"]) == ["front", "neighbours"]
+    for group, values in layers["profiles"].items():
+        assert values == pytest.approx([usual[group, name] for name, *_ in layers["names"]], rel=1e-3)
 
 
 def test_too_many_epochs_leave_out_curves_that_are_not_of_the_front(

@@ -68,7 +68,7 @@ def report_data(*runs: Path | str, missing_ok: bool = False, brief: bool = False
         "trials": _trials(trials, objectives, labels),
         "published": _published(trials),
         "curves": curves_of(runs, trials, _objective(objectives)["key"]),
-        "layers": layers_of(runs, trials),
+        "layers": layers_of(runs, trials, objectives),
         "timeline": timeline_of(runs, trials),
         "rungs": rungs_of(runs),
     }

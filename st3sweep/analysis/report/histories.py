@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from st3sweep.analysis.fronts import mark_front
+from st3sweep.analysis.fronts import OBJECTIVES, Objectives, mark_front
 from st3sweep.analysis.hypervolume_curves import hypervolume_curves
+from st3sweep.analysis.layer_profiles import GROUPS, layer_profiles
 from st3sweep.analysis.tables import run_labels
 from st3sweep.analysis.timeline import stops_by_rung, timeline
 from st3sweep.runs.manifest import MANIFEST
@@ -25,6 +26,8 @@ MOST_EPOCHS = 300_000  # of all learning curves: about 5 MB
 
 def curves_of(runs: Sequence[Path | str], trials: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Return the learning curves: ``start`` (len(trials) + 1,) into epoch, value (``metric``, rounded) and sparsity.
+
+    ``threshold`` too, null where a method has none; empty if no trial has one.
 
     Where there are more than ``MOST_EPOCHS`` epochs, those of the front and then of the most accurate trials are kept;
     ``left_out`` counts the trials whose curves are missing.
@@ -44,14 +47,17 @@ def curves_of(runs: Sequence[Path | str], trials: pd.DataFrame, metric: str) -> 
         "epoch": [int(epoch) for epoch in rows["epoch"]],
         "value": _rounded(rows[key], 3),
         "sparsity": _rounded(rows["sparsity"], 4),
+        "threshold": _significant(rows["threshold"], 3) if rows["threshold"].notna().any() else [],
         "left_out": left_out,
     }
 
 
-def layers_of(runs: Sequence[Path | str], trials: pd.DataFrame) -> dict[str, Any]:
+def layers_of(runs: Sequence[Path | str], trials: pd.DataFrame, objectives: Objectives = OBJECTIVES) -> dict[str, Any]:
     """Return the layers of finished trials: ``start`` as in ``curves_of`` into ``layer`` and ``density``.
 
     ``layer`` numbers the entries of ``names``: (layer, shape, number of weights, dense multiply-accumulates).
+    ``profiles`` has for each of those the median over the front, and over its neighbours, of the layer's density over
+    its model's (``analysis.layer_profiles``).
     """
     layers = _of_runs("layers", runs)
     numbers = _numbers(layers, trials)
@@ -64,6 +70,22 @@ def layers_of(runs: Sequence[Path | str], trials: pd.DataFrame) -> dict[str, Any
         "names": [[str(a), str(b), int(c), int(d)] for a, b, c, d in names.itertuples(index=False)],
         "layer": [int(number) for number in which],
         "density": [float(f"{density:.4g}") for density in rows["density"]],
+        "profiles": _profiles(layers, trials, objectives, names["layer"].tolist()),
+    }
+
+
+def _profiles(
+    layers: pd.DataFrame, trials: pd.DataFrame, objectives: Objectives, names: list[str]
+) -> dict[str, list[float | None]]:
+    """Return the median relative density of each layer, of the front and of its neighbours; {} for several models."""
+    if layers.empty or trials["model"].dropna().nunique() != 1 or len(set(names)) < len(names):
+        return {}
+    table = layer_profiles(layers, trials, objectives)
+    found = {group: rows.set_index("layer")["relative"] for group, rows in table.groupby("group")}
+    return {
+        group: [float(f"{found[group][name]:.4g}") if name in found[group] else None for name in names]
+        for group in GROUPS[:2]
+        if group in found
     }
 
 
@@ -128,6 +150,11 @@ def _kept(trials: pd.DataFrame, counts: Any, metric: str) -> np.ndarray[Any, np.
 
 def _starts(numbers: pd.Series, count: int) -> list[int]:
     return [int(place) for place in np.searchsorted(numbers.to_numpy(), np.arange(count + 1))]
+
+
+def _significant(values: pd.Series, digits: int) -> list[float | None]:
+    numbers = values.to_numpy(dtype=float, na_value=np.nan)
+    return [float(f"{number:.{digits}g}") if np.isfinite(number) else None for number in numbers]
 
 
 def _rounded(values: pd.Series, decimals: int) -> list[float | None]:

@@ -26,7 +26,7 @@ function drawTrial() {
 }
 
 function curveOf(row) {
-  const { start, epoch, value, sparsity, key } = D.curves, from = start[row], to = start[row + 1];
+  const { start, epoch, value, sparsity, threshold, key } = D.curves, from = start[row], to = start[row + 1];
   if (from === to)
     return node("p", { class: "muted", text: D.curves.left_out ? `Left out: the curves of ${D.curves.left_out} trials would make this file too large.` : "No epoch is recorded." });
   const width = Math.max(240, $("curve").clientWidth), height = 260, rows = range(from, to), svg = newSvg();
@@ -40,6 +40,11 @@ function curveOf(row) {
   const line = (values, scale) => linePath(rows.map((i) => (known(values[i]) ? [x(epoch[i]), scale(values[i])] : null)));
   draw(svg, "path", { class: "curve second", d: line(sparsity, share) });
   draw(svg, "path", { class: "curve first", d: line(value, y) });
+  const taus = rows.map((i) => threshold[i] ?? null), most = greatest(taus);
+  if (most > 0) {
+    const tall = linearScale([0, most], [height - MARGIN.bottom, MARGIN.top]);
+    draw(svg, "path", { class: "curve third", d: linePath(rows.map((i, place) => (known(taus[place]) ? [x(epoch[i]), tall(taus[place])] : null))) });
+  }
   const best = rows.find((i) => epoch[i] === T.best_epoch[row]);
   if (best !== undefined && known(value[best]))
     draw(svg, "circle", { class: "best", cx: x(epoch[best]), cy: y(value[best]), r: 4.5 });
@@ -47,24 +52,35 @@ function curveOf(row) {
     svg,
     node("figcaption", { class: "note" },
       node("span", { class: "key first" }), "accuracy, the best epoch marked ", node("span", { class: "key second" }),
-      `sparsity, 0 to 100 % over the height (at the end ${percent(100 * sparsity[to - 1])})`));
+      `sparsity, 0 to 100 % over the height (at the end ${percent(100 * sparsity[to - 1])})`,
+      ...(most > 0 ? [" ", node("span", { class: "key third" }), `threshold, 0 to ${Number(most.toPrecision(3))} over the height`] : [])));
 }
 
 function layersOf(row) {
-  const { start, names, layer, density } = D.layers, from = start[row], to = start[row + 1];
+  const { start, names, layer, density, profiles } = D.layers, from = start[row], to = start[row + 1];
   if (from === to) return node("p", { class: "muted", text: "No layers are recorded." });
+  const sum = (value) => range(from, to).reduce((total, i) => total + value(i), 0), all = (i) => names[layer[i]][2];
+  const own = sum((i) => all(i) * density[i]) / sum(all);  // density of the model
+  const shown = own < 1 ? Object.keys(profiles) : [];  // a dense model has nothing to place
   const bars = range(from, to).map((i) => {
     const [name, shape, weights, macs] = names[layer[i]], share = density[i];
+    const ticks = shown.filter((group) => known(profiles[group][layer[i]])).map((group) => {
+      const usual = Math.min(1, own * profiles[group][layer[i]]), tick = node("span", { class: `usual ${group}`, title: `${group}: ${percent(100 * usual, 1)} at this model's density` });
+      tick.style.left = `${100 * usual}%`;
+      return tick;
+    });
     const says = `${percent(100 * share, share < 0.01 ? 3 : 1)}`;
     const bar = node("span", { class: "bar" });
     bar.style.width = `${100 * share}%`;
     return node("tr", { title: `${name} ${shape}: ${Math.round(weights * share).toLocaleString("en")} of ${weights.toLocaleString("en")} weights` },
-      node("th", { scope: "row", text: name }), node("td", { class: "track" }, bar), node("td", { class: "number", text: says }),
+      node("th", { scope: "row", text: name }), node("td", { class: "track" }, node("div", { class: "range" }, bar, ...ticks)), node("td", { class: "number", text: says }),
       node("td", { class: "number", text: cost((macs * share) / 1e9) }));
   });
-  return node("div", { class: "scroll layers", tabindex: "0", role: "group", "aria-label": "Density of the layers" },
+  const keys = { front: "median of the front", neighbours: "of its neighbours, at most a point behind" };
+  const said = shown.length ? node("p", { class: "note" }, "Bar: density of the layer. ", ...shown.flatMap((group) => [node("span", { class: `usual key-tick ${group}` }), ` ${keys[group]} `]), "(at this model's density)") : null;
+  return node("div", {}, said, node("div", { class: "scroll layers", tabindex: "0", role: "group", "aria-label": "Density of the layers" },
     node("table", {},
       node("thead", {}, node("tr", {}, node("th", { scope: "col", text: "layer" }), node("th", { scope: "col", class: "unseen", text: "bar" }),
         node("th", { scope: "col", class: "number", text: "density" }), node("th", { scope: "col", class: "number", text: "cost" }))),
-      node("tbody", {}, ...bars)));
+      node("tbody", {}, ...bars))));
 }
