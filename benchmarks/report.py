@@ -89,6 +89,7 @@ def made_tables(folder: Path, trials: int, epochs: int) -> None:
         curves += [
             {"trial": number, "epoch": epoch, "progress": epoch / epochs,
              "sparsity": target * min(1, 1.6 * epoch / epochs), "gflops": 1.0, "seconds": 60.0,
+             "threshold": float(random.uniform(0.001, 0.1)),
              "val_top1": top1 * (1 - 0.6 * float(np.exp(-4 * epoch / epochs)))}
             for epoch in range(1, row["epochs"] + 1)
         ]  # fmt: skip

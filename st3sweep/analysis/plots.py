@@ -129,7 +129,7 @@ def plot_ramp(epochs: pd.DataFrame, trials: pd.DataFrame, width: float = PAGE) -
     upper.set_ylabel(METRICS["val_top1"])
     lower.set_ylabel("sparsity (%)")
     if with_threshold:
-        last_panel.set_ylabel("threshold τ, mean over weights")
+        last_panel.set_ylabel("mean threshold τ")
     for axes in panels[:-1]:
         axes.sharex(last_panel)
         axes.tick_params(labelbottom=False)
