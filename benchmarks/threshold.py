@@ -91,7 +91,8 @@ def main() -> None:
     assert len(set(values.values())) == 1, values
     memory = torch.cat([weight.reshape(-1) for weight in weights])  # contiguous, to be read once
     found = seconds_of({**competitors, "one read of the memory": memory.amax}, chosen.repeats)
-    title = f"{'LAMP: thresholds' if chosen.lamp else 'threshold'} at sparsity {chosen.sparsity:g} of {len(memory):,} weights"
+    measured = "LAMP: thresholds" if chosen.lamp else "threshold"
+    title = f"{measured} at sparsity {chosen.sparsity:g} of {len(memory):,} weights"
     show(title, found, "sort and index", chosen.json, chosen.device)
 
 
