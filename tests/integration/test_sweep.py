@@ -11,6 +11,7 @@ from PIL import Image
 from programs import ended, program
 from ray.cluster_utils import Cluster
 
+import st3sweep.execution  # noqa: F401 (Ray's environment, here for the cluster: no processes that no slot uses)
 from st3sweep.runs.tables import read_table
 
 
