@@ -188,7 +188,7 @@ def test_published_units() -> None:
     everything = tables.published()
     assert set(everything["model"]) == {"resnet50", "mobilenet_v1"}
     assert everything["sparsity"].between(0, 1, inclusive="left").all()
-    assert (everything["remark"] != "").sum() == 7
+    assert (everything["remark"] != "").sum() == 3
     assert tables.published("resnet50", "cifar10").empty
 
 
