@@ -164,8 +164,9 @@ class Searcher:
         """Add a trial with the sampler's next point, its values overridden by ``fixed``; return number and point."""
         asked, self._asked = self._asked, self._asked + 1
         attributes = {"warm_start": name} if name else {}
-        if self.sampler in ("grid", "qmc"):
-            point = self._sobol_point(asked, fixed) if self.sampler == "qmc" else self._next_of_grid()
+        if self.sampler in ("grid", "qmc", "random"):  # no model of the trials: one operation of the study
+            points = {"grid": self._next_of_grid, "qmc": self._sobol_point, "random": self._random_point}
+            point = points[self.sampler](asked, fixed)
             return self._run.add(point, attributes), point
         self._sampler = ""
         if self._fits_gaussian_process() and not fixed:
@@ -214,6 +215,20 @@ class Searcher:
                 point[one.path] = one.to_point(trial._suggest(one.name, one.distribution))
         return point
 
+    def _random_point(self, index: int, fixed: Mapping[str, Any]) -> Point:
+        """Return random point ``index``, as Optuna's sampler draws it: conditional fields only where active."""
+        sampler, point = optuna.samplers.RandomSampler(seed_of(self.space.config.seed, index)), dict[str, Any]()
+        for one in self._run.parameters.all:
+            if self.space.active(one.path, point):
+                if one.path in fixed:
+                    value = one.to_study(fixed[one.path])
+                elif one.distribution.single():
+                    value = optuna.distributions._get_single_value(one.distribution)
+                else:
+                    value = sampler.sample_independent(self.study, None, one.name, one.distribution)
+                point[one.path] = one.to_point(value)
+        return point
+
     def _sobol_point(self, index: int, fixed: Mapping[str, Any]) -> Point:
         """Return Sobol' point ``index``: a coordinate for each searched field, unused where a field is inactive."""
         point: Point = {}
@@ -222,7 +237,7 @@ class Searcher:
                 point[one.path] = fixed.get(one.path, one.searched.at(coordinate))
         return point
 
-    def _next_of_grid(self) -> Point:
+    def _next_of_grid(self, *_: Any) -> Point:
         for point in self._grid:
             if _identity(self.space, point) not in self._known:
                 return point

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from st3sweep.runs.ledger import Ledger
-from st3sweep.search.samplers import Sobol
+from st3sweep.search.samplers import Sobol, seed_of
 from st3sweep.search.searcher import Exhausted, Searcher
 from st3sweep.search.study import JOURNAL
 from st3sweep.space.loading import load_space
@@ -58,6 +58,20 @@ PLAIN: dict[str, Any] = {  # no conditional fields, no constraints
     | {"sparsity.target": {"float": [0.5, 0.99], "scale": "log1m"}},
     "constraints": [],
 }
+
+
+def test_random_points_are_those_of_optunas_sampler(make_space: MakeSpace, tmp_path: Path) -> None:
+    """They are drawn without a trial of the study, so that a trial is one operation there."""
+    searcher = Searcher(make_space("random"), folder(tmp_path))
+    named = {"sparsity.method": "st3", "sparsity.target": 0.75}
+    for index in range(12):
+        for fixed in ({}, named):
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed_of(7, index)))
+            study.enqueue_trial(searcher._run.parameters.to_study(fixed))
+            assert searcher._random_point(index, fixed) == searcher._suggest(study.ask())
+    before = (tmp_path / "run" / JOURNAL).read_text().count("\n")
+    searcher.ask()
+    assert (tmp_path / "run" / JOURNAL).read_text().count("\n") == before + 1
 
 
 @pytest.fixture
