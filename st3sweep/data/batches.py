@@ -14,6 +14,7 @@ from torch import Tensor
 from st3sweep.data import augment
 from st3sweep.data.counter_rng import permutation
 from st3sweep.data.images import ArrayImages, Images
+from st3sweep.data.nvjpeg import NvjpegImages
 from st3sweep.data.records import DataError, Splits
 from st3sweep.trial.data import DataConfig, ResizedCropAndFlip
 
@@ -163,14 +164,25 @@ def _fetched(
             yield _Raw(images.fetch(picked, seed, epoch, train), labels[picked], ids[picked])
         return
 
+    on_gpu = device.type == "cuda"
+    decoding = torch.cuda.Stream(device) if on_gpu and isinstance(images, NvjpegImages) else None
+
     def fetch(run: tuple[int, int]) -> _Raw:
         picked = order[slice(*run)]
-        raw = _Raw(images.fetch(picked, seed, epoch, train), images.labels[picked], images.sample_ids[picked])
+        if decoding is None:
+            pixels = images.fetch(picked, seed, epoch, train)
+        else:
+            with torch.cuda.stream(decoding):
+                pixels = images.fetch(picked.to(device), seed, epoch, train)
+            decoding.synchronize()
+        raw = _Raw(pixels, images.labels[picked], images.sample_ids[picked])
         # A copy from pinned memory overlaps with the GPU's work.
-        return _Raw(*(tensor.pin_memory() for tensor in raw)) if device.type == "cuda" else raw
+        return _Raw(*(tensor if tensor.is_cuda else tensor.pin_memory() for tensor in raw)) if on_gpu else raw
 
     with closing(_prefetched(fetch, runs)) as raws:
         for raw in raws:
+            if decoding is not None:  # its memory is free once this stream, too, is done with it
+                raw.pixels.record_stream(torch.cuda.current_stream(device))
             yield _Raw(*(tensor.to(device, non_blocking=True) for tensor in raw))
 
 

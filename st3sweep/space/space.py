@@ -138,6 +138,9 @@ class SpaceConfig(Frozen):
             off = field in self.measure.model_fields_set and not getattr(self.measure, field)
             if off and metric in self.objective_names():
                 raise fail(f"measure.{field}", f"is false, but {metric} is an objective")
+        data = self.trial.get("data")
+        if isinstance(data, dict) and data.get("decoder") == "nvjpeg" and not self.resources.gpus:
+            raise fail("trial.data.decoder", "nvjpeg needs a GPU, but resources.gpus_per_worker is 0: use pillow")
         if self.replicates and self.replicates.share is not None and not self.budget.limits():
             raise fail("replicates.share", "has no effect: budget has none of wall, gpu_hours and money")
         if self.replicates and self.objective_names()[:2] != ["val_top1", "gflops"]:

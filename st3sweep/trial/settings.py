@@ -109,6 +109,8 @@ class TrialSettings(Frozen):
         packed = fields["data"].pop("pack", None) is not None
         if packed and isinstance(self.data, OnDiskConfig) and self.data.photographs:
             fields["data"]["packed"] = True  # crops from a pack are not those from the photographs
+        if fields["data"].get("decoder") == "pillow":  # trials of versions without the setting are the same
+            fields["data"].pop("decoder")
         for path in ("root", "download"):
             fields["data"].pop(path, None)
         del fields["train"]["deterministic"], fields["train"]["graph"]  # how the same numbers are computed

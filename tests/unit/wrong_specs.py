@@ -148,6 +148,17 @@ FIELDS = [
         "resources.trials_per_gpu: must be 1 with 2 workers: two ranks cannot share a GPU (got auto)",
     ),
     Wrong(
+        "a GPU's decoder for trials without a GPU",
+        {"{dataset: digits, image_size: 16}": "{dataset: image_folder, root: photographs, ^decoder: nvjpeg}"},
+        "trial.data.decoder: nvjpeg needs a GPU, but resources.gpus_per_worker is 0: use pillow",
+    ),
+    Wrong(
+        "a decoder of what is decoded",
+        {"{dataset: digits, image_size: 16}": "{dataset: image_folder, root: photographs, pack: p, ^decoder: nvjpeg}",
+         "workers: 1, cpus_per_worker: 1": "workers: 1, gpus_per_worker: 1"},
+        "data.decoder: nvjpeg has no effect: data.pack holds decoded images",
+    ),
+    Wrong(
         "a share for replicates without a limit",
         {"{trials: 8}": "{trials: 8}\nreplicates: {^share: 0.3}"},
         "replicates.share: has no effect: budget has none of wall, gpu_hours and money",

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from st3sweep.data import decode
 from st3sweep.data.bad_images import good
@@ -28,6 +28,7 @@ from st3sweep.data.roots import existing_root
 from st3sweep.data.split import parts, shuffled, sizes
 from st3sweep.data.threads import in_order
 from st3sweep.trial.data import OnDiskConfig, ResizedCropAndFlip, register_dataset
+from st3sweep.trial.fields import fail
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class ImageFolderConfig(OnDiskConfig):
     dataset: Literal["image_folder", "imagenet"]
     image_size: int = Field(224, ge=32)
     augment: ResizedCropAndFlip = ResizedCropAndFlip()
+    decoder: Literal["pillow", "nvjpeg"] = "pillow"  # nvjpeg: on the GPU that trains
+
+    @model_validator(mode="after")
+    def _decoder_of_files(self) -> ImageFolderConfig:
+        if self.decoder != "pillow" and self.pack is not None:
+            raise fail("data.decoder", f"{self.decoder} has no effect: data.pack holds decoded images", "data.pack")
+        return self
 
     @property
     def place(self) -> str:
@@ -101,7 +109,11 @@ class ImageFolderConfig(OnDiskConfig):
         With ``bad_images: skip`` every file is decoded once here to find the bad ones.
         """
         from st3sweep.data.images import FileImages
+        from st3sweep.data.nvjpeg import NvjpegImages, check_device
 
+        kind = NvjpegImages if self.decoder == "nvjpeg" else FileImages
+        if kind is NvjpegImages:
+            check_device()
         _check_folders(self.root)
         classes, training, test = _find(self.root)
 
@@ -109,7 +121,7 @@ class ImageFolderConfig(OnDiskConfig):
             if self.bad_images == "skip":
                 ids = good(ids, _bad(files, ids), name)
             paths = [files.paths[index] for index in ids]
-            return FileImages(paths, files.labels[ids], ids, self.image_size, self.augment.min_scale)
+            return kind(paths, files.labels[ids], ids, self.image_size, self.augment.min_scale)
 
         train, validation = parts(self, shuffled(len(training.paths)))
         return Splits(
