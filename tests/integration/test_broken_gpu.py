@@ -87,3 +87,37 @@ def test_auto_is_one_trial_where_memory_cannot_be_measured(tmp_path: Path) -> No
     assert number == "1", run.stderr
     assert said.startswith("trials_per_gpu: 1: the memory of a trial could not be measured (")
     assert "torch sees no GPU there" in said
+
+
+@pytest.mark.parametrize(("attempts", "beside_mps"), [(0, False), (1, True)])
+def test_a_trial_that_took_its_worker_down_goes_on_beside_mps(
+    monkeypatch: pytest.MonkeyPatch, attempts: int, beside_mps: bool
+) -> None:
+    """The worker learns it when its group starts, before it uses CUDA. The other trials' workers stay within MPS."""
+    from st3sweep.execution import mps, trainer
+
+    done: list[object] = []
+
+    class Group:
+        def execute(self, function: object) -> None:
+            done.append(function)
+
+    class Attempts:
+        def remote(self) -> int:
+            return attempts
+
+    class Box:
+        attempts = Attempts()
+
+    monkeypatch.setattr(trainer.ray, "get", lambda value: value)
+    monkeypatch.setattr(trainer._TorchBackend, "on_start", lambda *_: None)
+    config = trainer.SlotConfig(Box())
+    config.backend_cls().on_start(Group(), config)
+    assert (mps.leave in done) == beside_mps
+    monkeypatch.setenv(mps.PIPES, "/tmp/nvidia-mps")
+    assert not mps.has_left()
+    mps.leave()
+    assert mps.has_left()
+    done.clear()
+    trainer.SlotConfig().backend_cls().on_start(Group(), trainer.SlotConfig())
+    assert done == [trainer.name_network]

@@ -182,7 +182,7 @@ def failing(
     monkeypatch.setattr(worker, "_load", lambda _: None)
     monkeypatch.setattr(worker, "is_usable", lambda _: usable)
     monkeypatch.setattr(worker.ray, "get", lambda value: value)
-    mailbox, job = Reports(), {"spec": tiny_trial().model_dump(mode="json"), "folder": str(tmp_path)}
+    mailbox, job = Reports(), {"spec": tiny_trial().model_dump(mode="json"), "folder": str(tmp_path), "store": None}
     try:
         worker._run(job, 1, World(device=torch.device("cuda", 0)), mailbox, None, None)
     except type(error):
