@@ -50,6 +50,8 @@ def test_places_are_spread_by_the_least_moves() -> None:
     assert spread(np.array([0.0, 10.0, 30.0]), 8.0).tolist() == [0, 10, 30]
     assert spread(np.array([0.0, 1.0, 2.0, 30.0]), 8.0).tolist() == [-7, 1, 9, 30]
     assert spread(np.array([0.0, 0.0, 9.0]), 10.0).tolist() == pytest.approx([-7, 3, 13])  # 0, -10, -11: mean -7
+    # The third draws the second with it, both then the first, and the last all of them.
+    assert spread(np.array([0.0, 10.0, 10.5, 11.0]), 8.0).tolist() == [-4.125, 3.875, 11.875, 19.875]
     assert spread(np.array([]), 8.0).tolist() == []
 
 
