@@ -23,7 +23,7 @@ from st3sweep.training.checkpoint_files import BEST, LAST, previous
 from st3sweep.training.components import register_components
 from st3sweep.util.storage.atomic import atomic_write
 
-BUDGET = "budget: {trials: 6}\n"
+BUDGET = "budget: {trials: 4}\n"
 
 
 def new(url: str, space_file: Path, more: str = BUDGET) -> Path:

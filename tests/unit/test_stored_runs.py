@@ -100,12 +100,13 @@ def test_another_machine_finds_the_run(url: str, machine: Any, tmp_path: Path) -
     assert state_of(trial_folder(found.folder, 3) / BEST) == (EPOCHS, EPOCHS)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_another_machine_and_then_on_the_first(url: str, machine: Any, tmp_path: Path) -> None:
     class Gone(Exception):
         pass
 
     def leave(sweep: Sweep, trial: Trial) -> None:
-        if sum(len(trial.epochs) for trial in sweep.ledger.trials.values()) in (7, 16):
+        if sum(len(trial.epochs) for trial in sweep.ledger.trials.values()) in (5, 11):
             raise Gone
 
     folder = new(url, tmp_path / "space.yaml")
@@ -123,7 +124,7 @@ def test_a_run_goes_on_on_another_machine_and_then_on_the_first(url: str, machin
     undisturbed = new(url + "-whole", tmp_path / "space.yaml")
     run(undisturbed)
     assert outcome(folder) == outcome(undisturbed)
-    assert len(outcome(folder)) == 6
+    assert len(outcome(folder)) == 4
 
 
 def kill_and_resume(url: str, machine: Any, tmp_path: Path, kills: int, rng: random.Random) -> list[str]:
@@ -267,7 +268,7 @@ def test_credentials_that_expire_delay_what_is_stored(
     run(local_run(url))
     machine("second")
     assert outcome(local_run(url)) == outcome(folder)
-    assert len(outcome(folder)) == 6
+    assert len(outcome(folder)) == 4
 
 
 def test_no_credential_reaches_a_file(url: str, machine: Any, tmp_path: Path, object_store: ObjectStore) -> None:
@@ -319,6 +320,7 @@ def test_the_newer_checkpoints_are_those_of_the_machine_that_had_the_trial_last(
     assert sorted(find_checkpoints(elsewhere)) == [BEST]
 
 
+@pytest.mark.slow
 def test_a_worker_on_another_machine_goes_on_with_the_trial(
     url: str, machine: Any, tmp_path: Path, tiny_trial: Callable[..., TrialSettings], digits: Splits
 ) -> None:
