@@ -1,4 +1,7 @@
-"""Check whether this machine is ready: versions, devices, storage, ports, data. One line per check, nothing changed."""
+"""Check whether this machine is ready: versions, devices, storage, ports, latency, data. A line a check.
+
+Nothing is changed, but the sparse engine is compiled into the cache.
+"""
 
 from __future__ import annotations
 

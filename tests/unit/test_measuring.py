@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven_sweep import Run, finish, result
+from driven_sweep import SPACE, Run, finish, result
 
 from st3sweep.commands import measure as command
+from st3sweep.commands.doctor import latency_check
 from st3sweep.commands.measure import measure
+from st3sweep.commands.plan import plan_text
 from st3sweep.commands.train import train_one
 from st3sweep.export import calibration, measuring
+from st3sweep.export.timing import Timed
 from st3sweep.networks.latency import FEATURES, Predictor
 from st3sweep.runs.folder import STOP_REQUEST, write_resolved
 from st3sweep.runs.ledger import Ledger
@@ -175,8 +178,6 @@ def test_removed_weights_leave_the_prediction(trained: Path, tmp_path: Path) -> 
 
 
 def test_a_space_with_latency_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from driven_sweep import SPACE
-
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.delenv("ST3SWEEP_SPARSE_ENGINE", raising=False)
     said: list[str] = []
@@ -192,8 +193,6 @@ def test_a_space_with_latency_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_settings_that_contradict(tmp_path: Path) -> None:
-    from driven_sweep import SPACE
-
     (tmp_path / "a.yaml").write_text(f"{SPACE}{LATENCY}measure: {{latency: false}}\nbudget: {{trials: 1}}\n")
     with pytest.raises(SpecError, match=r"measure\.latency.*is false, but latency_ms is an objective"):
         load_space(tmp_path / "a.yaml")
@@ -204,3 +203,31 @@ _path = calibration._path
 
 def _raise(error: Exception) -> Any:
     raise error
+
+
+@pytest.mark.parametrize(
+    ("waited", "others", "disturbed"),
+    [(1.05, 0.05, False), (1.2, 0.0, True), (1.0, 0.2, True)],  # wall over CPU time; share of the cores
+)
+def test_when_a_measurement_is_disturbed(waited: float, others: float, disturbed: bool) -> None:
+    assert Timed(1.0, waited, others).disturbed is disturbed
+
+
+@needs_compiler
+def test_the_doctor_says_how_well_latency_is_predicted(calibrated: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        latency_check().found == "predicted: median error 10 %, nine of ten below 20 %, on 4 random networks left out"
+    )
+    monkeypatch.setattr(calibration, "predictor", lambda: None)
+    assert latency_check().found.startswith("not calibrated: doctor --calibrate")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.delenv("ST3SWEEP_SPARSE_ENGINE", raising=False)
+    check = latency_check()
+    assert (check.state, check.found.partition(":")[0]) == ("warn", "cannot be measured")
+
+
+def test_the_plan_says_what_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"{SPACE}{LATENCY}budget: {{trials: 1}}\n")
+    lines = " ".join(plan_text(load_space(tmp_path / "a.yaml"), None).split())
+    assert "measured latency on this machine: predicted when a trial ends; measured at the end of the sweep" in lines
+    assert "size of the packed file" not in lines
