@@ -1,9 +1,10 @@
 """Print the timeline of a sweep's start and end, and what each of its processes spends.
 
-    python benchmarks/start.py [--workers 1] [--slots 1] [--runs 1]
+    python benchmarks/start.py [--workers 1] [--slots 1] [--runs 1] [--resume]
 
 Runs two trials of the quickstart's network as a sweep. Prints when each process appeared, when the first epoch ended,
 when the front was printed and when the program had ended, and the CPU-seconds of every process until the first epoch.
+With --resume the same of a second program, which resumes the run with two more trials.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ trial:
   train: {{epochs: 3, batch_size: 64}}
   sparsity: {{method: st3}}
 search:
-  sparsity.target: {{choice: [0.5, 0.9]}}
-searcher: {{sampler: grid}}
+  sparsity.target: {{float: [0.5, 0.9]}}
+searcher: {{sampler: random}}
+budget: {{trials: 2}}
 resources: {{slots: {slots}, workers: {workers}, cpus_per_worker: 1}}
 """
 
@@ -42,23 +44,27 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="of a trial")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     for _ in range(options.runs):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "space.yaml").write_text(SPACE.format(slots=options.slots, workers=options.workers))
-            _timed(Path(folder))
+            _timed(Path(folder), "run", str(Path(folder) / "space.yaml"), "--storage", folder)
+            if options.resume:
+                _timed(Path(folder), "resume", str(Path(folder) / "start"), "--trials", "+2")
 
 
-def _timed(folder: Path) -> None:
+def _timed(folder: Path, *words: str) -> None:
     from st3sweep.util.text import aligned
 
-    command = [sys.executable, "-m", "st3sweep", "run", str(folder / "space.yaml"), "--storage", str(folder)]
+    command = [sys.executable, "-m", "st3sweep", *words]
+    print(words[0])
     began = time.time()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         seen: dict[int, tuple[str, float]] = {}
         at_first_epoch: dict[int, float] = {}
         watching = threading.Thread(
-            target=_watch, args=(running, folder / "start" / "ledger.jsonl", seen, at_first_epoch)
+            target=_watch, args=(running, folder / "start" / "ledger.jsonl", began, seen, at_first_epoch)
         )
         watching.start()
         assert running.stdout is not None
@@ -76,7 +82,7 @@ def _timed(folder: Path) -> None:
             rows.append((name, f"{start - began:.1f}", f"{at_first_epoch[pid]:.1f}"))
     rows.append(("all", "", f"{sum(at_first_epoch.values()):.1f}"))
     print(aligned(rows, left=[0]))
-    events = [json.loads(line) for line in (folder / "start" / "ledger.jsonl").read_text().splitlines()]
+    events = _events(folder / "start" / "ledger.jsonl", began)
     first = next(event for event in events if event["event"] == "epoch")
     last = [event for event in events if event["event"] == "done"][-1]["time"]
     moments = {
@@ -89,11 +95,22 @@ def _timed(folder: Path) -> None:
     print("\n" + aligned([(name, f"{seconds:.1f} s") for name, seconds in moments.items()], left=[0]) + "\n")
 
 
+def _events(ledger: Path, began: float) -> list[dict[str, Any]]:
+    """Return the events that the program of time ``began`` has recorded."""
+    lines = ledger.read_text().splitlines(keepends=True) if ledger.exists() else []
+    events = (json.loads(line) for line in lines if line.endswith("\n"))
+    return [event for event in events if event["time"] >= began]
+
+
 def _watch(
-    running: subprocess.Popen[str], ledger: Path, seen: dict[int, tuple[str, float]], used: dict[int, float]
+    running: subprocess.Popen[str],
+    ledger: Path,
+    began: float,
+    seen: dict[int, tuple[str, float]],
+    used: dict[int, float],
 ) -> None:
     while running.poll() is None:
-        trained = ledger.exists() and '"epoch"' in ledger.read_text()
+        trained = any(event["event"] == "epoch" for event in _events(ledger, began))
         for process in family(running.pid):
             try:
                 seen[process.pid] = (_name(process, running.pid), process.create_time())
