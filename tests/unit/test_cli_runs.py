@@ -299,7 +299,7 @@ def test_how_run_ends(
     """Check exit code and last words, and that --json prints JSON only; also of a run in which nothing finished."""
 
     @contextmanager
-    def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Iterator[Outcome]:
+    def instead(space: Any, folder: Path, address: Any, progress: Any, *_: Any, **__: Any) -> Iterator[Outcome]:
         if as_json:
             print("(pid=7) what a library has to say")
         sweep = Sweep(space, folder, progress)
@@ -464,7 +464,7 @@ def test_resume_extends_a_search(
     """A complete run gets more trials; its budget is stored, so that the next sum counts from there."""
 
     @contextmanager
-    def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Iterator[Outcome]:
+    def instead(space: Any, folder: Path, address: Any, progress: Any, *_: Any, **__: Any) -> Iterator[Outcome]:
         write_resolved(folder, space.document.data)
         sweep = Sweep(space, folder, progress)
         finish(sweep)
@@ -504,7 +504,7 @@ def test_an_error_before_the_first_trial_leaves_no_folder(
     trials: int, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def instead(space: Any, folder: Path, address: Any, progress: Any, **_: Any) -> Iterator[Outcome]:
+    def instead(space: Any, folder: Path, address: Any, progress: Any, *_: Any, **__: Any) -> Iterator[Outcome]:
         sweep = Sweep(space, folder, progress)
         for _ in range(trials):
             sweep.next_trial()

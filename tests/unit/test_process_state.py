@@ -102,6 +102,7 @@ def test_a_worker_does_not_import_the_compiler(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
+sys.path.append('tests')
 from st3sweep.training.components import register_components
 from st3sweep.training.loop import fit
 from st3sweep.training.process_state import ProcessState

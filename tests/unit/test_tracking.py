@@ -143,13 +143,13 @@ def test_loggers_end_while_ray_is_running(run_of: RunOf, monkeypatch: pytest.Mon
     told, run = Told(), run_of("budget: {trials: 2}")
 
     @contextmanager
-    def cluster(*_: Any, **__: Any) -> Iterator[int]:
+    def cluster(*_: Any, **__: Any) -> Iterator[tuple[Any, int]]:
         try:
-            yield 1
+            yield run.space.config.resources, 1
         finally:
             told.events.append(("Ray ends",))
 
-    def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str]) -> None:
+    def run_slots(sweep: Sweep, slots: int, plugins: Sequence[str], store: str | None) -> None:
         sweep.next_trial()
         if interrupted:
             raise KeyboardInterrupt
