@@ -27,10 +27,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Four at a time, since the long ones wait for processes a good part of their time; each process begins with a quarter of
+# Three at a time, since the long ones wait for processes a good part of their time; each process begins with a third of
 # those, and takes tests from the others when it has no more.
 tests: $(READY)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 4 --dist worksteal tests/browser tests/integration tests/contracts tests/unit
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist worksteal tests/browser tests/integration tests/contracts tests/unit
 
 # The tests of the report open it in a browser; without one they are skipped, except under CI.
 browser:
