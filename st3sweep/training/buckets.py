@@ -7,7 +7,7 @@ messages in the same order, whatever its timing. A bucket with a parameter that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 BUCKET_BYTES = 8 << 20  # large enough for the bandwidth of a network, small beside the whole of a large model
+
+
+def in_one_row(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the elements of all ``tensors``, which have one dtype, one after the other."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def write_means(tensors: list[Tensor], row: Tensor, ranks: int) -> None:
+    """Write to ``tensors`` the means of their sums over ``ranks``, which are in one ``row``."""
+    row /= ranks
+    parts = row.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)])
 
 
 class _Bucket:
@@ -28,7 +40,7 @@ class _Bucket:
     def send(self) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if gradients:
-            row = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            row = in_one_row(gradients)
             self.sent = (gradients, row, dist.all_reduce(row, async_op=True))
 
     def receive(self, ranks: int) -> None:
@@ -37,10 +49,7 @@ class _Bucket:
             return
         gradients, row, completion = self.sent
         completion.wait()
-        row /= ranks
-        parts = row.split([gradient.numel() for gradient in gradients])
-        means = [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
-        torch._foreach_copy_(gradients, means)
+        write_means(gradients, row, ranks)
 
 
 class Buckets:

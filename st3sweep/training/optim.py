@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -87,11 +88,8 @@ def _backward(
     """
     with sparse_weights(weights, method):
         loss = loss_of() if share == 1.0 else loss_of() * share
-        if world is None or world.size == 1:
+        with nullcontext() if world is None else world.averaging(model.parameters()):
             loss.backward()
-        else:
-            with world.averaging(model.parameters()):
-                loss.backward()
     return loss.detach()
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from st3sweep.training.buckets import Buckets
+from st3sweep.training.buckets import Buckets, in_one_row, write_means
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,9 @@ class World:
         for tensor in tensors:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for group in by_dtype.values():
-            flat = torch.cat([tensor.reshape(-1) for tensor in group])
-            dist.all_reduce(flat)
-            flat /= self.size
-            parts = flat.split([tensor.numel() for tensor in group])
-            torch._foreach_copy_(group, [part.view(tensor.shape) for part, tensor in zip(parts, group, strict=True)])
+            row = in_one_row(group)
+            dist.all_reduce(row)
+            write_means(group, row, self.size)
 
     @contextmanager
     def averaging(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
