@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from st3sweep.data.duplicates import between_splits
+from st3sweep.space.sample_points import sample_points
 from st3sweep.trial.data import OnDiskConfig
 from st3sweep.util.errors import SpecError, UserError
 from st3sweep.util.sockets import ray_folder
@@ -157,7 +158,7 @@ def latency_check() -> Check:
 
 
 def _data(file: Source, plugins: Sequence[str]) -> Iterator[Check]:
-    from st3sweep.commands.plan import check_data, sample_points
+    from st3sweep.commands.plan import check_data
     from st3sweep.commands.reading import read_space
 
     try:

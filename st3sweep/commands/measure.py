@@ -13,6 +13,7 @@ from st3sweep.runs.folder import lock
 from st3sweep.runs.ledger import LEDGER, Ledger, Trial
 from st3sweep.runs.table_rows import RunTables
 from st3sweep.space.measuring import LATENCY
+from st3sweep.space.sample_points import sample_points
 from st3sweep.space.space import Space
 from st3sweep.sweep.measuring import Measuring, unmeasured
 from st3sweep.training.components import register_components
@@ -100,7 +101,6 @@ def prepare(space: Space, num_classes: int = 10, channels: int = 3) -> None:
 
 def _unsupported(space: Space, num_classes: int, channels: int) -> Any:
     """Yield why the engine cannot run a model of the space, for some of its models."""
-    from st3sweep.commands.plan import sample_points
     from st3sweep.export.measuring import unsupported
 
     trials = {trial.model.label: trial for trial in map(space.trial_for, sample_points(space))}

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from st3sweep.commands.plan import sample_points
 from st3sweep.commands.reading import Source, read_space, read_trial
 from st3sweep.data import DataError, make_pack
+from st3sweep.space.sample_points import sample_points
 from st3sweep.trial.data import DataConfig, OnDiskConfig
 from st3sweep.util.errors import UserError
 from st3sweep.util.yaml_lines import read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,8 @@ LAST_TRY_SECONDS = 60.0  # when the trial ends, before its end is reported: only
 def trial_in_store(url: str, number: int, world: World) -> Iterator[Path]:
     """Bring the trial's checkpoints to this machine, and store new ones until the block ends; yield its folder.
 
-    All ranks go on from the same checkpoint. Raises OSError where the store refuses at the start: another rank, or the
-    next slot, needs what it holds.
+    All ranks continue from the same checkpoint. Raises OSError where the store refuses at the start: another rank, or
+    the next slot, needs what it holds.
     """
     run = local_folder(url)
     trial = TrialStore(Objects(url), run, number)
@@ -71,5 +72,5 @@ def _store_last(trial: TrialStore) -> None:
             if not error.passes or waited >= LAST_TRY_SECONDS:
                 print(f"{error}; not stored: {trial.folder}", flush=True)
                 return
-        threading.Event().wait(2.0)
+        time.sleep(2.0)
         waited += 2.0
