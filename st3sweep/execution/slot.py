@@ -16,7 +16,6 @@ from typing import Any
 import ray
 from ray import train, tune
 
-from st3sweep.execution.cluster import release
 from st3sweep.execution.mailbox import Delivery, Mailbox
 
 MAX_REBUILDS = 20  # of a group of workers, before the slot counts as lost
@@ -45,6 +44,13 @@ class Slot(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Return the reports since the last step; at first an empty list, which asks for a trial."""
+        try:
+            return self._next_result()
+        except ray.exceptions.RayActorError:  # the mailbox is lost, so the slot is; Tune does not clean it up
+            _close_placement_groups()
+            raise
+
+    def _next_result(self) -> dict[str, Any]:
         if not self._introduced:
             found: Delivery = ray.get(self._mailbox.deliver.remote(0.0))  # once it answers, the driver gets it by name
             self._introduced = True
@@ -93,8 +99,7 @@ class Slot(tune.Trainable):
         try:
             ray.get(self._mailbox.close.remote())
         except ray.exceptions.RayActorError:  # without it, workers would be started again and again
-            for group in _placement_groups():
-                release(group)
+            _close_placement_groups()
         else:
             self._workers.join(timeout=CLOSE_SECONDS)
 
@@ -120,7 +125,12 @@ def _draining_nodes() -> dict[str, int]:
 def _placement_groups() -> list[str]:
     """Return the placement groups that this process has created; none with the plain TorchTrainer."""
     trainer = sys.modules.get("st3sweep.execution.trainer")
-    return trainer.placement_groups if trainer else []
+    return trainer.placement_groups.ids if trainer else []
+
+
+def _close_placement_groups() -> None:
+    if trainer := sys.modules.get("st3sweep.execution.trainer"):
+        trainer.placement_groups.close()
 
 
 def _is_dead(worker: Any) -> bool:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -26,8 +28,34 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 
 from st3sweep.execution import mps
+from st3sweep.execution.cluster import release
 
-placement_groups: list[str] = []  # ids of those that this process has created, the last one last
+
+class PlacementGroups:
+    """The ids of the placement groups that this process has created, the last one last."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self._lock, self._closed = threading.Lock(), False
+
+    def create(self, create: Callable[[], Any]) -> Any:
+        """Return ``create()``, a handle of a new group. Raises RuntimeError once closed."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the slot has ended")
+            handle = create()
+            self.ids.append(handle.placement_group.id.hex())
+            return handle
+
+    def close(self) -> None:
+        """Release all, and create no more: a controller whose workers fail makes the next group at once."""
+        with self._lock:
+            self._closed = True
+            for group in self.ids:
+                release(group)
+
+
+placement_groups = PlacementGroups()
 
 
 class _FixedSize(FixedScalingPolicy):
@@ -44,9 +72,7 @@ class _Group(WorkerGroup):
     """Notes its placement group at once: workers that never start cannot tell of it, and it would stay for ever."""
 
     def _create_placement_group(self, *arguments: Any) -> Any:
-        handle = super()._create_placement_group(*arguments)
-        placement_groups.append(handle.placement_group.id.hex())
-        return handle
+        return placement_groups.create(lambda: super(_Group, self)._create_placement_group(*arguments))
 
 
 class _Controller(TrainController):
