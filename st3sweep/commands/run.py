@@ -138,8 +138,8 @@ def run_to_the_end(
             warn(str(error))  # the table is missing too
         if trials is not None and not as_json:
             print_front(folder, trials)
-        # Imported while Ray shuts down: both take seconds.
-        threading.Thread(target=importlib.import_module, args=("st3sweep.analysis.report.data",), daemon=True).start()
+        # Imported while Ray shuts down: both take seconds. No daemon: an end in the midst of it would be an abort.
+        threading.Thread(target=importlib.import_module, args=("st3sweep.analysis.report.data",)).start()
     if trials is not None:
         draw_front(folder, trials)
         write_report_of_run(folder)

@@ -148,9 +148,9 @@ class Mirror:
 
     def _give_up(self) -> None:
         self._taken_over = True
-        self._say(f"{self.store.url}: another program runs this sweep now; nothing more is stored, and it stops here")
         with atomic_write(self.folder / STOP_REQUEST) as file:
             file.write(b"now")
+        self._say(f"{self.store.url}: another program runs this sweep now; nothing more is stored, and it stops here")
 
     def _take_stop_request(self) -> None:
         with suppress(FileNotFoundError):
