@@ -227,6 +227,8 @@ def test_a_stale_lock_is_taken_over_and_its_holder_stops(
 
     def take_over(sweep: Sweep, trial: Trial) -> None:
         if len(sweep.ledger.trials) == 3 and not said:
+            while not _exists(store, "store.json"):  # written last
+                time.sleep(0.02)
             monkeypatch.setattr(store_lock, "STALE_SECONDS", 0.0)
             StoreLock.take(store, 1)
             while not said:
