@@ -14,7 +14,7 @@ import ray
 from ray import PlacementGroupID
 from ray._private import utils as ray_utils
 from ray._private.node import Node
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from st3sweep.execution.fork_server import fork_server
 from st3sweep.execution.mps import multi_process_service
@@ -109,3 +109,11 @@ def release(group: str) -> None:
     """
     with contextlib.suppress(Exception):  # already removed
         remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
+def release_all(slot: str) -> None:
+    """Remove the placement groups that a slot has created, by their names: it may have been killed before it told."""
+    with contextlib.suppress(Exception):  # the cluster is lost, or another version of Ray
+        for group, facts in placement_group_table().items():
+            if facts["name"].startswith(f"{slot}/") and facts["state"] != "REMOVED":
+                release(group)

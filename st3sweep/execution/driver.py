@@ -12,7 +12,7 @@ import ray
 import yaml
 from ray import tune
 
-from st3sweep.execution.cluster import release
+from st3sweep.execution.cluster import release, release_all
 from st3sweep.execution.mailbox import Log, see
 from st3sweep.execution.slot import Slot
 from st3sweep.execution.tune_results import forgotten_results
@@ -59,10 +59,11 @@ class Driver(tune.Callback):
             self.failure = self.failure or error
 
     def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
+        release_all(trial.trial_id)
         self._on_slot_lost(trial.trial_id)
 
-    def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
-        self._on_slot_lost(trial.trial_id)
+    on_trial_complete = on_trial_error
+    on_trial_recover = on_trial_error  # before it is started again
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Poll the stop conditions and assign trials; called between any two events, at least ten times a second.

@@ -32,12 +32,12 @@ class Slot(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._name, self._config = f"mailbox-{uuid.uuid4().hex}", config
+        self._name, self._config = f"mailbox-{uuid.uuid4().hex}", config | {"slot": self.trial_id}
         threads = config["workers"] + THREADS
         mailbox = ray.remote(Mailbox).options(name=self._name, num_cpus=0, max_concurrency=threads)  # it only waits
         self._mailbox = mailbox.remote(lasting=config["trials_per_process"] or 0)
         self._error: BaseException | None = None
-        self._workers = threading.Thread(target=self._hold_workers, args=(config,), daemon=True)
+        self._workers = threading.Thread(target=self._hold_workers, args=(self._config,), daemon=True)
         self._workers.start()  # while the mailbox starts
         self._introduced = False
         self._whereabouts: Any = None
@@ -152,8 +152,9 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
 
     trainer, backend = TorchTrainer, {}
     with contextlib.suppress(ImportError):  # another version of Ray Train
-        from st3sweep.execution.trainer import SlotConfig, SlotTrainer
+        from st3sweep.execution.trainer import SlotConfig, SlotTrainer, placement_groups
 
+        placement_groups.slot = config["slot"]
         trainer, backend = SlotTrainer, {"torch_config": SlotConfig(mailbox if 0 < config["gpu_share"] < 1 else None)}
 
     gpus = config["gpu_share"]

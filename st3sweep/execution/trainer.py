@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+import uuid
 from typing import Any
 
 import ray
@@ -25,27 +25,33 @@ from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
+from ray.util.placement_group import PlacementGroup, placement_group
 
 from st3sweep.execution import mps
 from st3sweep.execution.cluster import release
 
 
 class PlacementGroups:
-    """The ids of the placement groups that this process has created, the last one last."""
+    """The placement groups that this process has created.
+
+    They carry the name of its ``slot``, by which the driver releases what a process that was killed has left.
+    """
 
     def __init__(self) -> None:
-        self.ids: list[str] = []
+        self.slot = ""
+        self.ids: list[str] = []  # the last one last
         self._lock, self._closed = threading.Lock(), False
 
-    def create(self, create: Callable[[], Any]) -> Any:
-        """Return ``create()``, a handle of a new group. Raises RuntimeError once closed."""
+    def create(self, bundles: list[dict[str, float]], **options: Any) -> PlacementGroup:
+        """Create a group. Raises RuntimeError once closed."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the slot has ended")
-            handle = create()
-            self.ids.append(handle.placement_group.id.hex())
-            return handle
+            group = placement_group(bundles, name=f"{self.slot}/{uuid.uuid4().hex}", **options)
+            self.ids.append(group.id.hex())
+            return group
 
     def close(self) -> None:
         """Release all, and create no more: a controller whose workers fail makes the next group at once."""
@@ -71,8 +77,13 @@ class _FixedSize(FixedScalingPolicy):
 class _Group(WorkerGroup):
     """Notes its placement group at once: workers that never start cannot tell of it, and it would stay for ever."""
 
-    def _create_placement_group(self, *arguments: Any) -> Any:
-        return placement_groups.create(lambda: super(_Group, self)._create_placement_group(*arguments))
+    def _create_placement_group(self, _: Any, context: Any) -> DefaultPlacementGroupHandle:
+        group = placement_groups.create(
+            [context.resources_per_worker] * context.num_workers,
+            strategy=context.placement_strategy,
+            bundle_label_selector=context.label_selector,
+        )
+        return DefaultPlacementGroupHandle(group)
 
 
 class _Controller(TrainController):

@@ -1,4 +1,4 @@
-"""Kill a slot's mailbox before its workers have told it where they are: what they had reserved becomes free again."""
+"""Kill a slot, or its mailbox, before its workers have told where they are: what they reserve becomes free again."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ resources: {slots: 1, cpus_per_worker: %d}
 
 
 @pytest.mark.slow
-def test_a_slot_that_loses_its_mailbox_frees_what_its_workers_reserved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["ray::Mailbox", ("ray::Slot", "ray::ResourceTrainable")])
+def test_what_the_workers_of_a_lost_slot_reserved_is_freed(tmp_path: Path, part: str | tuple[str, ...]) -> None:
     (tmp_path / "space.yaml").write_text(SPACE % os.cpu_count())
     with program("run", str(tmp_path / "space.yaml"), "--storage", str(tmp_path)) as p:
         wait_until(lambda: workers(p.pid), p)
-        [mailbox] = [one for one in descendants(p.pid) if command_line(one).startswith("ray::Mailbox")]
-        mailbox.kill()
+        [lost] = [one for one in descendants(p.pid) if command_line(one).startswith(part)]
+        lost.kill()
         code, output = ended(p)
     assert code == 0, output
     run = tmp_path / "mailbox"
