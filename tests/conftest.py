@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -41,6 +42,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         shared += [*own, *rest[:more]]
         rest, left = rest[more:], left - size
     items[:] = [*shared, *rest]
+
+
+@pytest.fixture(autouse=True)
+def _not_connected() -> Iterator[None]:
+    """Refuse a test that leaves this process connected to Ray: it would end when the cluster of another test does."""
+    yield
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+        pytest.fail("connected this process to Ray")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import ray
-from ray.air.execution import FixedResourceManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.tune.execution import tune_controller
 
@@ -15,7 +14,7 @@ from st3sweep.execution.tune_results import forgotten_results
 def test_only_results_to_come_are_referred_to() -> None:
     before = tune_controller.RayActorManager
     with forgotten_results():
-        manager = tune_controller.RayActorManager(resource_manager=FixedResourceManager({"CPU": 1.0}))
+        manager = tune_controller.RayActorManager(SimpleNamespace())  # Ray's managers connect to a cluster
     assert tune_controller.RayActorManager is before
     calls = (ray.ObjectRef(bytes([number]) * 28) for number in range(1, 10))
     slot, other = (TrackedActor(number) for number in (0, 1))
