@@ -163,6 +163,7 @@ class SlowImages:
         self.threads: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
+        self.waiting = threading.Event()
         self.free_batches = 0  # batches that pass a closed gate
 
     def __len__(self) -> int:
@@ -170,6 +171,7 @@ class SlowImages:
 
     def fetch(self, indices: torch.Tensor, seed: int, epoch: int, train: bool) -> torch.Tensor:  # noqa: ARG002
         if int(indices.min()) >= 10 * self.free_batches:
+            self.waiting.set()
             assert self.gate.wait(10)
         self.threads.add(threading.current_thread().name)
         if self.broken is not None and int(indices.max()) >= self.broken:
@@ -219,6 +221,7 @@ def test_pending_batches_are_not_fetched_after_an_early_stop() -> None:
     release = threading.Timer(0.3, images.gate.set)
     images.free_batches = 1  # the second batch waits at the gate, the third behind it
     next(iterator)
+    assert images.waiting.wait(10)
     release.start()
     iterator.close()
     release.join()
