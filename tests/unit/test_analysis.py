@@ -401,7 +401,7 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # of what other tests have left
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_every_figure_and_table_of_a_degenerate_run(name: str, run: Path) -> None:
     trials, epochs, layers = tables.load_trials(run), tables.load_epochs(run), tables.load_layers(run)

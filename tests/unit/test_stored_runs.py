@@ -135,7 +135,7 @@ def kill_and_resume(url: str, machine: Any, tmp_path: Path, kills: int, rng: ran
     programs.set_forkserver_preload(["stored_sweep"])
     for number in range(kills):
         machine(f"machine-{number}")
-        program = programs.Process(target=stored_sweep.program, args=(dict(os.environ), *place, 0.2))
+        program = programs.Process(target=stored_sweep.program, args=(dict(os.environ), *place, 0.2 * kills))
         program.start()
         store, end = Objects(url), time.monotonic() + 240
         locks = [f"lock/{number + 1:06d}.json", "ledger.jsonl/000000", "store.json"]
