@@ -138,7 +138,7 @@ def run_to_the_end(
             warn(str(error))  # the table is missing too
         if trials is not None and not as_json:
             print_front(folder, trials)
-        # Imported while Ray shuts down: both take seconds. No daemon: an end in the midst of it would be an abort.
+        # Imported while Ray shuts down: both take seconds. Not a daemon: Python aborts if it exits during the import.
         threading.Thread(target=importlib.import_module, args=("st3sweep.analysis.report.data",)).start()
     if trials is not None:
         draw_front(folder, trials)

@@ -81,7 +81,7 @@ def drop_trials(storage: Storage, manifest: Manifest, name: str, numbers: Iterab
 
 def read_part(storage: Storage, part: Part, columns: list[str] | None = None) -> pa.Table:
     """Return the rows of a part that count. Raises OSError and pyarrow.ArrowInvalid, a ValueError."""
-    # One thread: Arrow's others may let go of a Python file only as the program ends, which then aborts.
+    # In one thread: Arrow's thread pool may release a Python file only while Python shuts down, which aborts it.
     with storage.open(part.name) as file:
         return pq.ParquetFile(file).read(columns=columns, use_threads=False).slice(0, part.rows)
 
