@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,10 +10,8 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray import PlacementGroupID
 from ray._private import utils as ray_utils
 from ray._private.node import Node
-from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from st3sweep.execution.fork_server import fork_server
 from st3sweep.execution.mps import multi_process_service
@@ -99,21 +96,3 @@ def _available(nodes: list[dict[str, Any]], resources: Resources) -> dict[str, f
         if node["Alive"] and (resources.accelerator is None or f"{KIND}{resources.accelerator}" in node["Resources"]):
             total.update(node["Resources"])
     return dict(total)
-
-
-def release(group: str) -> None:
-    """Remove a placement group, by id, if it still exists.
-
-    If a Train controller dies with its machine, its placement group remains, and Ray places it again where the next
-    slot should start, since its owner, this program, is alive.
-    """
-    with contextlib.suppress(Exception):  # already removed
-        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
-
-
-def release_all(slot: str) -> None:
-    """Remove the placement groups that a slot has created, by their names: it may have been killed before it told."""
-    with contextlib.suppress(Exception):  # the cluster is lost, or another version of Ray
-        for group, facts in placement_group_table().items():
-            if facts["name"].startswith(f"{slot}/") and facts["state"] != "REMOVED":
-                release(group)

@@ -12,8 +12,8 @@ import ray
 import yaml
 from ray import tune
 
-from st3sweep.execution.cluster import release, release_all
 from st3sweep.execution.mailbox import Log, see
+from st3sweep.execution.placement_groups import release, release_all
 from st3sweep.execution.slot import Slot
 from st3sweep.execution.tune_results import forgotten_results
 from st3sweep.runs.folder import take_stop_request, trial_folder

@@ -8,7 +8,6 @@ Train run per trial, pays it for each trial; and Tune's own work per trial grows
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import uuid
 from typing import Any
@@ -17,6 +16,7 @@ import ray
 from ray import train, tune
 
 from st3sweep.execution.mailbox import Delivery, Mailbox
+from st3sweep.execution.placement_groups import placement_groups
 
 MAX_REBUILDS = 20  # of a group of workers, before the slot counts as lost
 CLOSE_SECONDS = 30.0
@@ -32,12 +32,13 @@ class Slot(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._name, self._config = f"mailbox-{uuid.uuid4().hex}", config | {"slot": self.trial_id}
+        self._name, self._config = f"mailbox-{uuid.uuid4().hex}", config
+        placement_groups.slot = self.trial_id
         threads = config["workers"] + THREADS
         mailbox = ray.remote(Mailbox).options(name=self._name, num_cpus=0, max_concurrency=threads)  # it only waits
         self._mailbox = mailbox.remote(lasting=config["trials_per_process"] or 0)
         self._error: BaseException | None = None
-        self._workers = threading.Thread(target=self._hold_workers, args=(self._config,), daemon=True)
+        self._workers = threading.Thread(target=self._hold_workers, daemon=True)
         self._workers.start()  # while the mailbox starts
         self._introduced = False
         self._whereabouts: Any = None
@@ -46,8 +47,9 @@ class Slot(tune.Trainable):
         """Return the reports since the last step; at first an empty list, which asks for a trial."""
         try:
             return self._next_result()
-        except ray.exceptions.RayActorError:  # the mailbox is lost, so the slot is; Tune does not clean it up
-            _close_placement_groups()
+        except Exception:
+            # Tune cleans nothing up: the controller would reserve what the next slot needs until this actor ends.
+            placement_groups.close()
             raise
 
     def _next_result(self) -> dict[str, Any]:
@@ -74,11 +76,11 @@ class Slot(tune.Trainable):
         group, log = self._whereabouts
         return {"mailbox": self._name, "messages": found.messages, "group": group, "log": log}
 
-    def _hold_workers(self, config: dict[str, Any]) -> None:
+    def _hold_workers(self) -> None:
         """Run one group of workers after another until the mailbox is closed."""
         try:
             while not ray.get(self._mailbox.is_closed.remote()):
-                _train_run(self._mailbox, config).fit()
+                _train_run(self._mailbox, self._config).fit()
         except BaseException as error:  # kept, and raised in the Tune actor's own thread
             self._error = error
 
@@ -99,7 +101,7 @@ class Slot(tune.Trainable):
         try:
             ray.get(self._mailbox.close.remote())
         except ray.exceptions.RayActorError:  # without it, workers would be started again and again
-            _close_placement_groups()
+            placement_groups.close()
         else:
             self._workers.join(timeout=CLOSE_SECONDS)
 
@@ -112,7 +114,7 @@ class Slot(tune.Trainable):
 
 def _whereabouts(found: Delivery) -> tuple[str | None, Any]:
     """Return the placement group of the workers, known before they start if it is made here, and their output."""
-    return next(reversed(_placement_groups()), found.group), found.log
+    return placement_groups.newest or found.group, found.log
 
 
 def _draining_nodes() -> dict[str, int]:
@@ -120,17 +122,6 @@ def _draining_nodes() -> dict[str, int]:
     with contextlib.suppress(Exception):
         return ray._private.state.state.get_draining_nodes()
     return {}
-
-
-def _placement_groups() -> list[str]:
-    """Return the placement groups that this process has created; none with the plain TorchTrainer."""
-    trainer = sys.modules.get("st3sweep.execution.trainer")
-    return trainer.placement_groups.ids if trainer else []
-
-
-def _close_placement_groups() -> None:
-    if trainer := sys.modules.get("st3sweep.execution.trainer"):
-        trainer.placement_groups.close()
 
 
 def _is_dead(worker: Any) -> bool:
@@ -152,9 +143,8 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
 
     trainer, backend = TorchTrainer, {}
     with contextlib.suppress(ImportError):  # another version of Ray Train
-        from st3sweep.execution.trainer import SlotConfig, SlotTrainer, placement_groups
+        from st3sweep.execution.trainer import SlotConfig, SlotTrainer
 
-        placement_groups.slot = config["slot"]
         trainer, backend = SlotTrainer, {"torch_config": SlotConfig(mailbox if 0 < config["gpu_share"] < 1 else None)}
 
     gpus = config["gpu_share"]

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import uuid
 from typing import Any
 
 import ray
@@ -27,41 +25,9 @@ from ray.train.v2._internal.execution.controller.controller import TrainControll
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
-from ray.util.placement_group import PlacementGroup, placement_group
 
 from st3sweep.execution import mps
-from st3sweep.execution.cluster import release
-
-
-class PlacementGroups:
-    """The placement groups that this process has created.
-
-    They carry the name of its ``slot``, by which the driver releases what a process that was killed has left.
-    """
-
-    def __init__(self) -> None:
-        self.slot = ""
-        self.ids: list[str] = []  # the last one last
-        self._lock, self._closed = threading.Lock(), False
-
-    def create(self, bundles: list[dict[str, float]], **options: Any) -> PlacementGroup:
-        """Create a group. Raises RuntimeError once closed."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the slot has ended")
-            group = placement_group(bundles, name=f"{self.slot}/{uuid.uuid4().hex}", **options)
-            self.ids.append(group.id.hex())
-            return group
-
-    def close(self) -> None:
-        """Release all, and create no more: a controller whose workers fail makes the next group at once."""
-        with self._lock:
-            self._closed = True
-            for group in self.ids:
-                release(group)
-
-
-placement_groups = PlacementGroups()
+from st3sweep.execution.placement_groups import placement_groups
 
 
 class _FixedSize(FixedScalingPolicy):
