@@ -33,6 +33,7 @@ from turnaround import family
 from st3sweep.commands.reading import read_space
 from st3sweep.execution import driver
 from st3sweep.execution.cluster import cluster
+from st3sweep.execution.reporter import Reporter
 from st3sweep.execution.slot import Slot
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.runs.folder import write_resolved
@@ -62,21 +63,23 @@ budget: {{trials: {trials}}}
 class StubSlot(Slot):
     """A slot whose workers are one thread that trains nothing."""
 
-    def _hold_workers(self, config: dict[str, Any]) -> None:  # noqa: ARG002
+    def _hold_workers(self) -> None:
         finished = 0
+        reporter = Reporter(lambda number, messages: ray.get(self._mailbox.report.remote(number, messages)))
         while (taken := ray.get(self._mailbox.take.remote(0, finished))) is not None:
             finished, job = taken
+            reporter.start(finished)
             epochs = job["spec"]["train"]["epochs"]
             top1 = 50.0 + 40.0 * (hash(str(job["spec"])) % 1000) / 1000
             for epoch in range(1, epochs + 1):
                 record = _record(epoch, epochs, top1)
-                if ray.get(self._mailbox.report.remote(finished, record)):
-                    ray.get(self._mailbox.report.remote(finished, {"status": "stopped"}))
+                if reporter.report(record):
+                    reporter.report({"status": "stopped"})
                     break
             else:
                 result = {"status": "finished", "best_epoch": epochs, "wall_seconds": 0.0, "test_top1": top1}
                 result |= {"val_top1": top1, "gflops": 0.001 * (100 - top1), "gflops_dense": 0.1, "sparsity": 0.9}
-                ray.get(self._mailbox.report.remote(finished, result))
+                reporter.report(result)
 
 
 def _record(epoch: int, epochs: int, top1: float) -> dict[str, Any]:

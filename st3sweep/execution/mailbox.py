@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 Job = dict[str, Any]  # trial, spec, folder
 Log = tuple[str, str]  # host, and the path there of a worker's output
-BUNDLE_SECONDS = 0.2  # at least, between two deliveries of epochs: those of less time arrive together
 
 
 class Delivery(NamedTuple):
@@ -49,7 +48,6 @@ class Mailbox:
         self._nodes: dict[int, str] = {}  # by rank: the machine of the worker, as Ray names it
         self._leaving = False
         self._entered: dict[int, int] = {}  # by rank: workers so far
-        self._delivered = 0.0  # when messages were last passed on
         self._changed = threading.Condition()
 
     def put(self, job: Job) -> None:
@@ -119,17 +117,15 @@ class Mailbox:
         with self._changed:
             return self._attempts if self._open else 0
 
-    def report(self, number: int, message: dict[str, Any]) -> bool:
-        """Store a record of job ``number`` from rank 0; a ``status`` ends the job. True asks it to stop."""
+    def report(self, number: int, messages: list[dict[str, Any]]) -> bool:
+        """Store records of job ``number`` from rank 0; a ``status`` ends the job. True asks it to stop."""
         with self._changed:
             self._heard = time.monotonic()
-            if number == self._number and self._open:
-                if "status" in message:
-                    self._end(message)
-                else:
+            for message in messages:
+                if number == self._number and self._open:
+                    self._open = "status" not in message
                     self._messages.append(message)
-                    if len(self._messages) == 1:
-                        self._changed.notify_all()
+            self._changed.notify_all()
             return self._stop
 
     def stop(self, trial: int) -> None:
@@ -169,18 +165,10 @@ class Mailbox:
             return Delivery(messages, self._group, self._log, set(self._nodes.values()), silent)
 
     def next_messages(self, timeout_seconds: float) -> list[dict[str, Any]]:
-        """Wait up to ``timeout_seconds`` for messages; return those since the last call, possibly none.
-
-        The end of a job, and an epoch longer than ``BUNDLE_SECONDS``, is passed on at once. Of shorter epochs, each
-        would cost the slot and the driver as much as all of a trial's together.
-        """
+        """Wait up to ``timeout_seconds`` for messages; return those since the last call, possibly none."""
         with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._messages), timeout_seconds):
-                return []
-            too_early = self._delivered + BUNDLE_SECONDS - time.monotonic()
-            if too_early > 0:
-                self._changed.wait_for(lambda: not self._open, too_early)
-            messages, self._delivered = list(self._messages), time.monotonic()
+            self._changed.wait_for(lambda: bool(self._messages), timeout_seconds)
+            messages = list(self._messages)
             self._messages.clear()
             return messages
 

@@ -17,6 +17,7 @@ from ray import train
 from st3sweep import data
 from st3sweep.data import DataError
 from st3sweep.execution.mps import has_left
+from st3sweep.execution.reporter import Reporter
 from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.training.components import register_components, register_from_functions
 from st3sweep.training.gpu_memory import is_usable, limit
@@ -50,12 +51,14 @@ def worker_loop(config: dict[str, Any]) -> None:
     handle = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # the mailbox need not import its class
     ray.get(mailbox.enter.remote(world.rank, handle, group.id.hex() if group else None, _log(), _node()))
     clean = ProcessState.capture()
+    reporter = Reporter(lambda number, messages: ray.get(mailbox.report.remote(number, messages)))
     finished = 0
     # Each rank waits at the mailbox, which has no timeout; all ranks train the job that rank 0 took.
     while taken := world.broadcast(ray.get(mailbox.take.remote(world.rank, finished))):
         finished, job = taken
         clean.restore()
-        _run(job, finished, world, mailbox, unusable, config["seconds_between_losses"])
+        reporter.start(finished)
+        _run(job, reporter, world, mailbox, unusable, config["seconds_between_losses"])
         if has_left():
             return  # the next trials get a process within MPS
 
@@ -92,7 +95,12 @@ def _register(plugins: Sequence[str], functions: bytes, world: World) -> UserErr
 
 
 def _run(
-    job: dict[str, Any], number: int, world: World, mailbox: Any, unusable: UserError | None, losses: float | None
+    job: dict[str, Any],
+    reporter: Reporter,
+    world: World,
+    mailbox: Any,
+    unusable: UserError | None,
+    losses: float | None,
 ) -> None:
     """Train one job. Reports a failure as data, since an exception raised here would end the slot.
 
@@ -100,7 +108,7 @@ def _run(
     """
 
     def report(message: dict[str, Any]) -> bool:
-        return world.is_main and ray.get(mailbox.report.remote(number, message))
+        return world.is_main and reporter.report(message)
 
     def leave() -> bool:
         return ray.get(mailbox.is_leaving.remote())
@@ -124,7 +132,7 @@ def _run(
         no_space = isinstance(error, OSError) and error.errno in NO_SPACE
         passes = no_space or isinstance(error, StoreError)
         status = "interrupted" if passes else "failed"  # a full disk is not the trial's fault
-        ray.get(mailbox.report.remote(number, {"status": status, "error": _one_line(error)}))
+        reporter.report({"status": status, "error": _one_line(error)})
         if world.size > 1 or (world.device.type == "cuda" and not isinstance(error, torch.OutOfMemoryError)):
             raise  # other ranks wait in a collective, or the device is in an unknown state: restart the group
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from st3sweep.execution import mailbox
 from st3sweep.execution.mailbox import Mailbox, see
 
 FIRST, SECOND = {"trial": 0}, {"trial": 1}
@@ -43,9 +42,9 @@ def test_jobs_and_messages_in_order() -> None:
     def story(box: Mailbox) -> None:
         box.put(FIRST)
         assert [box.take(rank, 0) for rank in (0, 1)] == [(1, FIRST), (1, FIRST)]
-        box.report(1, {"epoch": 1})
-        box.report(1, {"epoch": 2})
-        box.report(1, {"status": "finished"})
+        box.report(1, [{"epoch": 1}])
+        box.report(1, [{"epoch": 2}])
+        box.report(1, [{"status": "finished"}])
         assert box.next_messages(1) == [{"epoch": 1}, {"epoch": 2}, {"status": "finished"}]
         assert box.next_messages(NOTHING) == []
         box.put(SECOND)
@@ -63,7 +62,7 @@ def test_takers_wait_for_a_job_and_readers_for_a_message() -> None:
         box.put(FIRST)
         assert taker.result(10) == (1, FIRST)
         assert not reader.done()
-        box.report(1, {"epoch": 1})
+        box.report(1, [{"epoch": 1}])
         assert reader.result(10) == [{"epoch": 1}]
         assert still_waits(box.take, 0, 1), "it has already taken this job"
 
@@ -75,7 +74,7 @@ def test_a_new_worker_gets_the_open_job_but_not_one_that_is_over() -> None:
         box.put(FIRST)
         assert box.take(0, 0) == (1, FIRST)
         assert box.take(0, 0) == (1, FIRST), "the worker was replaced"
-        box.report(1, {"status": "finished"})
+        box.report(1, [{"status": "finished"}])
         assert still_waits(box.take, 0, 0)
         box.put(SECOND)
         assert box.take(0, 0) == (2, SECOND)
@@ -143,11 +142,11 @@ def test_a_report_of_an_old_job_is_ignored(late: dict[str, Any]) -> None:
     def story(box: Mailbox) -> None:
         box.put(FIRST)
         box.take(0, 0)
-        box.report(1, {"status": "finished"})
-        box.report(1, late)
+        box.report(1, [{"status": "finished"}])
+        box.report(1, [late])
         assert box.next_messages(1) == [{"status": "finished"}]
         box.put(SECOND)
-        box.report(1, late)
+        box.report(1, [late])
         assert box.next_messages(NOTHING) == []
         assert box.take(0, 1) == (2, SECOND), "it is still open"
 
@@ -157,7 +156,7 @@ def test_a_report_of_an_old_job_is_ignored(late: dict[str, Any]) -> None:
 def test_a_new_job_discards_messages_of_the_last() -> None:
     def story(box: Mailbox) -> None:
         box.put(FIRST)
-        box.report(1, {"epoch": 1})
+        box.report(1, [{"epoch": 1}])
         box.put(SECOND)
         assert box.next_messages(NOTHING) == []
 
@@ -167,35 +166,13 @@ def test_a_new_job_discards_messages_of_the_last() -> None:
 def test_stop_is_the_answer_to_a_report_until_the_next_job() -> None:
     def story(box: Mailbox) -> None:
         box.put(FIRST)
-        assert not box.report(1, {"epoch": 1})
+        assert not box.report(1, [{"epoch": 1}])
         box.stop(SECOND["trial"])
-        assert not box.report(1, {"epoch": 2}), "that is another trial"
+        assert not box.report(1, [{"epoch": 2}]), "that is another trial"
         box.stop(FIRST["trial"])
-        assert box.report(1, {"epoch": 3})
+        assert box.report(1, [{"epoch": 3}])
         box.put(SECOND)
-        assert not box.report(2, {"epoch": 1})
-
-    run(story)
-
-
-def test_short_epochs_arrive_together_and_an_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "BUNDLE_SECONDS", 20.0)
-
-    def story(box: Mailbox) -> None:
-        box.put(FIRST)
-        box.report(1, {"epoch": 1})
-        assert box.next_messages(0) == [{"epoch": 1}], "the last delivery is long ago"
-        reader = begun(box.next_messages, 5)
-        for epoch in (2, 3):
-            box.report(1, {"epoch": epoch})
-            time.sleep(NOTHING)
-            assert not reader.done()
-        box.report(1, {"status": "finished"})
-        assert reader.result(10) == [{"epoch": 2}, {"epoch": 3}, {"status": "finished"}]
-        monkeypatch.setattr(mailbox, "BUNDLE_SECONDS", 3 * NOTHING)
-        box.put(SECOND)
-        box.report(2, {"epoch": 1})
-        assert box.next_messages(0) == [{"epoch": 1}], "a trial that goes on is heard too"
+        assert not box.report(2, [{"epoch": 1}])
 
     run(story)
 
@@ -206,7 +183,7 @@ def test_a_worker_ends_after_its_number_of_jobs_and_the_next_takes_over() -> Non
         for number, job in enumerate([FIRST, SECOND], start=1):
             box.put(job)
             assert box.take(0, number - 1) == (number, job)
-            box.report(number, {"status": "finished"})
+            box.report(number, [{"status": "finished"}])
         box.put(FIRST)
         assert box.take(0, 2) is None
         assert not box.is_closed()
@@ -227,7 +204,7 @@ def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> 
         box.take(0, 0)
         assert box.silent(60.0) == []
         time.sleep(5 * NOTHING)
-        box.report(1, {"epoch": 1})
+        box.report(1, [{"epoch": 1}])
         assert box.silent(5 * NOTHING) == []
         box.give_up(5 * NOTHING)
         assert box.next_messages(1) == [{"epoch": 1}], "it is not late"
@@ -236,7 +213,7 @@ def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> 
         box.give_up(5 * NOTHING)
         failed = {"status": "failed", "error": "hangs: nothing was reported for 0.05 seconds"}
         assert box.next_messages(1) == [failed]
-        box.report(1, {"status": "finished"})
+        box.report(1, [{"status": "finished"}])
         assert box.next_messages(NOTHING) == [], "it woke up too late"
 
     run(story)
