@@ -41,7 +41,7 @@ def cluster(
             # actors asks for a hundredth.
             cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
             folder = str(ray_folder(say))
-            if resources.gpu_share < 1 or resources.trials_per_gpu == "auto":  # else MPS is of no use
+            if resources.may_share_gpus:
                 to_close.enter_context(multi_process_service(say))
             to_close.enter_context(fork_server())
             start = partial(

@@ -103,6 +103,11 @@ class Resources(Frozen):
         return {name: amount for name, amount in asked.items() if amount}
 
     @property
+    def may_share_gpus(self) -> bool:
+        """Whether several trials may run on one GPU."""
+        return self.trials_per_gpu == "auto" or 0 < self.gpu_share < 1
+
+    @property
     def gpus(self) -> float:
         """GPUs of one trial."""
         return self.workers * self.gpu_share

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from st3sweep import data
 from st3sweep.execution import mps, worker
 from st3sweep.execution.mps import LOGS, PIPES, multi_process_service
+from st3sweep.execution.reporter import Reporter
 from st3sweep.networks import build_model
 from st3sweep.space.loading import load_space
 from st3sweep.space.resources import MPS_CLIENTS, Resources, count_slots
@@ -44,6 +45,21 @@ def test_shares_of_other_resources() -> None:
     assert Resources(gpus_per_worker=1, workers=2, trials_per_gpu=1).gpus == 2
     undecided = Resources(gpus_per_worker=1, trials_per_gpu="auto")
     assert (undecided.gpu_share, undecided.with_trials_per_gpu(5).gpu_share) == (1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "share"),
+    [
+        ({"gpus_per_worker": 0}, False),
+        ({"gpus_per_worker": 1}, False),
+        ({"gpus_per_worker": 0.5}, True),
+        ({"gpus_per_worker": 1, "trials_per_gpu": 1}, False),
+        ({"gpus_per_worker": 1, "trials_per_gpu": 2}, True),
+        ({"gpus_per_worker": 1, "trials_per_gpu": "auto"}, True),
+    ],
+)
+def test_trials_share_a_gpu_where_one_has_a_part_of_it(asked: dict[str, Any], share: bool) -> None:
+    assert Resources(**asked).may_share_gpus == share
 
 
 @pytest.mark.parametrize(
@@ -158,18 +174,6 @@ def test_without_the_service_it_is_said_why(control: Path, monkeypatch: pytest.M
 # -- failures -----------------------------------------------------------------------------------------------------
 
 
-class Reports:
-    """A mailbox that notes reports; ``remote`` calls are direct."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.report = self
-
-    def remote(self, _: int, message: dict[str, Any]) -> bool:
-        self.messages.append(message)
-        return False
-
-
 def failing(
     monkeypatch: pytest.MonkeyPatch, tiny_trial: TinyTrial, tmp_path: Path, error: Exception, *, usable: bool
 ) -> tuple[list[dict[str, Any]], bool]:
@@ -181,13 +185,14 @@ def failing(
     monkeypatch.setattr(worker, "fit", fit)
     monkeypatch.setattr(worker, "_load", lambda _: None)
     monkeypatch.setattr(worker, "is_usable", lambda _: usable)
-    monkeypatch.setattr(worker.ray, "get", lambda value: value)
-    mailbox, job = Reports(), {"spec": tiny_trial().model_dump(mode="json"), "folder": str(tmp_path), "store": None}
+    messages: list[dict[str, Any]] = []
+    reporter = Reporter(lambda _, sent: bool(messages.extend(sent)))
+    job = {"spec": tiny_trial().model_dump(mode="json"), "folder": str(tmp_path), "store": None}
     try:
-        worker._run(job, 1, World(device=torch.device("cuda", 0)), mailbox, None, None)
+        worker._run(job, reporter, World(device=torch.device("cuda", 0)), None, None, None)
     except type(error):
-        return mailbox.messages, True
-    return mailbox.messages, False
+        return messages, True
+    return messages, False
 
 
 def test_a_broken_gpu_ends_the_process_and_not_the_trial(
