@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import resources
@@ -219,6 +220,14 @@ def test_the_page_holds_no_third_party_code(data: dict[str, Any]) -> None:
     assert not re.search(r"licen[cs]e|copyright|\(c\)", scripts[0] + asset("style.css"), re.IGNORECASE)
     assert "This file holds no third-party code" in page
     assert len(page) - len(in_script(data)) < 90_000
+
+
+def test_no_two_scripts_of_the_page_declare_one_name() -> None:
+    """They share one scope: a second function of a name silently takes the place of the first."""
+    code = "\n".join(map(asset, SCRIPTS))
+    declared = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", code, re.MULTILINE)
+    assert "drawRows" in declared
+    assert [name for name, times in Counter(declared).items() if times > 1] == []
 
 
 def _luminance(color: str) -> float:
