@@ -50,6 +50,6 @@ RAMPED = {"st3", "gmp", "granet", "probmask"}
 # Methods whose last mask is drawn: a projection tells what it holds in expectation, to within ``ZEROS_OFF``.
 DRAWN = {"probmask"}
 
-# Interruptions of a training whose images can be fetched three times in a row; as many as the steps need where none are
+# Interruptions of a training whose images can be fetched five times in a row; as many as the steps need where none are
 # said.
-INTERRUPTIONS = {"probmask": 8}  # it looks at the training images twice more, at the end
+INTERRUPTIONS = {"probmask": 5}  # it looks at the training images twice more, at the end

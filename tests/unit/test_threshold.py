@@ -96,12 +96,19 @@ LARGE = {
 }
 
 
-def by_sorting(weights: list[torch.Tensor], ratio: float, scales: list[float]) -> torch.Tensor:
+def in_order(weights: list[torch.Tensor], scales: list[float]) -> torch.Tensor:
     flat = torch.cat([weight.reshape(-1).abs() * scale for weight, scale in zip(weights, scales, strict=True)])
-    ordered = flat.sort().values
-    position = (len(flat) - 1) * ratio
+    return flat.sort().values
+
+
+def quantile(ordered: torch.Tensor, ratio: float) -> torch.Tensor:
+    position = (len(ordered) - 1) * ratio
     below = math.floor(position)
-    return torch.lerp(ordered[below], ordered[min(below + 1, len(flat) - 1)], position - below)
+    return torch.lerp(ordered[below], ordered[min(below + 1, len(ordered) - 1)], position - below)
+
+
+def by_sorting(weights: list[torch.Tensor], ratio: float, scales: list[float]) -> torch.Tensor:
+    return quantile(in_order(weights, scales), ratio)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -113,9 +120,10 @@ def test_is_what_sorting_gives_to_the_last_bit(name: str, threads: int) -> None:
     scales = [1.0, 3.7][: len(weights)]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    ordered = in_order(weights, scales)
     try:
         for ratio in (0.0, 1e-5, 0.3, 0.9, 0.98, 0.99999, 1 - 1e-9):
-            assert torch.equal(global_threshold(weights, ratio, scales), by_sorting(weights, ratio, scales)), ratio
+            assert torch.equal(global_threshold(weights, ratio, scales), quantile(ordered, ratio)), ratio
     finally:
         torch.set_num_threads(before)
 
