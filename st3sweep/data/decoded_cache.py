@@ -29,6 +29,8 @@ import PIL
 from st3sweep.data.pack.reading import fingerprint
 from st3sweep.data.records import DataError, Splits
 from st3sweep.trial.data import OnDiskConfig
+from st3sweep.util.cache import cache_folder
+from st3sweep.util.errors import UserError
 from st3sweep.util.storage.atomic import atomic_write
 
 if TYPE_CHECKING:  # counting images must not import torch
@@ -44,21 +46,12 @@ _KEY = f"*-{'[0-9a-f]' * 32}"  # glob of ``_key``: nothing else in the folder is
 
 
 def check_setting() -> None:
-    """Raise DataError if ``ST3SWEEP_CACHE`` is a relative path: each worker runs in its own folder."""
-    chosen = os.environ.get("ST3SWEEP_CACHE")
-    if chosen and not os.path.isabs(os.path.expanduser(chosen)):
-        raise DataError("data", f"the environment variable ST3SWEEP_CACHE must be an absolute path (got {chosen!r})")
-
-
-def cache_folder() -> Path:
-    """Return ``ST3SWEEP_CACHE``, or else ``st3sweep`` in the user's cache folder. Raises OSError without a home."""
-    check_setting()
-    users = os.environ.get("XDG_CACHE_HOME", "")
-    default = os.path.join(users if os.path.isabs(users) else "~/.cache", "st3sweep")
-    folder = Path(os.path.expanduser(os.environ.get("ST3SWEEP_CACHE") or default))
-    if not folder.is_absolute():
-        raise FileNotFoundError("the user has no home folder")
-    return folder
+    """Raise DataError if ``ST3SWEEP_CACHE`` is a relative path."""
+    with suppress(FileNotFoundError):  # no home folder: ``load_once`` does without the cache
+        try:
+            cache_folder()
+        except UserError as error:
+            raise DataError("data", str(error)) from None
 
 
 def load_once(spec: OnDiskConfig) -> Splits:
@@ -67,6 +60,7 @@ def load_once(spec: OnDiskConfig) -> Splits:
     If the cache cannot be written, warns and keeps the images in memory. Raises what ``spec.load`` raises, and then
     caches nothing.
     """
+    check_setting()
     with ExitStack() as until_made:
         try:
             folder = cache_folder() / _key(spec)

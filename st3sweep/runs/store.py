@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from st3sweep.runs.manifest import MANIFEST as TABLES_MANIFEST
+from st3sweep.util.cache import cache_folder
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.atomic import atomic_write
 from st3sweep.util.storage.objects import Objects
@@ -57,10 +58,8 @@ class StoreManifest:
 
 def local_folder(url: str) -> Path:
     """Return the folder of a run kept at ``url``: below ``ST3SWEEP_CACHE``, or ``st3sweep`` in the user's cache."""
-    chosen = os.environ.get("ST3SWEEP_CACHE")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "st3sweep"
     scheme, _, rest = url.partition("://")
-    return (Path(chosen) if chosen else cache).absolute() / "runs" / scheme / rest
+    return cache_folder() / "runs" / scheme / rest
 
 
 def store_of(folder: Path) -> str | None:

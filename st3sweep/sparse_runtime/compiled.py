@@ -116,6 +116,9 @@ def _cpu() -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder of compiled engines: only its owner may write there, because it is loaded as code."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "st3sweep" / "sparse_runtime"
+    """Return the folder of compiled engines: only its owner may write there, because it is loaded as code.
+
+    It is in that of ``st3sweep.util.cache``, which an exported folder cannot import.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is ignored, as XDG says: code is loaded from there
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "st3sweep" / "sparse_runtime"

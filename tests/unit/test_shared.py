@@ -378,19 +378,6 @@ def test_a_full_disk_leaves_the_data_in_memory_and_no_entry(tmp_path: Path, cach
     assert entries(cache) == []
 
 
-def test_the_environment_sets_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for variable, value, wanted in (
-        ("ST3SWEEP_CACHE", "", tmp_path / ".cache" / "st3sweep"),
-        ("XDG_CACHE_HOME", "relative", tmp_path / ".cache" / "st3sweep"),
-        ("XDG_CACHE_HOME", "/var/xdg", Path("/var/xdg/st3sweep")),
-        ("ST3SWEEP_CACHE", "~/mine", tmp_path / "mine"),
-        ("ST3SWEEP_CACHE", "/scratch", Path("/scratch")),
-    ):
-        monkeypatch.setenv(variable, value)
-        assert decoded_cache.cache_folder() == wanted
-
-
 def test_a_relative_cache_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = rows(tmp_path / "root")
     monkeypatch.setenv("ST3SWEEP_CACHE", "here")

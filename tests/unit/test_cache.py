@@ -1,0 +1,47 @@
+"""Test where what can be made again is kept: decoded datasets, runs of an object store, compiled engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from st3sweep.runs.store import local_folder
+from st3sweep.sparse_runtime import compiled
+from st3sweep.util.cache import cache_folder
+from st3sweep.util.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ST3SWEEP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_environment_sets_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value, wanted in (
+        ("ST3SWEEP_CACHE", "", tmp_path / ".cache" / "st3sweep"),
+        ("XDG_CACHE_HOME", "relative", tmp_path / ".cache" / "st3sweep"),
+        ("XDG_CACHE_HOME", "/var/xdg", Path("/var/xdg/st3sweep")),
+        ("ST3SWEEP_CACHE", "~/mine", tmp_path / "mine"),
+        ("ST3SWEEP_CACHE", "/scratch", Path("/scratch")),
+    ):
+        monkeypatch.setenv(variable, value)
+        assert cache_folder() == wanted
+        assert local_folder("s3://bucket/runs/one") == wanted / "runs" / "s3" / "bucket" / "runs" / "one"
+
+
+def test_a_relative_cache_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker runs in its own folder, and would look for the run there."""
+    monkeypatch.setenv("ST3SWEEP_CACHE", "here")
+    with pytest.raises(UserError, match=r"^the environment variable ST3SWEEP_CACHE must be an absolute path \(got '"):
+        local_folder("s3://bucket/runs/one")
+
+
+@pytest.mark.parametrize("users", [None, "", "relative", "/var/xdg"])
+def test_compiled_engines_are_in_the_same_folder(users: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exported folders cannot import ``st3sweep.util``: the rule stands twice."""
+    if users is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", users)
+    assert compiled.cache_folder() == cache_folder() / "sparse_runtime"
