@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from driven_sweep import Run, result
+from held_runs import a_run, held
 from test_cli import st3sweep
-from test_cli_runs import a_run, held
 from test_kept_checkpoints import ALL, begin, ended, left
 
 from st3sweep.commands.opened_run import Run as OpenedRun

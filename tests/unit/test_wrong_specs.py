@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from wrong_specs import ARGUMENTS, DATA, FIELDS, FILES, RIGHT, SEARCH, Wrong
+from wrong_search import SEARCH
+from wrong_specs import ARGUMENTS, DATA, FILES, RIGHT, Wrong
+from wrong_sweeps import SWEEP
+from wrong_trials import TRIAL
 
 from st3sweep import cli
 from st3sweep.commands import resume, run
@@ -54,7 +57,7 @@ def assert_said(answer: tuple[int | str | None, str], line: str) -> None:
     assert code == 2
 
 
-@pytest.mark.parametrize("wrong", [*FIELDS, *SEARCH, *DATA], ids=lambda wrong: wrong.kind)
+@pytest.mark.parametrize("wrong", [*TRIAL, *SWEEP, *SEARCH, *DATA], ids=lambda wrong: wrong.kind)
 def test_wrong_space(wrong: Wrong, main: Main, tmp_path: Path):
     text, place = unmarked(wrong.text())
     Path("space.yaml").write_text(text)
