@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from st3sweep.trial.code_hash import code_hash
 from st3sweep.trial.data import DataConfig
 from st3sweep.trial.metric import Metric
 from st3sweep.trial.model import ModelConfig, register_model
+from st3sweep.trial.registry import unregister
 from st3sweep.util.errors import UserError
 from st3sweep.util.yaml_lines import read
 
@@ -80,20 +82,19 @@ def train(
     if model is None and (loss is not None or metric is not None):
         name = "loss" if loss is not None else "metric"
         raise UserError(f"{name}: goes with model=; that of a registered model is given to register_model")
-    if data is not None:
-        settings["data"] = {**settings.get("data", {}), "dataset": _registered_data(data)}
-    if model is not None:
-        settings["model"] = {"arch": _registered_model(model, loss, metric)}
-    checked = read_trial(settings if model is not None or data is not None else trial, overrides, plugins)
-    if model is not None:
-        _check_outputs(model, checked.data)
-    tell = say if progress else lambda line: None  # noqa: ARG005
-    if folder is not None:
-        train_one(checked, Path(folder), device, tell)
-        return _result(Path(folder))
-    with tempfile.TemporaryDirectory() as temporary:
-        train_one(checked, Path(temporary), device, tell)
-        return _result(Path(temporary))
+    with ExitStack() as until_trained:
+        if data is not None:
+            dataset = until_trained.enter_context(_registered_data(data))
+            settings["data"] = {**settings.get("data", {}), "dataset": dataset}
+        if model is not None:
+            settings["model"] = {"arch": _registered_model(model, loss, metric)}
+        checked = read_trial(settings if model is not None or data is not None else trial, overrides, plugins)
+        if model is not None:
+            _check_outputs(model, checked.data)
+        tell = say if progress else lambda line: None  # noqa: ARG005
+        where = Path(folder or until_trained.enter_context(tempfile.TemporaryDirectory()))
+        train_one(checked, where, device, tell)
+        return _result(where)
 
 
 def _registered_model(
@@ -116,15 +117,21 @@ def _registered_model(
     return name
 
 
-def _registered_data(data: Any) -> str:
+@contextmanager
+def _registered_data(data: Any) -> Iterator[str]:
+    """Register ``data`` as a dataset until the block ends, and yield its name."""
+
     def load() -> Any:
         return data
 
     register_dataset(DATASET, load)
-    DataConfig.registered[DATASET].function = None
-    if isinstance(data, tuple | list):  # else refused when it is loaded
-        DataConfig.registered[DATASET].code = content_hash(data)
-    return DATASET
+    try:
+        DataConfig.registered[DATASET].function = None
+        if isinstance(data, tuple | list):  # else refused when it is loaded
+            DataConfig.registered[DATASET].code = content_hash(data)
+        yield DATASET
+    finally:
+        unregister(DataConfig, DATASET)
 
 
 def _check_outputs(model: nn.Module, data: DataConfig) -> None:

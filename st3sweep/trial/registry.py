@@ -79,15 +79,25 @@ def register(config: Config) -> Config:
     known = {**config.registered, **dict.fromkeys(names, config)}
     config.registered.clear()
     config.registered.update(sorted(known.items()))  # by name: the order of imports must not show in messages
-    for model in _dependants:
-        if model.__pydantic_complete__:
-            model.model_rebuild(force=True)
+    _rebuild_dependants()
     return config
+
+
+def unregister(kind: type[Registered], name: str) -> None:
+    """Remove the class that is registered as ``name``, so that no trial can name it any more."""
+    del kind.registered[name]
+    _rebuild_dependants()
 
 
 def depends_on_registry(model: type[BaseModel]) -> None:
     """Rebuild ``model`` whenever a class is registered after it was built."""
     _dependants.append(model)
+
+
+def _rebuild_dependants() -> None:
+    for model in _dependants:
+        if model.__pydantic_complete__:
+            model.model_rebuild(force=True)
 
 
 def members_of(annotation: Any) -> list[type[BaseModel]]:

@@ -34,6 +34,7 @@ from st3sweep.trial.sparsity import MethodConfig
 
 TinyTrial = Callable[..., TrialSettings]
 TRIAL: dict[str, Any] = {"train": {"epochs": 3, "batch_size": 16}, "sparsity": {"method": "st3", "target": 0.8}}
+CIFAR_RESNET = {"model": {"arch": "cifar_resnet", "depth": 8, "width": 4}}
 
 
 @pytest.fixture(autouse=True)
@@ -148,14 +149,27 @@ def test_the_digest_tells_modules_and_data_apart() -> None:
 
     def digest(net: nn.Module, seed: int) -> str:
         settings = {**TRIAL, "model": {"arch": _registered_model(net)}}
-        settings["data"] = {"dataset": _registered_data((stripes(48, seed), None, None))}
-        return resolve(settings).digest()
+        with _registered_data((stripes(48, seed), None, None)) as dataset:
+            return resolve({**settings, "data": {"dataset": dataset}}).digest()
 
     torch.manual_seed(0)
     first, second = Small(), Small()
     found = [digest(first, 0), digest(first, 0), digest(second, 0), digest(first, 1)]
     assert found[0] == found[1]
     assert len(set(found)) == 3
+
+
+def test_own_data_are_registered_until_the_trial_ends() -> None:
+    """Afterwards no space can name them by accident, after an error either."""
+    wide, whole = (torch.zeros(9, 1, 8, 4), torch.zeros(9).long()), stripes(48, 0)
+    with pytest.raises(DataError, match="must be square"):
+        st3sweep.train({**TRIAL, **CIFAR_RESNET}, data=(wide, None, None), progress=False)
+    assert "own" not in DataConfig.registered
+    trial = {**TRIAL, **CIFAR_RESNET, "train": {"epochs": 1, "batch_size": 16}}
+    assert st3sweep.train(trial, data=(whole, None, None), progress=False).status == "finished"
+    assert "own" not in DataConfig.registered
+    with pytest.raises(st3sweep.SpecError, match=r"data\.dataset: is 'own', allowed: cifar10, cifar100, digits, image"):
+        st3sweep.train({**trial, "data": {"dataset": "own"}})
 
 
 @pytest.mark.parametrize(
@@ -172,7 +186,7 @@ def test_the_digest_tells_modules_and_data_apart() -> None:
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(model: nn.Module | None, data: Any, message: str) -> None:
-    trial = {**TRIAL, "model": {"arch": "cifar_resnet", "depth": 8, "width": 4}} if model is None else TRIAL
+    trial = {**TRIAL, **CIFAR_RESNET} if model is None else TRIAL
     with pytest.raises((st3sweep.UserError, st3sweep.SpecError, DataError), match=message) as caught:
         st3sweep.train(trial, model=model, data=data, progress=False)
     assert "\n" not in str(caught.value)

@@ -19,7 +19,6 @@ from wrong_trials import TRIAL
 from st3sweep import cli
 from st3sweep.commands import resume, run
 from st3sweep.space.loading import load_space
-from st3sweep.trial.data import DataConfig
 from st3sweep.util.errors import SpecError
 
 Main = Callable[..., tuple[int | str | None, str]]
@@ -30,7 +29,6 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """Return ``main("run", "space.yaml")`` -> exit code and stderr, in an empty folder; a sweep must not start."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ST3SWEEP_NOWHERE", raising=False)
-    monkeypatch.delitem(DataConfig.registered, "own", raising=False)  # data that another test passed to st3sweep.train
     for module in (run, resume):
         monkeypatch.setattr(module, "run_to_the_end", lambda *_, **__: pytest.fail("the sweep was started"))
 
