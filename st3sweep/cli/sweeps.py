@@ -48,19 +48,18 @@ def run(
     if dry_run:
         plan(space_file, set_, plugin)
         return
-    raise typer.Exit(
-        run_sweep(
-            space_file,
-            overrides(set_),
-            name=name,
-            storage=storage,
-            address=address,
-            track=track or [],
-            plugins=plugin or [],
-            as_json=as_json,
-            verbose=verbose,
-        )
+    _, code = run_sweep(
+        space_file,
+        overrides(set_),
+        name=name,
+        storage=storage,
+        address=address,
+        track=track or [],
+        plugins=plugin or [],
+        as_json=as_json,
+        verbose=verbose,
     )
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -61,20 +61,13 @@ def run(
 
     Raises SpecError with every problem of the space, and UserError for anything else to put right, before any work.
     """
-    from st3sweep.commands.run import removed_if_unused, run_to_the_end, start
-    from st3sweep.commands.stored import kept_in_store
+    from st3sweep.commands.run import run
 
-    checked, folder = start(
-        space, texts(overrides), name=name, storage=Path(storage), address=address, track=track, plugins=plugins
-    )
-    with (
-        shown(progress),
-        removed_if_unused(folder),
-        kept_in_store(folder, checkpoints=address is None) as keep_only,
-    ):
-        run_to_the_end(
-            checked, folder, address, keep_only, track=track, plugins=plugins, as_json=not progress, verbose=False
-        )
+    with shown(progress):
+        folder, _ = run(
+            space, texts(overrides), name=name, storage=Path(storage), address=address, track=track, plugins=plugins,
+            as_json=not progress, verbose=False,
+        )  # fmt: skip
     return Run(folder)
 
 

@@ -42,20 +42,22 @@ def run(
     plugins: Sequence[str],
     as_json: bool,
     verbose: bool,
-) -> int:
-    """Start the sweep of a space in a new folder in ``storage``; return the program's exit code.
+) -> tuple[Path, int]:
+    """Run the sweep of a space in a new folder in ``storage``; return that folder and the program's exit code.
 
     Raises SpecError and UserError before anything is started.
     """
-    space, folder = start(source, overrides, name=name, storage=storage, address=address, track=track, plugins=plugins)
-    with removed_if_unused(folder), kept_in_store(folder, checkpoints=address is None) as keep_only:
-        return run_to_the_end(
+    space = read_space(source, overrides, plugins)
+    check_before_start(space, address, track)
+    folder = new_run(space.config.name, space.document.data, space.document.text, storage, name)
+    with _removed_if_unused(folder), kept_in_store(folder, checkpoints=address is None) as keep_only:
+        return folder, run_to_the_end(
             space, folder, address, keep_only, track=track, plugins=plugins, as_json=as_json, verbose=verbose
         )
 
 
 @contextlib.contextmanager
-def removed_if_unused(folder: Path) -> Iterator[None]:
+def _removed_if_unused(folder: Path) -> Iterator[None]:
     """Remove the folder of a new run if an error ends it before it has a trial."""
     try:
         yield
@@ -64,22 +66,6 @@ def removed_if_unused(folder: Path) -> Iterator[None]:
             remove_from_store(folder)
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def start(
-    source: Source,
-    overrides: Mapping[str, str],
-    *,
-    name: str | None,
-    storage: Path,
-    address: str | None,
-    track: Sequence[str],
-    plugins: Sequence[str],
-) -> tuple[Space, Path]:
-    """Check a space and its data, and make the folder of a run of it; returns the space and the folder."""
-    space = read_space(source, overrides, plugins)
-    check_before_start(space, address, track)
-    return space, new_run(space.config.name, space.document.data, space.document.text, storage, name)
 
 
 def check_before_start(space: Space, address: str | None, track: Sequence[str]) -> None:
