@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ import yaml
 from st3sweep.commands.disk import disk
 from st3sweep.commands.resource_facts import resource_facts
 from st3sweep.data import DataError, inspect
+from st3sweep.data.pack.staging import StagingError, described, stage_folder
 from st3sweep.networks import build_model
 from st3sweep.networks.flops import layer_costs, over_budget
 from st3sweep.space.distributions import Choice, FloatRange
@@ -26,6 +28,7 @@ from st3sweep.space.resources import Resources
 from st3sweep.space.sample_points import sample_points
 from st3sweep.space.space import ABSENT, Point, Space, SpaceConfig, look_up
 from st3sweep.sweep.warm_start import EarlierRuns
+from st3sweep.trial.data import OnDiskConfig
 from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import with_recipe
 from st3sweep.trial.settings import TrialSettings
@@ -93,6 +96,8 @@ def plan_text(space: Space, info: Any | None) -> str:
     networks = {one.model.label: one for one in map(space.trial_for, points)}
     facts += [("model", _network(one, info)) for one in networks.values()]
     facts.append(("data", _data(trial, info)))
+    if info and isinstance(trial.data, OnDiskConfig) and trial.data.pack:
+        facts.append(("pack", _pack(trial.data.pack)))
     facts.append(("recipe", trial.recipe))
     facts.append(("precision", _precision(trial, space.config.resources)))
     facts.append(("objectives", ", ".join(f"{metric} {goal}" for metric, goal in spec.goals())))
@@ -151,6 +156,15 @@ def _data(trial: TrialSettings, info: Any | None) -> str:
     counts = f"{info.train:,} to train on, {info.validation:,} to validate, {info.test:,} to test"
     note = f"; {info.note}" if info.note else ""
     return f"{trial.data.dataset}: {info.num_classes:,} classes; images: {counts}{note}"
+
+
+def _pack(folder: str) -> str:
+    """Say where workers map the pack from, as far as this machine's ``ST3SWEEP_STAGE`` tells."""
+    stage = stage_folder()
+    try:
+        return f"{folder}, {described(Path(folder), stage) if stage else 'mapped where it lies'}"
+    except StagingError as error:
+        return str(error)
 
 
 def _precision(trial: TrialSettings, resources: Resources) -> str:

@@ -22,7 +22,7 @@ from st3sweep.util.text import format_flops
 def train_one(settings: TrialSettings, folder: Path, device: str, say: Callable[[str], None]) -> str:
     """Train ``settings`` as trial 0 of the run in ``folder``, resuming it if it is there; return the trial's status."""
     try:
-        splits = load(settings.data)
+        splits = load(settings.data, say)
     except DataError as error:
         raise UserError(f"{error.field}: {error.message}") from None
     world = _world(device)

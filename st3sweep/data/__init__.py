@@ -1,7 +1,7 @@
 """Load datasets and iterate over their batches: ``inspect`` counts without torch, ``load`` returns the splits.
 
 ``load`` decodes once for all processes of a machine (``decoded_cache.py``), ``make_pack`` for all trials that name the
-pack; ``batches.py`` iterates.
+pack, which ``load`` copies to local disk once per host if told to (``pack/staging.py``); ``batches.py`` iterates.
 """
 
 from __future__ import annotations
@@ -15,29 +15,35 @@ from st3sweep.data import decoded_cache
 from st3sweep.data.decode import short_side as evaluated_short_side
 from st3sweep.data.pack import splits as packed
 from st3sweep.data.pack.reading import open_pack
+from st3sweep.data.pack.staging import Say, StagingError, silent, stage_folder
 from st3sweep.data.pack.writing import write_pack
 from st3sweep.data.records import DataError, DataInfo, Splits
 from st3sweep.trial.data import DataConfig, OnDiskConfig
 
-__all__ = ["DataError", "DataInfo", "Splits", "inspect", "load", "make_pack"]
+__all__ = ["DataError", "DataInfo", "Splits", "StagingError", "inspect", "load", "make_pack"]
 
 
 def inspect(data: DataConfig) -> DataInfo:
     """Return the counts and shape of what ``load`` returns; decodes nothing, imports no torch. Raises DataError."""
     if isinstance(data, OnDiskConfig) and data.pack:
+        stage_folder()  # is it an absolute path?
         return packed.inspect(data, open_pack(data))
     decoded_cache.check_setting()
     info: DataInfo = data.inspect()
     return info
 
 
-def load(data: DataConfig) -> Splits:
-    """Load the splits of the dataset; validation comes from its training set. Raises DataError if unreadable."""
+def load(data: DataConfig, say: Say = silent) -> Splits:
+    """Load the splits of the dataset; validation comes from its training set. Raises DataError if unreadable.
+
+    A pack is copied to local disk first where ``ST3SWEEP_STAGE`` says so: ``say`` is told how far that is. Raises
+    StagingError if it cannot be copied.
+    """
     splits: Splits
     if not isinstance(data, OnDiskConfig):
         splits = data.load()
     elif data.pack:
-        splits = packed.load(data, open_pack(data))
+        splits = packed.load(data, open_pack(data, stage_folder(), say))
     elif data.photographs:  # decoded at each fetch
         splits = data.load()
     else:

@@ -45,6 +45,7 @@ class Driver(tune.Callback):
         """``store`` is the address of the run if the workers, on several machines, store their checkpoints there."""
         self.sweep, self.store = sweep, store
         self.slots: dict[str, _Held] = {}  # by Tune's name of the slot
+        self.notes: set[str] = set()  # shown to the user
         self.failure: BaseException | None = None
         self.polled = 0.0
         self.seen = -1  # the sweep's changes when all slots were last looked at
@@ -89,10 +90,19 @@ class Driver(tune.Callback):
         held.group, held.log = result["group"] or held.group, result["log"] or held.log
         for message in result["messages"]:
             assert held.number is not None, "a slot reports only its assigned trial"
+            if "note" in message:
+                self._show(message["note"])
+                continue
             self.sweep.record(held.number, message)
             if "status" in message:
                 held.number, held.asked_to_stop = None, False
         self._assign(held)
+
+    def _show(self, note: str) -> None:
+        """Show the user what a worker does before it trains; once, where all slots of a host wait for the same."""
+        if note not in self.notes:
+            self.notes.add(note)
+            self.sweep.progress.say(note)
 
     def _on_slot_lost(self, slot: str) -> None:
         held = self.slots.pop(slot, None)

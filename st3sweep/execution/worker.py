@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from ray import train
 
 from st3sweep import data
-from st3sweep.data import DataError
+from st3sweep.data import DataError, StagingError
 from st3sweep.execution.mps import has_left
 from st3sweep.execution.reporter import Reporter
 from st3sweep.execution.trial_in_store import trial_in_store
@@ -110,6 +111,11 @@ def _run(
     def report(message: dict[str, Any]) -> bool:
         return world.is_main and reporter.report(message)
 
+    def say(line: str) -> None:
+        """Tell the log and the user; a report, so that a long copy is no hang."""
+        print(line, file=sys.stderr, flush=True)
+        reporter.report({"note": f"{socket.gethostname()}: {line}"})
+
     def leave() -> bool:
         return ray.get(mailbox.is_leaving.remote())
 
@@ -118,12 +124,16 @@ def _run(
             raise unusable
         spec = resolve(job["spec"])
         with _folder(job, world) as folder:
-            end = fit(spec, world, report, folder, _load(spec.data), leave=leave, seconds_between_losses=losses)
+            end = fit(spec, world, report, folder, _load(spec.data, say), leave=leave, seconds_between_losses=losses)
         report(end)
     except Preempted:  # the group is started again, on other machines: Ray places nothing on one that it drains
         if world.is_main:
             ray.get(mailbox.left.remote())
         raise
+    except StagingError as error:  # of this machine, not of the trial; ranks on others do not raise it
+        reporter.report({"status": "interrupted", "error": str(error)})
+        if world.size > 1:
+            raise
     except (Diverged, DataError, UserError) as error:  # every rank raises it at the same point
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:
@@ -144,11 +154,11 @@ def _folder(job: dict[str, Any], world: World) -> AbstractContextManager[Path]:
     return trial_in_store(job["store"], job["trial"], world)
 
 
-def _load(spec: DataConfig) -> data.Splits:
+def _load(spec: DataConfig, say: Callable[[str], None]) -> data.Splits:
     key = spec.model_dump_json()
     if key not in _splits:
         _splits.clear()
-        _splits[key] = data.load(spec)
+        _splits[key] = data.load(spec, say)
     return _splits[key]
 
 

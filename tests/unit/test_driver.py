@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -51,3 +52,18 @@ def test_free_slots_ask_for_work_when_something_has_changed(
     sweep.pause("asked to stop")
     made.on_step_begin()
     assert all(held.asked_to_stop for held in made.slots.values() if held.number is not None)
+
+
+def test_a_note_of_many_slots_is_shown_once(run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of("budget: {trials: 2}")
+    made = Driver(run.program())
+    monkeypatch.setattr(driver.ray, "get_actor", lambda _: Mailbox())
+    facts = {"group": None, "log": None}
+    for slot in ("a", "b"):
+        made._receive(slot, {"mailbox": slot, "messages": [], **facts})
+        made._receive(
+            slot, {"mailbox": slot, "messages": [{"note": "host: waits"}, {"note": f"{slot}: copies"}], **facts}
+        )
+    shown = [event["text"] for event in map(json.loads, run.events.getvalue().splitlines()) if event["event"] == "note"]
+    assert shown == ["host: waits", "a: copies", "b: copies"]
+    assert [made.slots[slot].number for slot in ("a", "b")] == [0, 1], "a note ends no trial"

@@ -13,7 +13,6 @@ images: black among squares, of height 0 among photographs.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,11 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from st3sweep.data.decode import short_side
+from st3sweep.data.pack.manifest import again, check_files, digests, file_digest, read_manifest
+from st3sweep.data.pack.staging import PackChanged, Say, silent, staged
 from st3sweep.data.records import DataError
 from st3sweep.trial.data import OnDiskConfig
-
-FORMAT = 2  # of files and decoding
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -51,18 +49,24 @@ class Pack:
     test: PackedSplit | None
 
 
-def open_pack(spec: OnDiskConfig) -> Pack:
+def open_pack(spec: OnDiskConfig, stage: Path | None = None, say: Say = silent) -> Pack:
     """Open the pack ``data.pack``. Raises DataError if it is incomplete or was made from other files or settings.
 
     If the folder ``data.root`` does not exist, its files are not compared: the pack may have been copied alone.
+    With the folder ``stage`` its copy there is mapped, made if need be (``staging.staged``).
     """
     folder = Path(spec.pack or "")
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     _check_settings(manifest, spec, folder)
     root = Path(spec.root)
     if root.is_dir() and fingerprint(root, spec.files()) != manifest["source"]:
-        raise DataError("data.pack", f"{folder} is stale: files under {root} have changed since; {_again(folder)}")
-    splits = {name: _split(folder, name, manifest) for name in manifest["splits"]}
+        raise DataError("data.pack", f"{folder} is stale: files under {root} have changed since; {again(folder)}")
+    check_files(folder, manifest)
+    try:
+        mapped = folder if stage is None else staged(folder, manifest, stage, say)
+    except PackChanged:
+        return open_pack(spec, stage, say)
+    splits = {name: _split(mapped, name, manifest) for name in manifest["splits"]}
     for split in splits.values():
         if split.bad and spec.bad_images == "error":
             first = next(iter(split.bad.values()))
@@ -87,23 +91,6 @@ def kind(spec: OnDiskConfig) -> str:
     return "photographs" if spec.photographs else "squares"
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise DataError("data.pack", f"no pack in {folder}; make one with: st3sweep data pack FILE --out {folder}")
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        if manifest["format"] != FORMAT:
-            message = f"{folder} has format {manifest['format']}, this version reads {FORMAT}; {_again(folder)}"
-            raise DataError("data.pack", message)
-        _ = manifest["dataset"], manifest["size"], manifest["source"], manifest["classes"], manifest["splits"]["train"]
-    except FileNotFoundError:
-        message = f"{folder} is an incomplete pack: it has no {MANIFEST}; {_again(folder)}"
-        raise DataError("data.pack", message) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError("data.pack", f"cannot read {folder / MANIFEST}: {error!r}; {_again(folder)}") from error
-    return manifest
-
-
 def _check_settings(manifest: dict[str, Any], spec: OnDiskConfig, folder: Path) -> None:
     if manifest["dataset"] != spec.dataset:
         raise DataError("data.pack", f"{folder} is a pack of {manifest['dataset']}, not of {spec.dataset}")
@@ -116,30 +103,13 @@ def _check_settings(manifest: dict[str, Any], spec: OnDiskConfig, folder: Path) 
 
 
 def _split(folder: Path, name: str, manifest: dict[str, Any]) -> PackedSplit:
-    facts = manifest["splits"][name]
-    for file, size in facts["bytes"].items():
-        path = folder / file
-        found = path.stat().st_size if path.is_file() else None
-        if found != size:
-            is_ = "is missing" if found is None else f"has {found} bytes, not {size}"
-            raise DataError("data.pack", f"{path} {is_}; {_again(folder)}")
     table = folder / f"{name}.npz"
-    if file_digest(table) != facts["sha256"]:
-        raise DataError("data.pack", f"{table} is corrupt: its SHA-256 differs; {_again(folder)}")
+    if file_digest(table) != digests(manifest)[table.name]:
+        raise DataError("data.pack", f"{table} is corrupt: its SHA-256 differs; {again(folder)}")
     pixels: NDArray[np.uint8] = np.memmap(folder / f"{name}.pixels", np.uint8, mode="r")
     with np.load(table) as arrays:
         index, sums = arrays.get("index"), arrays.get("sums")
         labels, bad_ids = arrays["labels"], arrays["bad"].tolist()
     if index is None:
         pixels = pixels.reshape(-1, 3, manifest["size"], manifest["size"])
-    return PackedSplit(pixels, labels, dict(zip(bad_ids, facts["bad"], strict=True)), index, sums)
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _again(folder: Path) -> str:
-    return f"make it again with: st3sweep data pack FILE --out {folder}"
+    return PackedSplit(pixels, labels, dict(zip(bad_ids, manifest["splits"][name]["bad"], strict=True)), index, sums)

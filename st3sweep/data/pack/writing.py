@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from st3sweep.data.bad_images import good
 from st3sweep.data.decode import noting
 from st3sweep.data.normalisation import channel_sums
-from st3sweep.data.pack.reading import FORMAT, MANIFEST, file_digest, fingerprint, kind
+from st3sweep.data.pack.manifest import FORMAT, MANIFEST, file_digest
+from st3sweep.data.pack.reading import fingerprint, kind
 from st3sweep.data.pack.sources import Make, Source, Sources
 from st3sweep.data.records import DataError
 from st3sweep.data.threads import in_order
@@ -90,10 +92,11 @@ def _write_split(
         return image, np.array(image.shape[:2]) if square is None else channel_sums(image[None])[0]
 
     rows: list[NDArray[np.int64]] = []
-    offset = 0
+    offset, digest = 0, hashlib.sha256()
     with atomic_write(folder / f"{name}.pixels") as file:
         for image, facts in in_order(partial(one, id_, make) for id_, make in enumerate(source.makes())):
             file.write(image.data)
+            digest.update(image.data)
             rows.append(np.array([offset, *facts]) if square is None else facts)
             offset += image.size
             advance()
@@ -105,7 +108,12 @@ def _write_split(
     with atomic_write(folder / f"{name}.npz") as file:
         np.savez(file, **arrays)
     sizes = {f"{name}.{end}": (folder / f"{name}.{end}").stat().st_size for end in ("pixels", "npz")}
-    return {"bytes": sizes, "sha256": file_digest(folder / f"{name}.npz"), "bad": [bad[i] for i in ids.tolist()]}
+    return {
+        "bytes": sizes,
+        "sha256": file_digest(folder / f"{name}.npz"),
+        "pixels_sha256": digest.hexdigest(),
+        "bad": [bad[i] for i in ids.tolist()],
+    }
 
 
 def _nothing(square: int | None) -> NDArray[np.uint8]:
