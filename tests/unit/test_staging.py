@@ -160,6 +160,7 @@ def test_of_processes_that_start_together_one_copies_and_all_map_one_file(pack: 
         process.start()
     for process in processes:
         process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
     said, files, sums = zip(*(results.get() for _ in processes), strict=True)
     assert sorted(one["copied"] for one in said) == [0, 0, 1]
     assert sorted(one["waits"] > 3 for one in said) == [False, True, True], "they are heard of while they wait"
