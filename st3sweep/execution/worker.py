@@ -131,7 +131,7 @@ def _run(
             ray.get(mailbox.left.remote())
         raise
     except StagingError as error:  # of this machine, not of the trial; ranks on others do not raise it
-        reporter.report({"status": "interrupted", "error": str(error)})
+        reporter.report({"status": "interrupted", "error": f"{socket.gethostname()}: {error}"})
         if world.size > 1:
             raise
     except (Diverged, DataError, UserError) as error:  # every rank raises it at the same point

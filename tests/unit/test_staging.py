@@ -95,7 +95,7 @@ def test_the_copy_is_mapped_and_equals_the_pack(pack: DataConfig, stage: Path, m
     (copy,) = copies(stage)
     assert {str(copy / "train.pixels"), str(copy / "test.pixels")} <= mapped()
     assert sorted(path.name for path in copy.iterdir()) == FILES
-    assert said[0].startswith(f"copies {pack.pack} to {stage}: 6% of ")
+    assert said[0].startswith(f"copying {pack.pack} to {stage}: 6% of ")
     assert said[-2].endswith(": 100% of 82.8 kB copied and checked")
     assert said[-1].startswith(f"copied {pack.pack} to {copy}: 82.8 kB in ")
     monkeypatch.delenv("ST3SWEEP_STAGE")
@@ -146,7 +146,7 @@ def test_of_processes_that_start_together_one_copies_and_all_map_one_file(pack: 
 
         def say(line: str) -> None:
             said.append(line)
-            if len(said) == 1 and line.startswith("copies"):
+            if len(said) == 1 and line.startswith("copying"):
                 staging.time.sleep(0.2)  # while the others find the lock held
 
         start.wait()
@@ -163,7 +163,7 @@ def test_of_processes_that_start_together_one_copies_and_all_map_one_file(pack: 
     assert [process.exitcode for process in processes] == [0, 0, 0]
     said, files, sums = zip(*(results.get() for _ in processes), strict=True)
     assert sorted(one["copied"] for one in said) == [0, 0, 1]
-    assert sorted(one["waits"] > 3 for one in said) == [False, True, True], "they are heard of while they wait"
+    assert sorted(one["waiting"] > 3 for one in said) == [False, True, True], "they are heard of while they wait"
     assert len(set.union(*files)) == 1, "device and inode"
     assert len(set(sums)) == 1
     assert len(copies(stage)) == 1
@@ -281,7 +281,7 @@ def test_a_damaged_copy_is_made_again(pack: DataConfig, stage: Path, file: str, 
             os.utime(path, ns=(stamp, stamp))  # found by its checksum
     said: list[str] = []
     data.load(pack, said.append)
-    assert said[0] == f"the copy {copy} is damaged: copies it again"
+    assert said[0] == f"the copy {copy} is damaged: copying it again"
     assert copies(stage) == [copy]
     assert path.read_bytes() == whole or file == "staged.json"
 

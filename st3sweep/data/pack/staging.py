@@ -70,11 +70,11 @@ def staged(folder: Path, manifest: dict[str, Any], stage: Path, say: Say) -> Pat
         return copy
     try:
         stage.mkdir(exist_ok=True)  # not its parents: where a disk is not mounted, the system's would fill
-        with _alone(stage, f"waits for another process of this host, which copies a pack to {stage}", say):
+        with _alone(stage, f"waiting for another process of this host, which copies a pack to {stage}", say):
             if not is_complete(copy, manifest):
                 _check_unchanged(folder, manifest)
                 if copy.exists():
-                    say(f"the copy {copy} is damaged: copies it again")
+                    say(f"the copy {copy} is damaged: copying it again")
                 _make(copy, folder, manifest, say)
     except OSError as error:
         raise StagingError(f"cannot copy {folder} to {stage}: {error.strerror or error}") from error
@@ -138,7 +138,7 @@ def _make(copy: Path, folder: Path, manifest: dict[str, Any], say: Say) -> None:
             shutil.rmtree(other, ignore_errors=True)  # trials that have mapped it keep its pages
     check_room(folder, manifest, stage)
     total = sum(sizes(manifest).values())
-    began, done = time.monotonic(), _Progress(say, f"copies {folder} to {stage}", total)
+    began, done = time.monotonic(), _Progress(say, f"copying {folder} to {stage}", total)
     part.mkdir()
     try:
         read = {name: _copy(folder / name, part / name, done) for name in sizes(manifest)}
