@@ -231,15 +231,15 @@ class Run:
     def clean(self, keep: str = "finished", *, yes: bool = False) -> pd.DataFrame:
         """Return the checkpoints that ``keep`` (``finished`` or ``front``) leaves out, a row a file; remove if ``yes``.
 
-        Columns: ``trial``, ``file`` (its path), ``bytes``, ``why``. What stays is that of the setting
-        ``resources.checkpoints``. Raises UserError while a program runs the sweep.
+        Columns: ``trial``, ``file`` (its path, or its address in an object store), ``bytes``, ``why``. What stays is
+        that of the setting ``resources.checkpoints``. Raises UserError while a program runs the sweep.
         """
         import pandas as pd
 
         from st3sweep.commands.clean import clean
 
         found = clean(self.folder, keep, yes=yes)
-        return pd.DataFrame([file.row() for file in found.files], columns=["trial", "file", "bytes", "why"])
+        return pd.DataFrame([vars(file) for file in found.files], columns=["trial", "file", "bytes", "why"])
 
     def measure(self, trials: Sequence[int] = (), *, again: bool = False, plugins: Sequence[str] = ()) -> pd.DataFrame:
         """Measure latency and file size of finished trials on this machine, into the run's tables; a row a trial.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from st3sweep.reporting.console import warn
 from st3sweep.runs.bring import asking, bring
-from st3sweep.runs.ledger import Ledger
+from st3sweep.runs.ledger import LEDGER, Ledger
 from st3sweep.runs.mirror import Mirror
 from st3sweep.runs.store import HELD, MANIFEST, MARKER, StoreManifest, read_json, store_of, write_json
 from st3sweep.runs.store_lock import StoreLock
@@ -37,6 +37,30 @@ def kept_in_store(folder: Path, *, checkpoints: bool) -> Iterator[KeepOnly | Non
     write_json(folder / MARKER, {"url": url})
     with Mirror(folder, lock, warn, checkpoints=checkpoints) as mirror:
         yield mirror.keep_only
+
+
+@contextmanager
+def locked_in_store(folder: Path) -> Iterator[StoreLock | None]:
+    """Lock the run in its store until the block ends, and bring what is new; None for a run that is in no store.
+
+    Raises UserError where another program runs the sweep, and where this machine has results that the store lacks:
+    what is removed there would be decided by them.
+    """
+    url = store_of(folder)
+    if url is None:
+        yield None
+        return
+    lock = asking(lambda: _take(Objects(url)))
+    try:
+        stored = (read_json(folder / HELD) or {}).get("manifest", {}).get("ledger_bytes", 0)
+        if (folder / LEDGER).is_file() and (folder / LEDGER).stat().st_size > stored:
+            hint = f"store them first: st3sweep resume {url}"
+            raise UserError(f"{url}: this machine has results that the store does not have; {hint}")
+        yield lock
+    finally:
+        write_json(folder / MARKER, {"url": url})
+        with suppress(StoreError):  # it is then stale in a few minutes
+            lock.release()
 
 
 def _take(store: Objects) -> StoreLock:

@@ -27,7 +27,7 @@ from st3sweep.util.storage.objects import Objects
 from st3sweep.util.storage.urls import check_url, url_of
 
 SPACE, RESOLVED, PROVENANCE = "space.yaml", "resolved.yaml", "provenance.json"
-LOCK, STOP_REQUEST = ".lock", "stop.request"
+LOCK, STOP_REQUEST, TRIALS = ".lock", "stop.request", "trials"
 
 
 def new_run(default_name: str, document: dict[str, Any], text: str, storage: Path, name: str | None) -> Path:
@@ -162,4 +162,4 @@ def free_folder(wanted: Path) -> Path:
 
 def trial_folder(run: Path, trial: int) -> Path:
     """Return the folder of trial number ``trial`` of ``run``, with its settings and checkpoints."""
-    return run / "trials" / f"{trial:04d}"
+    return run / TRIALS / f"{trial:04d}"

@@ -14,14 +14,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from st3sweep.runs.folder import trial_folder
+from st3sweep.runs.folder import TRIALS, trial_folder
 from st3sweep.runs.store import HELD, check_sum, read_json, state, write_json
-from st3sweep.training.checkpoint_files import BEST, LAST, PREVIOUS, find_checkpoints
+from st3sweep.training.checkpoint_files import BEST, LAST, PREVIOUS, find_checkpoints, is_checkpoint
 from st3sweep.util.storage.objects import Objects
 
 CONFIG = "config.yaml"
 _RECORD = "stored.json"
 _READS = 4  # of an object that does not fit its record: it is being replaced
+
+
+def stored_checkpoints(store: Objects) -> dict[int, dict[str, int]]:
+    """Return each trial's checkpoints in the store with their bytes, by name, as the store lists them.
+
+    Includes those that no record names, which a killed program left. Raises StoreError.
+    """
+    found: dict[int, dict[str, int]] = {}
+    for path, size in store.list(TRIALS):
+        trial, _, name = path.removeprefix(f"{TRIALS}/").partition("/")
+        if trial.isdigit() and is_checkpoint(name):
+            found.setdefault(int(trial), {})[name] = size
+    return found
 
 
 class TrialStore:
@@ -75,16 +88,22 @@ class TrialStore:
         if record is None:
             return
         kept = {CONFIG, *names}
-        gone = [name for name in record["files"] if name not in kept]
-        if gone:
-            held = self._held()
-            held["files"] = {name: found for name, found in record["files"].items() if name in kept} | {
-                name: found for name, found in held["files"].items() if name in kept
-            }
-            held["seq"] = record["seq"]
-            self._record(held)  # first, so that it never names what is not there
-            for name in gone:
-                self.store.remove(f"{self._prefix}/{name}")
+        self._remove([name for name in record["files"] if name not in kept], record)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove these of the store's checkpoints, also one that its record does not name. Raises StoreError."""
+        self._remove(list(names), self._stored())
+
+    def _remove(self, gone: list[str], record: dict[str, Any] | None) -> None:
+        if record and not record["files"].keys().isdisjoint(gone):  # first, so that it never names what is not there
+            held, count = self._held(), record["seq"]
+            files = {name: facts for name, facts in record["files"].items() if name not in gone}
+            self.store.write(f"{self._prefix}/{_RECORD}", json.dumps({"seq": count + 1, "files": files}).encode())
+            if held["seq"] == count:  # else another machine's files are newer than those here, and stay so
+                here = {name: held["files"].get(name, facts) for name, facts in files.items()}
+                write_json(self.folder / HELD, {"seq": count + 1, "files": here})
+        for name in gone:
+            self.store.remove(f"{self._prefix}/{name}")
 
     def _snapshots(self, held: dict[str, list[int]]) -> dict[str, tuple[Path, list[int]]]:
         """Return links to the files that have changed, newest last: the best epoch's is at least as new as the last's.

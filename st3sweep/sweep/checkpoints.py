@@ -78,12 +78,17 @@ class Removable(NamedTuple):
 
 def removable(run: Path, trial: Trial, keep: Checkpoints, fronts: Fronts) -> Iterator[Removable]:
     """Yield the checkpoints of ``trial`` of the run in folder ``run`` that ``keep`` removes. May raise OSError."""
+    if kept := kept_of(trial, keep, fronts):
+        for name, path in find_checkpoints(trial_folder(run, trial.number)).items():
+            if name not in kept[0]:
+                yield Removable(trial.number, name, path, kept[1])
+
+
+def kept_of(trial: Trial, keep: Checkpoints, fronts: Fronts) -> tuple[tuple[str, ...], str] | None:
+    """Return the names of the checkpoints of ``trial`` that stay, and why the others do not; None if all stay."""
     if keep == "all" or trial.status == "running" or "reused_from" in trial.result:
-        return
-    kept, why = _kept(trial, keep, on_front=trial in fronts)
-    for name, path in find_checkpoints(trial_folder(run, trial.number)).items():
-        if name not in kept:
-            yield Removable(trial.number, name, path, why)
+        return None
+    return _kept(trial, keep, on_front=trial in fronts)
 
 
 def _kept(trial: Trial, keep: Checkpoints, *, on_front: bool) -> tuple[tuple[str, ...], str]:
@@ -144,8 +149,8 @@ class CheckpointRemover:
         for one in found:
             if failure := one.remove():
                 self._warn(one.path, failure)
-        if self._keep_only and self.keep != "all" and trial.status != "running" and "reused_from" not in trial.result:
-            self._keep_only(trial.number, _kept(trial, self.keep, on_front=trial in self.fronts)[0])
+        if self._keep_only and (kept := kept_of(trial, self.keep, self.fronts)):
+            self._keep_only(trial.number, kept[0])
 
     def _warn(self, path: Path, error: OSError) -> None:
         if not self._warned:

@@ -33,6 +33,12 @@ def find_checkpoints(folder: Path) -> dict[str, Path]:
     return found
 
 
+def is_checkpoint(name: str) -> bool:
+    """Return whether ``name`` is one that ``find_checkpoints`` gives a checkpoint."""
+    *folders, last = name.split("/")
+    return last in _NAMES and (not folders or (len(folders) == 2 and folders[0] == PILOTS))
+
+
 def _in(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in _listed(folder) if name in _NAMES or name == PILOTS}
 
