@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from st3sweep.commands.disk import disk
+from st3sweep.commands.price_facts import price_facts
 from st3sweep.commands.resource_facts import resource_facts
 from st3sweep.data import DataError, inspect
 from st3sweep.data.pack.staging import StagingError, described, stage_folder
@@ -107,7 +108,7 @@ def plan_text(space: Space, info: Any | None) -> str:
     if spec.warm_start:
         facts.append(("warm start", _warm_start(space)))
     facts.append(("trials", _trials(space, trial)))
-    facts += _budget(space)
+    facts += [*_budget(space), *price_facts(space)]
     if known := _classes_and_channels(trial, info):
         facts.append(("disk", disk(space, map(space.trial_for, points), *known)))
     if spec.measures_latency or spec.measures_size:

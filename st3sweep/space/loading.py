@@ -15,12 +15,13 @@ from st3sweep.space.field_errors import problems_of
 from st3sweep.space.first_points import check_first_points
 from st3sweep.space.overrides import Overrides, override_space, override_trial
 from st3sweep.space.point_checks import check_points
+from st3sweep.space.prices import CPU, Price, price_of
 from st3sweep.space.search_checks import check_budget, check_objectives, check_sampler, check_search
 from st3sweep.space.space import OLD_KEYS, Space, SpaceConfig
 from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
-from st3sweep.util.errors import Problem, SpecError, near_path
+from st3sweep.util.errors import Problem, SpecError, UserError, near_path
 from st3sweep.util.yaml_lines import Document, Path_, read, read_yaml
 
 
@@ -42,8 +43,8 @@ def load_space(
     override_space(document, Overrides.of(overrides))
     expand_paths(document, ("trial",))
     expand_runs(document)
-    config = _validated(document)
-    space = Space(config, _parse_constraints(config, document), document)
+    config, price = _take_price(_validated(document), document)
+    space = Space(config, _parse_constraints(config, document), document, price)
     problems = [*check_search(space), *check_sampler(space), *check_budget(space), *check_objectives(space)]
     if problems:
         raise SpecError(problems)
@@ -66,6 +67,25 @@ def _validated(document: Document) -> SpaceConfig:
         return SpaceConfig.model_validate(document.data)
     except ValidationError as error:
         raise SpecError(problems_of(error, document, (), SpaceConfig)) from None
+
+
+def _take_price(config: SpaceConfig, document: Document) -> tuple[SpaceConfig, Price | None]:
+    """Replace ``budget.prices`` by the price that it names: a run keeps that, whatever becomes of the file."""
+    budget, resources = config.budget, config.resources
+    if budget.prices is None:
+        return config, None
+    if resources.gpus and resources.accelerator is None:
+        message = "needs resources.accelerator: the kind of GPU whose price it is"
+        raise SpecError([document.problem(("budget", "prices"), message)])
+    path = _absolute(document, ("budget", "prices"), budget.prices, "budget.prices")
+    try:
+        price = price_of(Path(path), resources.accelerator or CPU, budget.market or "on_demand")
+    except UserError as error:
+        raise SpecError([document.problem(("budget", "prices"), str(error))]) from None
+    taken = {"prices": None, "market": None, "price_per_device_hour": price.per_device_hour}
+    given = {**document.data["budget"], **taken}
+    document.data["budget"] = {name: value for name, value in given.items() if value is not None}
+    return config.model_copy(update={"budget": budget.model_copy(update=taken)}), price
 
 
 def rename_old_keys(document: Document) -> None:

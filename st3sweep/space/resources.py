@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from st3sweep.space.prices import Market
 from st3sweep.trial.fields import Frozen, fail
 from st3sweep.util.errors import UserError
 
@@ -130,7 +131,9 @@ class Resources(Frozen):
 class Budget(Frozen):
     """Limits of a sweep, which ends at the first one reached. A grid needs none. ``trials`` excludes replicates.
 
-    ``price_per_device_hour`` is that of a GPU, or of a CPU if trials have no GPU, in the currency of ``money``.
+    ``price_per_device_hour`` is that of a GPU, or of a CPU if trials have no GPU, in the currency of ``money``. With
+    ``prices`` it is taken from a CSV file when the run starts, which then keeps it: that of ``resources.accelerator``
+    on the ``market`` (null: on_demand).
     """
 
     trials: int | None = Field(None, ge=1)  # failed ones included
@@ -138,11 +141,17 @@ class Budget(Frozen):
     gpu_hours: float | None = Field(None, gt=0)
     money: float | None = Field(None, gt=0)
     price_per_device_hour: float | None = Field(None, gt=0)
+    prices: str | None = Field(None, min_length=1)
+    market: Market | None = None
 
     @model_validator(mode="after")
     def _priced(self) -> Budget:
-        if self.money is not None and self.price_per_device_hour is None:
-            raise fail("budget.money", "needs budget.price_per_device_hour")
+        if self.money is not None and self.price_per_device_hour is None and self.prices is None:
+            raise fail("budget.money", "needs budget.price_per_device_hour or budget.prices")
+        if self.prices is not None and self.price_per_device_hour is not None:
+            raise fail("budget.prices", "budget.price_per_device_hour is given too; set one of them to null")
+        if self.market is not None and self.prices is None:
+            raise fail("budget.market", "has no effect: budget.prices is not set")
         return self
 
     def limits(self) -> dict[str, float]:

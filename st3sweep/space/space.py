@@ -21,6 +21,7 @@ from st3sweep.space.distributions import Distribution
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 from st3sweep.space.grid_size import grid_size
 from st3sweep.space.measuring import LATENCY, SIZE, MeasureConfig
+from st3sweep.space.prices import Price
 from st3sweep.space.resources import Budget, Replicates, Resources
 from st3sweep.trial.fields import Frozen, fail
 from st3sweep.trial.recipes import KINDS, resolve, with_recipe
@@ -173,6 +174,7 @@ class Space:
     config: SpaceConfig
     constraints: tuple[Constraint, ...]
     document: Document
+    price: Price | None = None  # taken from ``budget.prices``
 
     def active(self, path: str, point: Mapping[str, Any]) -> bool:
         """Whether ``path`` is searched at ``point``: its ``when`` condition holds there."""

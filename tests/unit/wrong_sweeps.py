@@ -34,7 +34,7 @@ SWEEP = [
     Wrong(
         "money without a price",
         {"{trials: 8}": "{^money: 100}"},
-        "budget.money: needs budget.price_per_device_hour",
+        "budget.money: needs budget.price_per_device_hour or budget.prices",
     ),
     Wrong(
         "a part of a GPU for two workers",
