@@ -21,7 +21,7 @@ from st3sweep.runs.store import (
     MANIFEST,
     MARKER,
     StoreManifest,
-    check_sum,
+    download,
     local_folder,
     read_json,
     state,
@@ -143,14 +143,9 @@ def _bring_files(
     known: dict[str, list[int]] = dict(here.files)
 
     def one(name: str) -> None:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.bringing")
         with suppress(FileNotFoundError):
-            store.download(name, part)
-            known[name] = [part.stat().st_size, check_sum(part)]
-            os.replace(part, path)
-            held[name] = state(path)
+            known[name] = download(store, name, folder / name)
+            held[name] = state(folder / name)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for _ in range(_READS):

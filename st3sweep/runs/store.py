@@ -97,6 +97,19 @@ def check_sum(path: Path) -> int:
     return total
 
 
+def download(store: Objects, name: str, path: Path) -> list[int]:
+    """Replace ``path`` by an object of the store; return its bytes and CRC-32. Raises FileNotFoundError, StoreError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.bringing")
+    try:
+        store.download(name, part)
+        found = [part.stat().st_size, check_sum(part)]
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return found
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the content of one of the local files above; None if it is absent or damaged."""
     try:

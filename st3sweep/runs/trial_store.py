@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from st3sweep.runs.folder import TRIALS, trial_folder
-from st3sweep.runs.store import HELD, check_sum, read_json, state, write_json
+from st3sweep.runs.store import HELD, check_sum, download, read_json, state, write_json
 from st3sweep.training.checkpoint_files import BEST, LAST, PREVIOUS, find_checkpoints, is_checkpoint
 from st3sweep.util.storage.objects import Objects
 
@@ -128,18 +128,12 @@ class TrialStore:
     def _bring(self, name: str, facts: list[int], held: dict[str, Any]) -> bool:
         """Download one file; return whether it is the one of the record. One that is not there is left out."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.bringing")
         try:
-            self.store.download(f"{self._prefix}/{name}", part)
-            size, total = part.stat().st_size, check_sum(part)
-            os.replace(part, path)
+            found = download(self.store, f"{self._prefix}/{name}", path)
         except FileNotFoundError:
             return False
-        finally:
-            part.unlink(missing_ok=True)
-        held["files"][name] = [size, total, *state(path)[1:]]
-        return facts[:2] == [size, total]
+        held["files"][name] = [*found, *state(path)[1:]]
+        return facts[:2] == found
 
     def _is(self, name: str, facts: list[int]) -> bool:
         path = self.folder / name
