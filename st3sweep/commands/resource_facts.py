@@ -35,7 +35,7 @@ def _trials_per_gpu(space: Space) -> tuple[int | None, str]:
     except (DataError, RuntimeError) as error:
         return None, f"as many trials as its memory holds, which cannot be measured here: {str(error).splitlines()[0]}"
     number = trials_that_fit(memory)
-    return number, f"{number} trials: one takes {memory.trial / 1e9:.1f} of this GPU's {memory.total / 1e9:.1f} GB"
+    return number, f"{number} trials: one takes {memory}"
 
 
 def _gpu(resources: Resources) -> str:

@@ -50,4 +50,4 @@ def _measured(specs: list[dict[str, Any]], plugins: list[str], functions: bytes)
     if not torch.cuda.is_available():
         raise UserError("torch sees no GPU there")
     memory = measured(map(resolve, specs), torch.device("cuda"))
-    return trials_that_fit(memory), f"a trial takes {memory.trial / 1e9:.1f} of a GPU's {memory.total / 1e9:.1f} GB"
+    return trials_that_fit(memory), f"a trial takes {memory}"

@@ -31,6 +31,9 @@ class Memory(NamedTuple):
     trial: int
     total: int
 
+    def __str__(self) -> str:
+        return f"{self.trial / 1e9:.1f} of a GPU's {self.total / 1e9:.1f} GB"
+
 
 def trials_that_fit(memory: Memory) -> int:
     """Return how many trials of this ``memory`` a GPU holds: at least 1, at most MOST_TRIALS."""

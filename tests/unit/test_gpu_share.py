@@ -70,6 +70,10 @@ def test_trials_that_fit_by_memory(trial: int, total: int, trials: int) -> None:
     assert trials_that_fit(Memory(trial, total)) == trials
 
 
+def test_memory_in_words() -> None:
+    assert f"{Memory(2_340_000_000, 85 * GB)}" == "2.3 of a GPU's 85.0 GB"
+
+
 @given(st.integers(1, MPS_CLIENTS), st.integers(4 << 30, 200 << 30))
 def test_processes_leave_room_for_each_other_and_for_their_contexts(trials: int, total: int) -> None:
     allowed = allocatable(1 / trials, total)
