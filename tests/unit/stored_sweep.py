@@ -62,11 +62,12 @@ def _one_epoch(sweep: Sweep, trial: Trial) -> bool:
     """Train one epoch from the last checkpoint; return whether the trial is over. The best epoch is every second."""
     folder = trial_folder(sweep.folder, trial.number)
     done, best = state_of(folder / LAST) if (folder / LAST).exists() else (0, 0)
-    done += 1
-    if done % 2 == 0:
-        best = done
-        _write(folder / BEST, trial, done, best)
-    _write(folder / LAST, trial, done, best)
+    if done < EPOCHS:  # else a kill fell between the last checkpoint and the report of the trial's end
+        done += 1
+        if done % 2 == 0:
+            best = done
+            _write(folder / BEST, trial, done, best)
+        _write(folder / LAST, trial, done, best)
     for number in range(1, done + 1):  # as ``fit`` reports again what an earlier program had
         sweep.record(trial.number, epoch(trial, number))
     if done == EPOCHS:
