@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -80,8 +81,8 @@ class ObjectStore:
     """The server, as tests see it."""
 
     def __init__(self) -> None:
-        command = [sys.executable, __file__]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([sys.executable, __file__], text=True, **pipes)
         assert self.process.stdout is not None
         self.endpoint = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
 
@@ -118,7 +119,7 @@ class ObjectStore:
 
 
 def main() -> None:
-    """Serve until the program that reads the port has gone."""
+    """Serve until standard input ends, with the program that started this one, however that ends."""
     from moto.moto_server.werkzeug_app import MotoRequestHandler
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
@@ -128,7 +129,9 @@ def main() -> None:
     application = Faults(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     print(server.server_port, flush=True)
-    server.serve_forever()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+    os._exit(0)  # whatever is being answered
 
 
 if __name__ == "__main__":

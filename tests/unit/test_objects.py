@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import socket
+import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +172,29 @@ def test_an_address_survives_pathlib() -> None:
     assert url_of(Path("s3://bucket/a/b")) == url_of("s3://bucket/a/b/") == "s3://bucket/a/b"
     assert url_of(Path("runs/a")) is None
     assert url_of(Path("/tmp/a:/b")) is None
+
+
+def test_the_server_of_the_tests_ends_with_a_program_that_is_killed() -> None:
+    for package in ("moto", "flask_cors"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    program = "import object_store, time; s = object_store.ObjectStore(); print(s.endpoint, flush=True); time.sleep(99)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    started = [sys.executable, "-c", program]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, text=True, env=environment) as killed:
+        assert killed.stdout is not None
+        host, port = killed.stdout.readline().strip().removeprefix("http://").split(":")
+        time.sleep(0.2)
+        assert _answers(host, int(port))
+        killed.kill()
+    end = time.monotonic() + 30
+    while _answers(host, int(port)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _answers(host, int(port))
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
