@@ -124,7 +124,7 @@ def graph(run: Run) -> Rows:
 
 
 def resume(run: Run) -> Rows:
-    """Stop after each epoch and go on: with deterministic kernels, equal to the bit."""
+    """Stop after each epoch and continue: with deterministic kernels, equal to the bit."""
     found, splits = {}, small_images()
     for name, sparsity in (("ST-3", ST3), ("RigL", {"method": "rigl", "target": 0.8})):
         spec = small(run, sparsity, deterministic=True)

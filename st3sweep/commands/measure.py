@@ -35,7 +35,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure finished trials of a run, one after another, and write its tables; return a row of COLUMNS for each.
 
-    By default all that nobody has measured; ``trials`` are some, ``again`` also those that were. Each is recorded at
+    By default all that were never measured; ``trials`` are some, ``again`` also those that were. Each is recorded at
     once. Raises UserError while a program runs the sweep, and for a trial that has not finished.
     """
     if not (folder / LEDGER).is_file():
@@ -74,7 +74,7 @@ def print_measured(
 
 
 def prepare(space: Space, num_classes: int = 10, channels: int = 3) -> None:
-    """Make this machine ready to measure the latency that ``space`` asks for: calibrate, if nobody has.
+    """Make this machine ready to measure the latency that ``space`` asks for: calibrate, unless that was done.
 
     Warns of models that the engine lacks an operation for, and of a missing compiler; raises SpecError for them where
     latency is an objective.

@@ -12,7 +12,7 @@ for _name, _value in {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # saves one actor per slot
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # instead of 2: the end or loss of a worker is seen sooner
     "RAY_prestart_worker_first_driver": "0",  # no actor of a slot could use those processes
-    "RAY_task_events_report_interval_ms": "0",  # a tenth of a call's time, for views of tasks that nobody opens
+    "RAY_task_events_report_interval_ms": "0",  # a tenth of a call's time, for views of tasks that are never opened
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the log
     "RAY_AIR_NEW_OUTPUT": "0",  # reporting/ writes the output

@@ -41,7 +41,7 @@ class _FixedSize(FixedScalingPolicy):
 
 
 class _Group(WorkerGroup):
-    """Notes its placement group at once: workers that never start cannot tell of it, and it would stay for ever."""
+    """Notes its placement group at once: workers that never start cannot name it, and it would never be removed."""
 
     def _create_placement_group(self, _: Any, context: Any) -> DefaultPlacementGroupHandle:
         group = placement_groups.create(
@@ -59,7 +59,7 @@ class _Controller(TrainController):
 class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         worker_group.execute(name_network)
-        # A trial that took its worker down goes on beside MPS, where a fault of the GPU ends no other trial.
+        # A trial that took its worker down continues beside MPS, where a fault of the GPU ends no other trial.
         if backend_config.mailbox is not None and ray.get(backend_config.mailbox.attempts.remote()):
             worker_group.execute(mps.leave)
         super().on_start(worker_group, backend_config)

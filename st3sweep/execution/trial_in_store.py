@@ -58,7 +58,7 @@ def _store(trial: TrialStore, stop: threading.Event) -> None:
             pause = INTERVAL_SECONDS
         except StoreError as error:
             if pause == INTERVAL_SECONDS:
-                print(f"{error}; training goes on", flush=True)
+                print(f"{error}; training continues", flush=True)
             pause = min(2 * pause, 60.0)
 
 

@@ -1,4 +1,4 @@
-"""Store a run in an object store while it goes on in its local folder, by a thread that no trial waits for.
+"""Store a run in an object store while it runs in its local folder, by a thread that no trial waits for.
 
 A cycle stores, in this order, so that the store holds at any time what a killed program could have left in a folder:
 checkpoints, the ledger as it was before them, tables, the manifest; then it removes checkpoints of ended trials.
@@ -91,7 +91,7 @@ class Mirror:
             except StoreError as error:
                 pause = min(max(2 * pause, 1.0), LONGEST_PAUSE_SECONDS)
                 if not self._failing:
-                    self._say(f"{error}; the sweep goes on, and is stored once that is possible")
+                    self._say(f"{error}; the sweep continues, and is stored once that is possible")
                 self._failing = True
             except OSError as error:  # of the local disk, which the driver tells about
                 pause = LONGEST_PAUSE_SECONDS

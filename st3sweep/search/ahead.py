@@ -1,4 +1,4 @@
-"""Have points proposed by a Gaussian process ahead of time, while the driver goes on."""
+"""Have points proposed by a Gaussian process ahead of time, while the driver does other work."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ProposalsAhead:
             try:
                 params = self._exchange(request)
                 acceptable = self._acceptable(params)
-            except Exception as error:  # whatever it is: the sweep goes on, and says it
+            except Exception as error:  # whatever it is: the sweep continues, and says it
                 with self._changed:
                     self.failure = str(error) or "its process ended"
                 return

@@ -53,7 +53,7 @@ def serve() -> None:
             return
         try:
             reply: dict[str, Any] | str = propose(request)
-        except Exception as error:  # of numerics, for instance: the sweep goes on without this proposal
+        except Exception as error:  # of numerics, for instance: the sweep continues without this proposal
             reply = f"{type(error).__name__}: {error}"
         pickle.dump(reply, replies)
         replies.flush()

@@ -69,7 +69,7 @@ class Measuring:
 
 
 def unmeasured(ledger: Ledger) -> list[Trial]:
-    """Return finished trials whose latency nobody has tried to measure; reused results have no weights to measure."""
+    """Return finished trials whose latency was never measured or tried; reused results have no weights to measure."""
     return [
         trial
         for trial in ledger.trials.values()

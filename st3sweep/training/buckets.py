@@ -1,7 +1,7 @@
 """``Buckets``: average gradients over ranks in a few messages, each sent as soon as its gradients are there.
 
 The parameters, last layers first as their gradients come, are cut into buckets. Once all gradients of a bucket are
-there, and all earlier buckets have been sent, the backward pass sends it and goes on. So every rank sends the same
+there, and all earlier buckets have been sent, the backward pass sends it and continues. So every rank sends the same
 messages in the same order, whatever its timing. A bucket with a parameter that gets no gradient is sent at the end.
 """
 

@@ -41,7 +41,7 @@ def trials_that_fit(memory: Memory) -> int:
 
 
 def measured(trials: Iterable[TrialSettings], device: torch.device) -> Memory:
-    """Return the memory of the one of ``trials`` that needs most, on a GPU that nobody else uses.
+    """Return the memory of the one of ``trials`` that needs most, on a GPU that no other process uses.
 
     Trains some steps and evaluates a batch of each. What others use counts as the trial's.
     """

@@ -40,7 +40,7 @@ class CudaRecorder:
 
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        # thread_local: other threads may go on to use the device, to prefetch images or to save a checkpoint.
+        # thread_local: other threads may still use the device, to prefetch images or to save a checkpoint.
         with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
             function()
         return graph.replay

@@ -25,7 +25,7 @@ from st3sweep.training.world import World
 
 _ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
 _LISTEN_SECONDS = 1.0  # between two questions whether this machine is about to be taken away
-_WAITING = 2  # checkpoints that are written while training goes on: of an epoch, the best and the last
+_WAITING = 2  # checkpoints that are written while training continues: of an epoch, the best and the last
 
 
 def best_interval(save_seconds: float, seconds_between_losses: float) -> float:
@@ -47,7 +47,7 @@ class Saver:
     ``seconds_between_losses`` of one of them the interval follows from the measured time that a checkpoint takes from
     training.
 
-    On a GPU a thread writes copies of the state, in order, while training goes on, which takes as many more bytes of
+    On a GPU a thread writes copies of the state, in order, while training continues, which takes as many more bytes of
     memory; each file is still whole or absent. An error while writing is raised by a later call. Leaving the context
     waits for the files.
     """

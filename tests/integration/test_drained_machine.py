@@ -1,4 +1,4 @@
-"""Drain a machine of a real cluster, as a spot machine before it is taken away: its trial goes on elsewhere."""
+"""Drain a machine of a real cluster, as a spot machine before it is taken away: its trial continues elsewhere."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def state_of(path: Path) -> tuple[int, int]:
 
 
 def program(environment: dict[str, str], place: str, file: str, seconds: float) -> None:
-    """Start the run at ``place``, or go on with it if ``file``, its space, is ``-``; to be killed."""
+    """Start the run at ``place``, or continue it if ``file``, its space, is ``-``; to be killed."""
     os.environ.update(environment)
     register_components()
     mirror.INTERVAL_SECONDS = 0.1

@@ -96,7 +96,7 @@ def train(sweep: Sweep, trials: int) -> None:
 
 @pytest.mark.usefixtures("slow")
 def test_a_slot_that_is_free_meanwhile_gets_a_point_by_tpe_as_the_ledger_says(space: Space, tmp_path: Path) -> None:
-    """A resumed run knows it, and goes on as an undisturbed one: all points are TPE's here."""
+    """A resumed run knows it, and continues as an undisturbed one: all points are TPE's here."""
     (tmp_path / "other").mkdir()
     sweep, other = program(space, tmp_path / "run"), program(space, tmp_path / "other")
     train(other, 12)

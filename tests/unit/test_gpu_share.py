@@ -210,7 +210,7 @@ def test_a_broken_gpu_ends_the_process_and_not_the_trial(
 def test_an_error_of_a_trial_stays_with_it(
     monkeypatch: pytest.MonkeyPatch, tiny_trial: TinyTrial, tmp_path: Path
 ) -> None:
-    """Without memory the process goes on; after another error a new one is started, as the device may have suffered."""
+    """Without memory the process continues; after another error a new one starts, as the device may have suffered."""
     for error, ends in ((torch.OutOfMemoryError("2 GiB"), False), (ValueError("2 GiB"), True)):
         messages, ended = failing(monkeypatch, tiny_trial, tmp_path, error, usable=True)
         assert messages == [{"status": "failed", "error": f"{type(error).__name__}: 2 GiB"}]

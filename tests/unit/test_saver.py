@@ -1,4 +1,4 @@
-"""Test that checkpoints written while training goes on hold the state of their moment, in order, and tell errors."""
+"""Test that checkpoints written while training continues hold the state of their moment, in order, and tell errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_files_hold_the_state_of_their_moment(state: State, gate: threading.Even
         state.epoch = 1
         writer.save_best(state)
         writer.save(state)
-        assert not list(tmp_path.iterdir()), "training goes on while they are written"
+        assert not list(tmp_path.iterdir()), "training continues while they are written"
         with torch.no_grad():
             for parameter in state.model.parameters():
                 parameter.add_(1.0)

@@ -128,7 +128,7 @@ def test_a_run_goes_on_on_another_machine_and_then_on_the_first(url: str, machin
 
 
 def kill_and_resume(url: str, machine: Any, tmp_path: Path, kills: int, rng: random.Random) -> list[str]:
-    """Kill a program at random times, each time resume on another machine; return what went on, to be shown."""
+    """Kill a program at random times, each time resume on another machine; return what happened, to be shown."""
     seen, place = [], [url, str(tmp_path / "space.yaml")]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of the process that forks the programs
     programs = multiprocessing.get_context("forkserver")
@@ -258,7 +258,8 @@ def test_credentials_that_expire_delay_what_is_stored(
     sweep = run(folder, after_epoch=expire)
     assert sweep.is_complete()
     bucket = "/".join(url.split("/")[:3])
-    assert said[0] == f"{bucket}: the credentials have expired; the sweep goes on, and is stored once that is possible"
+    expired = f"{bucket}: the credentials have expired; the sweep continues"
+    assert said[0] == f"{expired}, and is stored once that is possible"
     assert len(said) == 2
     assert said[1].startswith(f"{bucket}: the credentials have expired; not stored: ")
     assert said[1].endswith(f"; store it with: st3sweep resume {url}")
@@ -305,7 +306,7 @@ def test_the_newer_checkpoints_are_those_of_the_machine_that_had_the_trial_last(
     assert [(elsewhere / name).read_text() for name in (LAST, BEST)] == ["3", "2"]
     write(elsewhere, 7, 6)
     assert two.push()
-    write(folder, 4, 4)  # one machine went on for an epoch without the store
+    write(folder, 4, 4)  # one machine trained for an epoch without the store
     one.pull()
     assert [(folder / name).read_text() for name in (LAST, BEST)] == ["7", "6"]
     write(folder, 8, 8)

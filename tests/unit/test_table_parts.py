@@ -192,7 +192,7 @@ class Killed(BaseException):
 def test_a_kill_at_any_file_loses_nothing(
     moment: str, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """End a program just before or after it has replaced its n-th file, and let the next one go on."""
+    """End a program just before or after it has replaced its n-th file, and let the next one continue."""
     put, left = Local.put, [0]
 
     def killing(self: Local, name: str, **options: Any) -> Any:

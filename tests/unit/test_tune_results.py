@@ -20,7 +20,7 @@ def test_only_results_to_come_are_referred_to() -> None:
     slot, other = (TrackedActor(number) for number in (0, 1))
     actor = SimpleNamespace(train=SimpleNamespace(remote=lambda: next(calls)))
     manager._live_actors_to_ray_actors_resources |= {slot: (actor, None), other: (actor, None)}
-    manager.schedule_actor_task(other, "train")  # goes on all the time
+    manager.schedule_actor_task(other, "train")  # runs all the time
     for _ in range(3):
         manager.schedule_actor_task(slot, "train")
         [coming] = manager._tracked_actors_to_task_futures[slot]
