@@ -19,6 +19,7 @@ from st3sweep.data import DataError, inspect
 from st3sweep.data.pack.staging import StagingError, described, stage_folder
 from st3sweep.networks import build_model
 from st3sweep.networks.flops import layer_costs, over_budget
+from st3sweep.space.config import SpaceConfig
 from st3sweep.space.distributions import Choice, FloatRange
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 from st3sweep.space.first_points import first_points
@@ -27,7 +28,7 @@ from st3sweep.space.overrides import COMMAND_LINE, PYTHON
 from st3sweep.space.point_checks import at_search
 from st3sweep.space.resources import Resources
 from st3sweep.space.sample_points import sample_points
-from st3sweep.space.space import ABSENT, Point, Space, SpaceConfig, look_up
+from st3sweep.space.space import ABSENT, Point, Space, look_up
 from st3sweep.sweep.warm_start import EarlierRuns
 from st3sweep.trial.data import OnDiskConfig
 from st3sweep.trial.model import ModelConfig

@@ -6,7 +6,7 @@ import hashlib
 
 import optuna
 
-from st3sweep.space.space import SearcherConfig
+from st3sweep.space.config import SearcherConfig
 
 
 def seed_of(seed: int, asked: int) -> int:

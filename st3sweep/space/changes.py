@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from st3sweep.space.space import OLD_KEYS
+from st3sweep.space.config import OLD_KEYS
 from st3sweep.util.errors import UserError, shown
 
 # With --extend: they decide only how much is run, where, and what is measured of it

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from st3sweep.space.space import OLD_KEYS, SpaceConfig
+from st3sweep.space.config import OLD_KEYS, SpaceConfig
 from st3sweep.trial.paths import all_paths
 from st3sweep.trial.registry import members_of
 from st3sweep.trial.settings import TrialSettings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from st3sweep.space.config import SpaceConfig
 from st3sweep.space.search_checks import searchable_paths
-from st3sweep.space.space import SpaceConfig
 from st3sweep.trial.settings import TrialSettings
 
 

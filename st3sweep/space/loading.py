@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from st3sweep.space.config import OLD_KEYS, SpaceConfig
 from st3sweep.space.constraints import Constraint, ConstraintError
 from st3sweep.space.field_errors import problems_of
 from st3sweep.space.first_points import check_first_points
@@ -17,7 +18,7 @@ from st3sweep.space.overrides import Overrides, override_space, override_trial
 from st3sweep.space.point_checks import check_points
 from st3sweep.space.prices import CPU, Price, price_of
 from st3sweep.space.search_checks import check_budget, check_objectives, check_sampler, check_search
-from st3sweep.space.space import OLD_KEYS, Space, SpaceConfig
+from st3sweep.space.space import Space
 from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings

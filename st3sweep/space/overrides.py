@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from st3sweep.space.config import OLD_KEYS
 from st3sweep.space.field_errors import top_paths
-from st3sweep.space.space import OLD_KEYS
 from st3sweep.trial.paths import all_paths
 from st3sweep.util.errors import Problem, SpecError, near_path
 from st3sweep.util.yaml_lines import Document, parse_value

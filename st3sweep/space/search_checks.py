@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from st3sweep.space.config import METRICS, OLD_KEYS
 from st3sweep.space.distributions import Choice, Distribution, FloatRange
 from st3sweep.space.field_errors import explain
-from st3sweep.space.space import ABSENT, METRICS, OLD_KEYS, Space, look_up
+from st3sweep.space.space import ABSENT, Space, look_up
 from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.registry import members_of

@@ -20,7 +20,7 @@ from st3sweep.data.own import own_splits
 from st3sweep.networks import build_model
 from st3sweep.runs.ledger import finite_values
 from st3sweep.runs.tables import EPOCHS, LAYERS, TRIALS
-from st3sweep.space.space import Objective
+from st3sweep.space.config import Objective
 from st3sweep.sparse.method import prunable
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint import load, previous
