@@ -10,7 +10,6 @@ point), ``closed`` (the program ended in order).
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from st3sweep.util.errors import UserError
 from st3sweep.util.storage.interface import Log
 from st3sweep.util.storage.local import Local
 
-__all__ = ["LEDGER", "Ledger", "LedgerError", "Trial", "finite_values", "objective_values", "stored"]
+__all__ = ["LEDGER", "Ledger", "LedgerError", "Trial", "stored"]
 LEDGER = "ledger.jsonl"
 _RUN = ("space", "expected_trials", "plugins", "foreign", "exhausted", "why", "wall_seconds", "gpu_hours", "money")
 
@@ -297,15 +296,3 @@ def stored(settings: TrialSettings) -> dict[str, Any]:
         "digest": settings.digest(),
         "stored_summary": asdict(TrialSummary.of(settings)),
     }
-
-
-def objective_values(trial: Trial, metrics: list[str]) -> list[float] | None:
-    """Return the trial's objectives in order; None unless it finished with a finite value for each."""
-    return finite_values(trial.result, metrics) if trial.status == "finished" else None
-
-
-def finite_values(result: dict[str, Any], metrics: list[str]) -> list[float] | None:
-    """Return the ``metrics`` of a result in order; None if one is missing or not finite."""
-    values = [result.get(metric) for metric in metrics]
-    finite = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
-    return finite if len(finite) == len(metrics) else None

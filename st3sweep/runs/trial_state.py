@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -172,3 +173,15 @@ class Trial:
     def take_back(self) -> None:
         """Hold the epochs in memory again, to add to them: an ended trial was promoted."""
         self.epochs, self.shown = dict(self.epochs), None
+
+
+def objective_values(trial: Trial, metrics: list[str]) -> list[float] | None:
+    """Return the trial's objectives in order; None unless it finished with a finite value for each."""
+    return finite_values(trial.result, metrics) if trial.status == "finished" else None
+
+
+def finite_values(result: dict[str, Any], metrics: list[str]) -> list[float] | None:
+    """Return the ``metrics`` of a result in order; None if one is missing or not finite."""
+    values = [result.get(metric) for metric in metrics]
+    finite = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
+    return finite if len(finite) == len(metrics) else None

@@ -15,7 +15,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from st3sweep.runs.ledger import Ledger, Trial, objective_values
+from st3sweep.runs.ledger import Ledger, Trial
+from st3sweep.runs.trial_state import objective_values
 from st3sweep.search.ahead import ProposalsAhead
 from st3sweep.search.gp_process import Request
 from st3sweep.search.samplers import Sobol, optuna_sampler, seed_of, startup_trials

@@ -19,8 +19,9 @@ from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.reporting.live_table import LiveTable
 from st3sweep.reporting.trial_logger import TrialLogger
 from st3sweep.runs.folder import take_stop_request
-from st3sweep.runs.ledger import Ledger, LedgerError, Trial, finite_values, objective_values, stored
+from st3sweep.runs.ledger import Ledger, LedgerError, Trial, stored
 from st3sweep.runs.table_rows import RunTables, recorded_epochs
+from st3sweep.runs.trial_state import finite_values, objective_values
 from st3sweep.search.searcher import Exhausted, Searcher
 from st3sweep.space.first_points import first_points
 from st3sweep.space.measuring import LATENCY, SIZE

@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from st3sweep.runs.ledger import LEDGER, Ledger, LedgerError, finite_values, objective_values
+from st3sweep.runs.ledger import LEDGER, Ledger, LedgerError
 from st3sweep.runs.table_rows import RunTables, trial_row, write_tables
 from st3sweep.runs.tables import SCHEMAS, read_table
+from st3sweep.runs.trial_state import finite_values, objective_values
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
 

@@ -18,8 +18,8 @@ from st3sweep.data.batches import eval_batches
 from st3sweep.data.images import ArrayImages
 from st3sweep.data.own import own_splits
 from st3sweep.networks import build_model
-from st3sweep.runs.ledger import finite_values
 from st3sweep.runs.tables import EPOCHS, LAYERS, TRIALS
+from st3sweep.runs.trial_state import finite_values
 from st3sweep.space.config import Objective
 from st3sweep.sparse.method import prunable
 from st3sweep.training import checkpoint
