@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from st3sweep.data.duplicates import between_splits
-from st3sweep.data.pack.staging import StagingError, described, stage_folder
+from st3sweep.data.pack.staging import StagingError, described
 from st3sweep.space.sample_points import sample_points
 from st3sweep.trial.data import OnDiskConfig
 from st3sweep.util.errors import SpecError, UserError
@@ -174,19 +174,19 @@ def _data(file: Source, plugins: Sequence[str]) -> Iterator[Check]:
     name = space.document.file
     yield Check("data", "ok", f"{name}: {info.train:,} training images" + (f"; {info.note}" if info.note else ""))
     data = space.trial_for(sample_points(space)[0]).data
-    if isinstance(data, OnDiskConfig) and data.pack and (stage := stage_folder()):
-        yield _staging(Path(data.pack), stage)
+    if isinstance(data, OnDiskConfig) and data.pack:
+        yield _pack(data.pack)
     files = data.split_files() if isinstance(data, OnDiskConfig) else {}
     if files:
         yield _duplicates(files)
 
 
-def _staging(pack: Path, stage: Path) -> Check:
-    """Check that the pack can be copied to this machine's disk, or is."""
+def _pack(pack: str) -> Check:
+    """Check that this machine has room for a copy of the pack, if it is to have one."""
     try:
-        return Check("staging", "ok", f"{pack}: {described(pack, stage)}")
+        return Check("pack", "ok", f"{pack}: {described(pack)}")
     except StagingError as error:
-        return Check("staging", "fail", str(error))
+        return Check("pack", "fail", str(error))
 
 
 def _duplicates(files: dict[str, list[str]]) -> Check:

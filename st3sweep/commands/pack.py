@@ -11,6 +11,7 @@ from st3sweep.data import DataError, make_pack
 from st3sweep.space.sample_points import sample_points
 from st3sweep.trial.data import DataConfig, OnDiskConfig
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.urls import url_of
 from st3sweep.util.yaml_lines import read
 
 
@@ -42,6 +43,8 @@ def pack_data(
         raise UserError(f"{read(file).file} sets no data.pack: name a folder with --out")
     if short_side is not None and not spec.photographs:
         raise UserError(f"--short-side has no effect on {spec.dataset}: its images are squares")
+    if url := url_of(folder or spec.pack or ""):
+        raise UserError(f"{url}: a pack is made in a folder: name one with --out, and copy its files there")
     target = (folder or Path(spec.pack or "")).absolute()
     total = 0
 

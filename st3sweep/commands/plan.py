@@ -7,7 +7,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,7 +15,7 @@ from st3sweep.commands.disk import disk
 from st3sweep.commands.price_facts import price_facts
 from st3sweep.commands.resource_facts import resource_facts
 from st3sweep.data import DataError, inspect
-from st3sweep.data.pack.staging import StagingError, described, stage_folder
+from st3sweep.data.pack.staging import StagingError, described
 from st3sweep.networks import build_model
 from st3sweep.networks.flops import layer_costs, over_budget
 from st3sweep.space.config import SpaceConfig
@@ -160,11 +159,10 @@ def _data(trial: TrialSettings, info: Any | None) -> str:
     return f"{trial.data.dataset}: {info.num_classes:,} classes; images: {counts}{note}"
 
 
-def _pack(folder: str) -> str:
+def _pack(pack: str) -> str:
     """Say where workers map the pack from, as far as this machine's ``ST3SWEEP_STAGE`` tells."""
-    stage = stage_folder()
     try:
-        return f"{folder}, {described(Path(folder), stage) if stage else 'mapped where it lies'}"
+        return f"{pack}, {described(pack)}"
     except StagingError as error:
         return str(error)
 

@@ -15,7 +15,7 @@ from st3sweep.data import decoded_cache
 from st3sweep.data.decode import short_side as evaluated_short_side
 from st3sweep.data.pack import splits as packed
 from st3sweep.data.pack.reading import open_pack
-from st3sweep.data.pack.staging import Say, StagingError, silent, stage_folder
+from st3sweep.data.pack.staging import Say, StagingError, folder_for, silent, stage_folder
 from st3sweep.data.pack.writing import write_pack
 from st3sweep.data.records import DataError, DataInfo, Splits
 from st3sweep.trial.data import DataConfig, OnDiskConfig
@@ -43,7 +43,7 @@ def load(data: DataConfig, say: Say = silent) -> Splits:
     if not isinstance(data, OnDiskConfig):
         splits = data.load()
     elif data.pack:
-        splits = packed.load(data, open_pack(data, stage_folder(), say))
+        splits = packed.load(data, open_pack(data, folder_for(data.pack), say))
     elif data.photographs:  # decoded at each fetch
         splits = data.load()
     else:

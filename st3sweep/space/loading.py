@@ -23,6 +23,7 @@ from st3sweep.trial.paths import all_paths, fields_at
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import Problem, SpecError, UserError, near_path
+from st3sweep.util.storage.urls import check_url, url_of
 from st3sweep.util.yaml_lines import Document, Path_, read, read_yaml
 
 
@@ -140,6 +141,11 @@ def _absolute(document: Document, where: Path_, text: str, field: str) -> str:
     if unset := re.search(r"\$(\w+|\{\w+\})", expanded):
         message = f"the environment variable {unset[1].strip('{}')} is not set (got {text!r})"
         raise SpecError([document.problem(where, message).named(field)])
+    if field == "data.pack" and url_of(expanded):
+        try:
+            return check_url(expanded)
+        except UserError as error:
+            raise SpecError([document.problem(where, str(error)).named(field)]) from None
     return os.path.abspath(expanded)
 
 

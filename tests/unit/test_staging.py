@@ -17,14 +17,16 @@ from typing import Any
 
 import pytest
 import torch
+from object_store import ObjectStore
 from small_datasets import write_cifar_batches, write_folder
 
 from st3sweep import data
 from st3sweep.commands import doctor
+from st3sweep.commands.pack import pack_data
 from st3sweep.commands.plan import check_data, plan_text
 from st3sweep.data import DataError, StagingError
-from st3sweep.data.pack import staging
-from st3sweep.space.loading import load_space
+from st3sweep.data.pack import place, staging
+from st3sweep.space.loading import load_space, load_trial
 from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint_files import BEST
 from st3sweep.training.loop import fit
@@ -32,6 +34,8 @@ from st3sweep.training.world import World
 from st3sweep.trial.data import DataConfig
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.errors import SpecError, UserError
+from st3sweep.util.storage.objects import Objects
 
 FORK = multiprocessing.get_context("fork")
 FILES = ["manifest.json", "staged.json", "test.npz", "test.pixels", "train.npz", "train.pixels"]
@@ -42,7 +46,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty folder for copies. Files are read in many blocks, each of which is said."""
     monkeypatch.setenv("ST3SWEEP_STAGE", str(tmp_path / "stage"))
-    monkeypatch.setattr(staging, "_BLOCK", 10_000)
+    monkeypatch.setattr(place, "BLOCK", 10_000)
     monkeypatch.setattr(staging, "SAY_SECONDS", 0.0)
     monkeypatch.setattr(staging, "_POLL_SECONDS", 0.01)
     return tmp_path / "stage"
@@ -383,7 +387,7 @@ def test_doctor_and_plan_say_where(
     )
 
     def said() -> tuple[list[str], str]:
-        checks = [f"{check.state}: {check.found}" for check in doctor._data(file, []) if check.name == "staging"]
+        checks = [f"{check.state}: {check.found}" for check in doctor._data(file, []) if check.name == "pack"]
         space = load_space(file)
         plan = plan_text(space, check_data(space)).replace("\n" + " " * 12, " ")
         (line,) = [line for line in plan.splitlines() if line.startswith("pack")]
@@ -399,4 +403,70 @@ def test_doctor_and_plan_say_where(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     assert said()[0][0].startswith(f"fail: ST3SWEEP_STAGE: {tmp_path} has 0 B free")
     monkeypatch.delenv("ST3SWEEP_STAGE")
-    assert said() == ([], f"{pack.pack}, mapped where it lies")
+    assert said() == ([f"ok: {pack.pack}: mapped where it lies"], f"{pack.pack}, mapped where it lies")
+
+
+# -- object stores ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(pack: DataConfig, object_store: ObjectStore) -> DataConfig:
+    """Return the settings that read the pack from an object store."""
+    url = object_store.make_bucket("packs") + "/cifar10"
+    for file in Path(pack.pack).iterdir():
+        Objects(url).upload(file.name, file)
+    return pack.model_copy(update={"pack": url})
+
+
+def test_a_pack_in_an_object_store_is_mapped_from_its_copy(
+    pack: DataConfig, stored: DataConfig, stage: Path, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert data.inspect(stored) == data.inspect(pack)
+    assert not stage.exists(), "counting needs no copy"
+    object_store.faults(busy_next=2)
+    monkeypatch.setattr(place, "_REQUESTS", 3)  # of seven blocks
+    said: list[str] = []
+    splits = data.load(stored, said.append)
+    assert said[0].startswith(f"copying {stored.pack} to {stage}: ")
+    data.load(pack, said.append)  # the same content: nothing is copied
+    assert len([line for line in said if line.startswith("copied")]) == len(copies(stage)) == 1
+    monkeypatch.delenv("ST3SWEEP_STAGE")
+    assert_equal(splits, data.load(pack))
+    with pytest.raises(StagingError, match=rf"^ST3SWEEP_STAGE: must name a folder on local disk: {stored.pack} is in"):
+        data.load(stored)
+
+
+def test_a_damaged_pack_in_an_object_store(pack: DataConfig, stored: DataConfig, stage: Path) -> None:
+    store, content = Objects(stored.pack), (Path(pack.pack) / "train.pixels").read_bytes()
+    store.write("train.pixels", content[:-1])
+    with pytest.raises(StagingError, match=r"packs/cifar10/train\.pixels is corrupt"):
+        data.load(stored)
+    store.remove("train.pixels")
+    with pytest.raises(StagingError, match=r"^ST3SWEEP_STAGE: cannot copy s3://packs/cifar10 to .*: .*not found$"):
+        data.load(stored)
+    assert copies(stage) == []
+    manifest = json.loads(store.read("manifest.json"))
+    del manifest["splits"]["test"]["pixels_sha256"]
+    store.write("manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(StagingError, match=r"cifar10 has no checksum of its pixels; .*copy it there$"):
+        data.load(stored)  # nothing would tell its copy from that of another pack
+    store.remove("manifest.json")
+    with pytest.raises(DataError, match=r"^data\.pack: s3://packs/cifar10 is an incomplete pack: .* copy it there$"):
+        data.inspect(stored)
+
+
+def test_addresses_of_packs_in_files(tmp_path: Path) -> None:
+    def pack_of(address: str) -> str:
+        (tmp_path / "trial.yaml").write_text(
+            "model: {arch: cifar_resnet, depth: 8, width: 4}\ntrain: {epochs: 1, batch_size: 4}\n"
+            f"sparsity: {{method: st3, target: 0.5}}\ndata: {{dataset: cifar10, root: images, pack: {address}}}\n"
+        )
+        return load_trial(tmp_path / "trial.yaml").data.pack
+
+    assert pack_of("s3://bucket/packs/cifar10/") == "s3://bucket/packs/cifar10"
+    assert pack_of("packs/cifar10") == str(Path("packs/cifar10").absolute())
+    with pytest.raises(SpecError, match=r"trial\.yaml:4:\d+: data\.pack: .* begins with s3://, gs:// or az://$"):
+        pack_of("ftp://bucket/packs")
+    pack_of("s3://bucket/cifar10")
+    with pytest.raises(UserError, match=r"^s3://bucket/cifar10: a pack is made in a folder: name one with --out"):
+        pack_data(tmp_path / "trial.yaml", {}, None, None, lambda *_: None)

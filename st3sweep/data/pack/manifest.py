@@ -7,27 +7,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+from st3sweep.data.pack.place import Place
 from st3sweep.data.records import DataError
 
 FORMAT = 2  # of files and decoding
 MANIFEST = "manifest.json"
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of the pack in ``folder``. Raises DataError where there is none that this version reads."""
-    if not folder.is_dir():
-        raise DataError("data.pack", f"no pack in {folder}; make one with: st3sweep data pack FILE --out {folder}")
+def read_manifest(place: Place) -> dict[str, Any]:
+    """Return the manifest of the pack. Raises DataError where there is none that this version reads."""
+    if place.folder is not None and not place.folder.is_dir():
+        raise DataError("data.pack", f"no pack in {place}; make one with: st3sweep data pack FILE --out {place}")
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads(place.read(MANIFEST))
         if manifest["format"] != FORMAT:
-            message = f"{folder} has format {manifest['format']}, this version reads {FORMAT}; {again(folder)}"
+            message = f"{place} has format {manifest['format']}, this version reads {FORMAT}; {again(place)}"
             raise DataError("data.pack", message)
         _ = manifest["dataset"], manifest["size"], manifest["source"], manifest["classes"], manifest["splits"]["train"]
     except FileNotFoundError:
-        message = f"{folder} is an incomplete pack: it has no {MANIFEST}; {again(folder)}"
+        message = f"{place} is an incomplete pack: it has no {MANIFEST}; {again(place)}"
         raise DataError("data.pack", message) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError("data.pack", f"cannot read {folder / MANIFEST}: {error!r}; {again(folder)}") from error
+        raise DataError("data.pack", f"cannot read {place}/{MANIFEST}: {error!r}; {again(place)}") from error
     return manifest
 
 
@@ -44,14 +45,16 @@ def digests(manifest: dict[str, Any]) -> dict[str, str | None]:
     return found
 
 
-def check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    """Raise DataError unless all files of the pack are there, of their sizes."""
+def check_files(place: Place, manifest: dict[str, Any]) -> None:
+    """Raise DataError unless all files of the pack are there, of their sizes; those in object stores are not asked."""
+    if place.folder is None:
+        return
     for name, size in sizes(manifest).items():
-        path = folder / name
+        path = place.folder / name
         found = path.stat().st_size if path.is_file() else None
         if found != size:
             is_ = "is missing" if found is None else f"has {found} bytes, not {size}"
-            raise DataError("data.pack", f"{path} {is_}; {again(folder)}")
+            raise DataError("data.pack", f"{path} {is_}; {again(place)}")
 
 
 def file_digest(path: Path) -> str:
@@ -60,6 +63,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def again(folder: Path) -> str:
+def again(place: Place) -> str:
     """Return what to do about an unusable pack."""
-    return f"make it again with: st3sweep data pack FILE --out {folder}"
+    if place.folder is None:
+        return "make it again with st3sweep data pack, and copy it there"
+    return f"make it again with: st3sweep data pack FILE --out {place}"

@@ -13,6 +13,7 @@ images: black among squares, of height 0 among photographs.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from st3sweep.data.decode import short_side
-from st3sweep.data.pack.manifest import again, check_files, digests, file_digest, read_manifest
+from st3sweep.data.pack.manifest import again, check_files, digests, read_manifest
+from st3sweep.data.pack.place import Place
 from st3sweep.data.pack.staging import PackChanged, Say, silent, staged
 from st3sweep.data.records import DataError
 from st3sweep.trial.data import OnDiskConfig
@@ -31,7 +33,10 @@ from st3sweep.trial.data import OnDiskConfig
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """One official split; ``pixels`` is mapped, (N, 3, S, S) for squares and flat for photographs."""
+    """One official split; ``pixels`` is mapped, (N, 3, S, S) for squares and flat for photographs.
+
+    It is empty where the pack lies in an object store, and was opened without a copy to count its images.
+    """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -55,23 +60,24 @@ def open_pack(spec: OnDiskConfig, stage: Path | None = None, say: Say = silent) 
     If the folder ``data.root`` does not exist, its files are not compared: the pack may have been copied alone.
     With the folder ``stage`` its copy there is mapped, made if need be (``staging.staged``).
     """
-    folder = Path(spec.pack or "")
-    manifest = read_manifest(folder)
-    _check_settings(manifest, spec, folder)
+    place = Place(spec.pack or "")
+    manifest = read_manifest(place)
+    _check_settings(manifest, spec, place)
     root = Path(spec.root)
     if root.is_dir() and fingerprint(root, spec.files()) != manifest["source"]:
-        raise DataError("data.pack", f"{folder} is stale: files under {root} have changed since; {again(folder)}")
-    check_files(folder, manifest)
-    try:
-        mapped = folder if stage is None else staged(folder, manifest, stage, say)
-    except PackChanged:
-        return open_pack(spec, stage, say)
-    splits = {name: _split(mapped, name, manifest) for name in manifest["splits"]}
+        raise DataError("data.pack", f"{place} is stale: files under {root} have changed since; {again(place)}")
+    check_files(place, manifest)
+    if stage is not None:
+        try:
+            place = Place(str(staged(place, manifest, stage, say)))
+        except PackChanged:
+            return open_pack(spec, stage, say)
+    splits = {name: _split(place, name, manifest) for name in manifest["splits"]}
     for split in splits.values():
         if split.bad and spec.bad_images == "error":
             first = next(iter(split.bad.values()))
             count = f"{len(split.bad)} bad images, the first: {first}"
-            raise DataError("data.pack", f"{folder} leaves out {count}; data.bad_images=skip allows it")
+            raise DataError("data.pack", f"{spec.pack} leaves out {count}; data.bad_images=skip allows it")
     return Pack(manifest["classes"], splits["train"], splits.get("test"))
 
 
@@ -91,23 +97,26 @@ def kind(spec: OnDiskConfig) -> str:
     return "photographs" if spec.photographs else "squares"
 
 
-def _check_settings(manifest: dict[str, Any], spec: OnDiskConfig, folder: Path) -> None:
+def _check_settings(manifest: dict[str, Any], spec: OnDiskConfig, place: Place) -> None:
     if manifest["dataset"] != spec.dataset:
-        raise DataError("data.pack", f"{folder} is a pack of {manifest['dataset']}, not of {spec.dataset}")
+        raise DataError("data.pack", f"{place} is a pack of {manifest['dataset']}, not of {spec.dataset}")
     size, asked = manifest["size"], spec.image_size
     if kind(spec) == "squares" and size != asked:
-        raise DataError("data.pack", f"{folder} holds images of {size} pixels; data.image_size is {asked}")
+        raise DataError("data.pack", f"{place} holds images of {size} pixels; data.image_size is {asked}")
     if kind(spec) == "photographs" and size < short_side(asked):
-        message = f"{folder} has shorter sides of {size} pixels; data.image_size {asked} needs {short_side(asked)}"
+        message = f"{place} has shorter sides of {size} pixels; data.image_size {asked} needs {short_side(asked)}"
         raise DataError("data.pack", message)
 
 
-def _split(folder: Path, name: str, manifest: dict[str, Any]) -> PackedSplit:
-    table = folder / f"{name}.npz"
-    if file_digest(table) != digests(manifest)[table.name]:
-        raise DataError("data.pack", f"{table} is corrupt: its SHA-256 differs; {again(folder)}")
-    pixels: NDArray[np.uint8] = np.memmap(folder / f"{name}.pixels", np.uint8, mode="r")
-    with np.load(table) as arrays:
+def _split(place: Place, name: str, manifest: dict[str, Any]) -> PackedSplit:
+    table = f"{name}.npz"
+    content = place.read(table)
+    if hashlib.sha256(content).hexdigest() != digests(manifest)[table]:
+        raise DataError("data.pack", f"{place}/{table} is corrupt: its SHA-256 differs; {again(place)}")
+    pixels: NDArray[np.uint8] = np.zeros(0, np.uint8)
+    if place.folder is not None:
+        pixels = np.memmap(place.folder / f"{name}.pixels", np.uint8, mode="r")
+    with np.load(io.BytesIO(content)) as arrays:
         index, sums = arrays.get("index"), arrays.get("sums")
         labels, bad_ids = arrays["labels"], arrays["bad"].tolist()
     if index is None:

@@ -18,20 +18,21 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from st3sweep.data.pack.manifest import MANIFEST, digests, file_digest, read_manifest, sizes
+from st3sweep.data.pack.manifest import MANIFEST, again, digests, file_digest, read_manifest, sizes
+from st3sweep.data.pack.place import Place, blocks
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.urls import url_of
 from st3sweep.util.text import format_bytes
 
 VARIABLE = "ST3SWEEP_STAGE"
 FACTS = "staged.json"
 SAY_SECONDS = 15.0  # between two lines of progress
 _POLL_SECONDS = 0.5
-_BLOCK = 1 << 24  # bytes read at a time
 _COPY = re.compile(r"pack-[0-9a-f]{32}(\.part)?")  # nothing else in the folder is touched
 
 Say = Callable[[str], None]  # is told a line of progress now and then
@@ -60,47 +61,62 @@ def stage_folder() -> Path | None:
     return Path(chosen) if chosen else None
 
 
-def staged(folder: Path, manifest: dict[str, Any], stage: Path, say: Say) -> Path:
-    """Return the complete copy of the pack ``folder`` in ``stage``, which the first process of the host makes.
+def folder_for(pack: str) -> Path | None:
+    """Return where to copy the pack, None to map it where it lies. Raises StagingError where it must be copied."""
+    stage = stage_folder()
+    if stage is None and url_of(pack):
+        raise StagingError(
+            f"must name a folder on local disk: {pack} is in an object store, and cannot be mapped there"
+        )
+    return stage
+
+
+def staged(place: Place, manifest: dict[str, Any], stage: Path, say: Say) -> Path:
+    """Return the complete copy of the pack ``place`` in ``stage``, which the first process of the host makes.
 
     Raises StagingError where it cannot be made, PackChanged if the pack does not have this ``manifest`` any more.
     """
-    copy = copy_of(folder, manifest, stage)
+    copy = copy_of(place, manifest, stage)
     if is_complete(copy, manifest):
         return copy
     try:
         stage.mkdir(exist_ok=True)  # not its parents: where a disk is not mounted, the system's would fill
         with _alone(stage, f"waiting for another process of this host, which copies a pack to {stage}", say):
             if not is_complete(copy, manifest):
-                _check_unchanged(folder, manifest)
+                _check_unchanged(place, manifest)
                 if copy.exists():
                     say(f"the copy {copy} is damaged: copying it again")
-                _make(copy, folder, manifest, say)
+                _make(copy, place, manifest, say)
     except OSError as error:
-        raise StagingError(f"cannot copy {folder} to {stage}: {error.strerror or error}") from error
+        raise StagingError(f"cannot copy {place} to {stage}: {error.strerror or error}") from error
     return copy
 
 
-def described(folder: Path, stage: Path) -> str:
-    """Say where the pack ``folder`` is copied to on this machine. Raises StagingError where it cannot be."""
-    manifest = read_manifest(folder)
-    copy = copy_of(folder, manifest, stage)
+def described(pack: str) -> str:
+    """Say where this machine maps the pack from. Raises StagingError where it cannot be copied."""
+    stage, place = folder_for(pack), Place(pack)
+    if stage is None:
+        return "mapped where it lies"
+    manifest = read_manifest(place)
+    copy = copy_of(place, manifest, stage)
     if is_complete(copy, manifest):
         return f"mapped from its copy {copy}"
     there = stage if stage.is_dir() else stage.parent
     if not os.access(there, os.W_OK):
         raise StagingError(f"{there} is no folder that can be written")
-    free = check_room(folder, manifest, there)
+    free = check_room(place, manifest, there)
     needed = format_bytes(sum(sizes(manifest).values()))
     return f"copied to {stage} once per host: {needed}, with {format_bytes(free)} free on this one"
 
 
-def copy_of(folder: Path, manifest: dict[str, Any], stage: Path) -> Path:
-    """Return where in ``stage`` the copy of the pack ``folder`` is, or will be."""
+def copy_of(place: Place, manifest: dict[str, Any], stage: Path) -> Path:
+    """Return where in ``stage`` the copy of the pack ``place`` is, or will be."""
     facts: list[Any] = [manifest]
     for name, digest in digests(manifest).items():
         if digest is None:  # the manifest of an older pack does not tell its pixels from others
-            facts.append(os.stat(folder / name).st_mtime_ns)
+            if place.folder is None:
+                raise StagingError(f"{place} has no checksum of its pixels; {again(place)}")
+            facts.append((place.folder / name).stat().st_mtime_ns)
     return stage / f"pack-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}"
 
 
@@ -118,44 +134,44 @@ def is_complete(copy: Path, manifest: dict[str, Any]) -> bool:
         return False
 
 
-def check_room(folder: Path, manifest: dict[str, Any], stage: Path) -> int:
-    """Return the bytes free in ``stage``. Raises StagingError if a copy of the pack ``folder`` needs more."""
+def check_room(place: Place, manifest: dict[str, Any], stage: Path) -> int:
+    """Return the bytes free in ``stage``. Raises StagingError if a copy of the pack ``place`` needs more."""
     needed, free = sum(sizes(manifest).values()), shutil.disk_usage(stage).free
     if needed > free:
         others = sum(file.stat().st_size for copy in _copies(stage) for file in copy.iterdir())
         hint = f"; copies of other packs there take {format_bytes(others)}" if others else ""
         raise StagingError(
-            f"{stage} has {format_bytes(free)} free, the copy of {folder} needs {format_bytes(needed)}{hint}"
+            f"{stage} has {format_bytes(free)} free, the copy of {place} needs {format_bytes(needed)}{hint}"
         )
     return free
 
 
-def _make(copy: Path, folder: Path, manifest: dict[str, Any], say: Say) -> None:
-    """Copy the pack ``folder`` to ``copy`` and check the copy. The caller holds the lock of the folder."""
+def _make(copy: Path, place: Place, manifest: dict[str, Any], say: Say) -> None:
+    """Copy the pack ``place`` to ``copy`` and check the copy. The caller holds the lock of the folder."""
     stage, part = copy.parent, copy.with_name(f"{copy.name}.part")
     for other in _copies(stage):
-        if other.suffix == ".part" or other == copy or _origin(other) == str(folder):
+        if other.suffix == ".part" or other == copy or _origin(other) == str(place):
             shutil.rmtree(other, ignore_errors=True)  # trials that have mapped it keep its pages
-    check_room(folder, manifest, stage)
+    check_room(place, manifest, stage)
     total = sum(sizes(manifest).values())
-    began, done = time.monotonic(), _Progress(say, f"copying {folder} to {stage}", total)
+    began, done = time.monotonic(), _Progress(say, f"copying {place} to {stage}", total)
     part.mkdir()
     try:
-        read = {name: _copy(folder / name, part / name, done) for name in sizes(manifest)}
-        shutil.copyfile(folder / MANIFEST, part / MANIFEST)
-        _check_unchanged(folder, manifest)
+        read = {name: _copy(place.blocks(name, size), part / name, done) for name, size in sizes(manifest).items()}
+        (part / MANIFEST).write_text(json.dumps(manifest, indent=2))
+        _check_unchanged(place, manifest)
         for name, digest in digests(manifest).items():
             if digest not in (None, read[name]) or (part / name).stat().st_size != sizes(manifest)[name]:
-                raise StagingError(f"{folder / name} is corrupt, or was not read as it is: its SHA-256 differs")
-            if _digest(part / name, done) != read[name]:
+                raise StagingError(f"{place}/{name} is corrupt, or was not read as it is: its SHA-256 differs")
+            if _digest(blocks(part / name), done) != read[name]:
                 raise StagingError(f"{part / name} is not what was written to it: is the disk broken?")
         stamps = {name: _stamp(part / name) for name in (MANIFEST, *read)}
-        (part / FACTS).write_text(json.dumps({"from": str(folder), "files": stamps}))
+        (part / FACTS).write_text(json.dumps({"from": str(place), "files": stamps}))
         part.rename(copy)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    say(f"copied {folder} to {copy}: {format_bytes(total)} in {time.monotonic() - began:.1f} s")
+    say(f"copied {place} to {copy}: {format_bytes(total)} in {time.monotonic() - began:.1f} s")
 
 
 class _Progress:
@@ -173,8 +189,8 @@ class _Progress:
             self._say(f"{self._what}: {share:.0%} of {format_bytes(self._total)} copied and checked")
 
 
-def _copy(source: Path, target: Path, done: Callable[[int], None]) -> str:
-    """Copy a file; return the SHA-256 of what was read."""
+def _copy(source: Iterable[memoryview], target: Path, done: Callable[[int], None]) -> str:
+    """Write ``source`` to a file; return the SHA-256 of what was read."""
     with open(target, "wb") as file:
         digest = _digest(source, done, file.write)
         file.flush()
@@ -184,14 +200,13 @@ def _copy(source: Path, target: Path, done: Callable[[int], None]) -> str:
     return digest
 
 
-def _digest(path: Path, done: Callable[[int], None], write: Callable[[memoryview], Any] = len) -> str:
-    """Return the SHA-256 of a file; ``write`` gets its blocks, and ``done`` the number of bytes of each."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_BLOCK))
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            write(buffer[:count])
-            done(count)
+def _digest(source: Iterable[memoryview], done: Callable[[int], None], write: Callable[[memoryview], Any] = len) -> str:
+    """Return the SHA-256 of ``source``; ``write`` gets its blocks, and ``done`` the number of bytes of each."""
+    digest = hashlib.sha256()
+    for block in source:
+        digest.update(block)
+        write(block)
+        done(len(block))
     return digest.hexdigest()
 
 
@@ -231,9 +246,9 @@ def _origin(copy: Path) -> str | None:
         return None
 
 
-def _check_unchanged(folder: Path, manifest: dict[str, Any]) -> None:
+def _check_unchanged(place: Place, manifest: dict[str, Any]) -> None:
     """Packing again removes the manifest before it changes a file, and writes a new one at its end."""
-    if read_manifest(folder) != manifest:
+    if read_manifest(place) != manifest:
         raise PackChanged
 
 

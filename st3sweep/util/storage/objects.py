@@ -88,9 +88,9 @@ class Objects:
         """Write an object's content to ``file``, in pieces. Raises FileNotFoundError."""
         self._call(lambda fs: fs.get_file(self._path(name), str(file)))
 
-    def read(self, name: str) -> bytes:
-        """Return an object's content. Raises FileNotFoundError."""
-        return bytes(self._call(lambda fs: fs.cat_file(self._path(name), **self._in_one_request)))
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Return an object's content, or its bytes from ``start`` up to ``end``. Raises FileNotFoundError."""
+        return bytes(self._call(lambda fs: fs.cat_file(self._path(name), start=start, end=end, **self._in_one_request)))
 
     def append(self, name: str) -> Log:
         """Open a log to append to: the objects ``name/000000``, ``name/000001``, …, of whole lines each."""
