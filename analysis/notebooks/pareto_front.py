@@ -20,9 +20,10 @@
 # %%
 # %matplotlib inline
 from st3sweep.analysis.fronts import front, front_hypervolume
-from st3sweep.analysis.plots import plot_layers, plot_ramp, plot_run
+from st3sweep.analysis.plots import plot_run
 from st3sweep.analysis.selection import plot_selection
 from st3sweep.analysis.tables import front_table, load_epochs, load_layers, load_trials, run_folder
+from st3sweep.analysis.trial_plots import plot_layers, plot_ramp
 
 run = run_folder(default="methods")
 trials, epochs, layers = load_trials(run), load_epochs(run), load_layers(run)

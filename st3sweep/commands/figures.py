@@ -41,7 +41,7 @@ def write_figures(run: Path, folder: Path, format_: str = "png", width: float = 
 
 def figures_of(run: Path, width: float) -> dict[str, Callable[[], Figure]]:
     """Return a function for each figure that the tables of ``run`` allow, by its name; nothing is drawn yet."""
-    from st3sweep.analysis import importance_plots, plots, profile_plots
+    from st3sweep.analysis import importance_plots, plots, profile_plots, trial_plots
     from st3sweep.analysis.forests import fit_forests
     from st3sweep.analysis.fronts import front
     from st3sweep.analysis.hypervolume_curves import plot_hypervolume
@@ -61,13 +61,13 @@ def figures_of(run: Path, width: float) -> dict[str, Callable[[], Figure]]:
     if table_path(run, "epochs").is_file():
         epochs = tables.load_epochs(run)
         found |= {
-            "ramp": lambda: plots.plot_ramp(epochs, trials, width),
+            "ramp": lambda: trial_plots.plot_ramp(epochs, trials, width),
             "training": lambda: profile_plots.plot_training_curves(training_curves(epochs, trials), width=width),
             "timeline": lambda: profile_plots.plot_timeline(timeline(run, objectives=objectives), width),
         }
     if table_path(run, "layers").is_file():
         layers = tables.load_layers(run)
-        found["layers"] = lambda: plots.plot_layers(layers, front(trials, objectives), width)
+        found["layers"] = lambda: trial_plots.plot_layers(layers, front(trials, objectives), width)
         if trials["model"].nunique() == 1:
             found["profiles"] = lambda: profile_plots.plot_layer_profiles(
                 layer_profiles(layers, trials, objectives), width

@@ -14,7 +14,7 @@ from fabricated_run import FRONT, fabricate
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from st3sweep.analysis import fronts, plots, tables
+from st3sweep.analysis import fronts, plots, tables, trial_plots
 from st3sweep.analysis.axes import METHODS, style_of
 from st3sweep.analysis.selection import plot_selection
 
@@ -140,7 +140,7 @@ def test_published_points_are_not_compared_with_validation(trials: pd.DataFrame)
 
 
 def test_ramp_figure(run: Path, trials: pd.DataFrame) -> None:
-    accuracy, sparsity, bar = plots.plot_ramp(tables.load_epochs(run), trials).axes
+    accuracy, sparsity, bar = trial_plots.plot_ramp(tables.load_epochs(run), trials).axes
     assert (len(accuracy.lines), len(sparsity.lines)) == (6, 6)
     np.testing.assert_allclose(accuracy.lines[0].get_xydata(), [(1, 96), (2, 97), (3, 98), (4, 99)])
     np.testing.assert_allclose(sparsity.lines[3].get_ydata(), [24.5, 49, 73.5, 98])
@@ -148,14 +148,14 @@ def test_ramp_figure(run: Path, trials: pd.DataFrame) -> None:
     assert bar.get_ylabel() == "target sparsity (%)"
     epochs = tables.load_epochs(run)
     assert epochs["threshold"].isna().all()
-    *_, threshold, _ = plots.plot_ramp(epochs.assign(threshold=epochs["epoch"] / 8), trials).axes
+    *_, threshold, _ = trial_plots.plot_ramp(epochs.assign(threshold=epochs["epoch"] / 8), trials).axes
     np.testing.assert_allclose(threshold.lines[0].get_xydata(), [(1, 1 / 8), (2, 2 / 8), (3, 3 / 8), (4, 4 / 8)])
 
 
 def test_stopped_trials_are_counted_and_crossed_out(run: Path, trials: pd.DataFrame) -> None:
     stopped = {"status": "stopped", "val_top1": np.nan, "test_top1": np.nan, "gflops": np.nan}
     trials = trials.assign(**{name: trials[name].mask(trials["trial"] == 2, value) for name, value in stopped.items()})
-    accuracy, _, _ = plots.plot_ramp(tables.load_epochs(run).query("trial != 2 or epoch <= 2"), trials).axes
+    accuracy, _, _ = trial_plots.plot_ramp(tables.load_epochs(run).query("trial != 2 or epoch <= 2"), trials).axes
     (cross,) = accuracy.collections
     assert np.asarray(cross.get_offsets()).tolist() == [[2, 94]]
     assert len(accuracy.lines) == 6
@@ -168,7 +168,7 @@ def test_stopped_trials_are_counted_and_crossed_out(run: Path, trials: pd.DataFr
 def test_layers_figure(tmp_path: Path, run: Path) -> None:
     runs = (run, fabricate(tmp_path / "other"))
     chosen = fronts.front(tables.load_trials(run))
-    (axes,) = plots.plot_layers(tables.load_layers(*runs), chosen).axes
+    (axes,) = trial_plots.plot_layers(tables.load_layers(*runs), chosen).axes
     assert len(axes.lines) == len(FRONT), "trials of the other run are not among the chosen"
     legend = [text.get_text() for text in axes.get_figure().legends[0].get_texts()]  # type: ignore[union-attr]
     assert legend == sorted(legend, key=lambda text: float(text.split()[-2])), "in the order of sparsity"
@@ -183,8 +183,8 @@ def test_figures_without_a_finished_trial(run: Path, trials: pd.DataFrame) -> No
     failed = trials[trials["status"] == "failed"]
     (axes,) = plots.plot_front(failed).axes
     assert [text.get_text() for text in axes.texts] == ["no finished trial has val_top1"]
-    plots.plot_ramp(tables.load_epochs(run).iloc[:0], failed).draw_without_rendering()
-    plots.plot_layers(tables.load_layers(run), failed).draw_without_rendering()
+    trial_plots.plot_ramp(tables.load_epochs(run).iloc[:0], failed).draw_without_rendering()
+    trial_plots.plot_layers(tables.load_layers(run), failed).draw_without_rendering()
 
 
 def _zero_cost(trials: pd.DataFrame) -> pd.DataFrame:
@@ -216,8 +216,8 @@ def test_every_figure_and_table_of_a_degenerate_run(name: str, run: Path) -> Non
     figures = {
         "run": plots.plot_run(rows),
         "front": plots.plot_front(rows, metric="test_top1"),
-        "ramp": plots.plot_ramp(epochs, rows),
-        "layers": plots.plot_layers(layers, rows),
+        "ramp": trial_plots.plot_ramp(epochs, rows),
+        "layers": trial_plots.plot_layers(layers, rows),
         "selection": plot_selection(rows, validation_images=100),
     }
     for kind, figure in figures.items():
