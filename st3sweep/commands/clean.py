@@ -137,7 +137,7 @@ def _address(url: str, trial: int, name: str) -> str:
 
 
 def _remove_from_store(lock: StoreLock, folder: Path, files: list[File]) -> None:
-    """Remove ``files``, some trials at a time, while nobody else has taken the run. Raises UserError, StoreError."""
+    """Remove ``files``, some trials at a time, while the lock is held. Raises UserError, StoreError."""
     store, names = lock.store, dict[int, list[str]]()
     for file in files:
         names.setdefault(file.trial, []).append(file.file.removeprefix(_address(store.url, file.trial, "")))

@@ -42,7 +42,7 @@ def print_table(folder: Path, table: str, format_: str) -> None:
 def objectives_of_limits(
     trials: pd.DataFrame, folder: Path, max_gflops: float | None, max_latency: float | None
 ) -> Objectives:
-    """Return what a front is of from which these limits pick. Raises ResultsError where no trial has a latency."""
+    """Return the objectives of the front from which these limits pick. Raises ResultsError without any latency."""
     x = "latency" if max_latency is not None else "gflops" if max_gflops is not None else None
     try:
         return tables.objectives_over(trials, folder, x=x)

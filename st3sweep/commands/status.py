@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.live import Live
 
 from st3sweep.reporting.console import out, say, short, show
-from st3sweep.sweep.status import Status, read_status
+from st3sweep.sweep.status import read_status
 from st3sweep.util.text import json_line
 
 WATCH_SECONDS = 2.0
@@ -45,12 +45,8 @@ def watch_status(folder: Path, *, as_json: bool) -> bool:
             if as_json:
                 print(json_line(seen.as_dict()), flush=True)
             elif live is not None:
-                live.update(_view(seen), refresh=True)
+                live.update(Group(*seen.lines(short(seen.folder)), seen.table()), refresh=True)
             if not seen.held_by:
                 break
             time.sleep(WATCH_SECONDS)
     return on_terminal or as_json
-
-
-def _view(seen: Status) -> Group:
-    return Group(*seen.lines(short(seen.folder)), seen.table())
