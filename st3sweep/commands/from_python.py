@@ -1,4 +1,4 @@
-"""What functions of the Python API share: overrides as text, and output that is not wanted."""
+"""Convert overrides to text and discard unwanted output, for the functions of the Python API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def texts(values: Mapping[str, Any] | None, argument: str = "overrides") -> Overrides:
-    """Return the values of ``argument`` as YAML text; errors name it. Raises UserError for what is no such value."""
+    """Return the values of ``argument`` as YAML text; errors name it. Raises UserError for a value outside JSON."""
     from st3sweep.space.overrides import Overrides
 
     try:

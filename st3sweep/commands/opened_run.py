@@ -1,4 +1,4 @@
-"""``Run``: a run in a folder, for programs.
+"""Open a run from Python: ``Run`` has its tables and its front, and resumes, measures or exports it.
 
 Nothing here needs torch or Ray before it trains, exports or loads a model.
 """

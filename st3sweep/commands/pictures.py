@@ -1,4 +1,4 @@
-"""Plots that a command writes to the file of ``--plot``."""
+"""Check the file of ``--plot`` before any work, and write a figure to it."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def train(
     plugins: Sequence[str] = (),
     progress: bool = True,
 ) -> TrainedTrial:
-    """See ``api.train``; ``overrides`` are texts."""
+    """Train one trial as ``api.train`` describes; ``overrides`` are texts."""
     register_components(plugins)
     settings = dict(read(trial).data)
     for part, given in (("model", model), ("data", data)):

@@ -20,7 +20,7 @@ _SECONDS = 30.0
 
 @contextmanager
 def multi_process_service(say: Callable[[str], None]) -> Iterator[bool]:
-    """Have this program's processes use MPS while open, by a daemon of its own; yields whether they will.
+    """Run an MPS daemon for this program's processes until the block ends; yield whether they will use it.
 
     One that runs already is used and left running. Where none can be started, ``say`` is told why, and processes on
     one GPU take turns.
@@ -76,7 +76,7 @@ def _asked(program: str, command: str | None) -> str:
 
 
 def leave() -> None:
-    """Keep this process out of MPS; before it first uses CUDA."""
+    """Keep this process out of MPS; call it before the process first uses CUDA."""
     os.environ[PIPES] = NOWHERE
 
 

@@ -57,7 +57,7 @@ def release(group: str) -> None:
 
 
 def release_all(slot: str) -> None:
-    """Remove the placement groups that a slot has created, by their names: it may have been killed before it told."""
+    """Remove the placement groups that a slot has created, by name: one that was killed reports none."""
     with contextlib.suppress(Exception):  # the cluster is lost, or another version of Ray
         for group, facts in placement_group_table().items():
             if facts["name"].startswith(f"{slot}/") and facts["state"] != "REMOVED":
