@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,18 @@ def configuration(network: Network) -> dict[str, Any]:
     for name in ("head_start_ray_commands", "worker_start_ray_commands"):
         config[name] = [one.replace("ray start", f"ray start --num-cpus={CPUS}") for one in config[name]]
     return config
+
+
+def without_token(config: dict[str, Any], workers: Sequence[Host]) -> dict[str, Any]:
+    """Return the configuration for these workers alone, with the edit of docs/clusters.md that turns tokens off."""
+    found = {**config, "cluster_name": "open", "provider": dict(config["provider"])}
+    found["provider"]["worker_ips"] = [host.address for host in workers]
+    found["file_mounts"] = {to: file for to, file in config["file_mounts"].items() if "auth_token" not in to}
+    off = [one.replace("RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled") for one in config["setup_commands"]]
+    assert off != config["setup_commands"]
+    # An earlier cluster may have left its own setting, which the shipped command keeps.
+    found["setup_commands"] = ["touch ~/.bashrc && sed -i /RAY_AUTH_MODE/d ~/.bashrc", *off]
+    return found
 
 
 def check_out(client: Host) -> Path:

@@ -1,4 +1,7 @@
-"""Start the shipped on-premises cluster with `ray up` on three hosts, and cut one of them off during a sweep."""
+"""Start the shipped on-premises cluster with `ray up` on three hosts, and cut one of them off during a sweep.
+
+Another test starts it on two hosts without a token.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from hosts import Host, Network, network
-from launch import check_out, configuration, on_client, output_of
+from launch import check_out, configuration, on_client, output_of, without_token
 
 FILE = "cluster.test.yaml"
 # Two workers with two CPUs each, which no host has: every trial spans two hosts.
@@ -32,6 +35,7 @@ search:
 searcher: {sampler: grid}
 resources: {workers: 2, cpus_per_worker: 2, slots: 1}
 """
+OPEN_FILE, OPEN = "cluster.open.yaml", {"RAY_AUTH_MODE": "disabled"}
 COUNT = "import ray; ray.init('auto', log_to_driver=False); print('machines:', sum(n['Alive'] for n in ray.nodes()))"
 TRIALS = 2
 EPOCHS = 5
@@ -76,9 +80,9 @@ def training_hosts(hosts: Network) -> list[Host]:
     return [host for host in hosts.hosts if any("RayTrainWorker" in title for title in host.titles())]
 
 
-def alive(hosts: Network) -> int:
+def alive(hosts: Network, file: str = FILE, **environment: str) -> int:
     """Return how many machines Ray counts in the cluster."""
-    text = output_of(hosts["client"], "ray", "exec", FILE, f"python -c {shlex.quote(COUNT)}")
+    text = output_of(hosts["client"], "ray", "exec", file, f"python -c {shlex.quote(COUNT)}", **environment)
     return int(re.findall(r"machines: (\d+)", text)[-1])
 
 
@@ -128,11 +132,34 @@ def test_a_sweep_survives_a_host_that_is_cut_off(hosts: Network) -> None:
     note(f"all {len(found)} epochs have the numbers of an undisturbed run on one machine")
 
 
-def _up(client: Host) -> None:
+def test_without_a_token_any_client_is_admitted(hosts: Network) -> None:
+    """``RAY_AUTH_MODE=disabled`` everywhere admits the client that a token keeps out, and a sweep runs."""
+    client, run = hosts["client"], hosts.base / "shared" / "open" / "small"
+    project = client.folder / "home" / "st3sweep"
+    config = without_token(configuration(hosts), [hosts["one"]])
+    (project / OPEN_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    small = SPACE.replace("workers: 2, cpus_per_worker: 2", "cpus_per_worker: 1").replace("[0.05, 0.1]", "[0.1]")
+    (project / "small.yaml").write_text(small.replace("epochs: 5", "epochs: 1").replace("spanning", "small"))
+    _up(client, OPEN_FILE, **OPEN)
+    try:
+        wait_until(lambda: alive(hosts, OPEN_FILE, **OPEN) == 2, "two machines in the cluster")
+        note("two machines are in the cluster without a token")
+        status = ("ray", "status", "--address", f"{hosts['head'].address}:6379")
+        assert "Active:" in output_of(client, *status, **OPEN)
+        command = f"cd ~/st3sweep && python -m st3sweep run small.yaml --address auto --storage {run.parent} --json"
+        output_of(client, "ray", "exec", OPEN_FILE, command, seconds=PATIENCE_SECONDS, **OPEN)
+        assert [event["status"] for event in events(run, "done")] == ["finished"]
+        note("a sweep is complete without a token")
+    finally:
+        output_of(client, "ray", "down", "--yes", OPEN_FILE, **OPEN)  # what is left of Ray on "one" ends with the hosts
+    note("ray down has returned")
+
+
+def _up(client: Host, file: str = FILE, **environment: str) -> None:
     """Start the cluster, in at most three attempts: Ray gives the head 30 s to start, which a busy machine exceeds."""
     for attempt in (1, 2, 3):
         try:
-            output_of(client, "ray", "up", "--yes", FILE)
+            output_of(client, "ray", "up", "--yes", file, **environment)
         except AssertionError as error:
             if attempt == 3 or "timed out during startup" not in str(error):
                 raise
