@@ -187,7 +187,7 @@ def failing(
         raise error
 
     monkeypatch.setattr(worker, "fit", fit)
-    monkeypatch.setattr(worker, "_load", lambda _: None)
+    monkeypatch.setattr(worker, "_load", lambda *_: None)
     monkeypatch.setattr(worker, "is_usable", lambda _: usable)
     messages: list[dict[str, Any]] = []
     reporter = Reporter(lambda _, sent: bool(messages.extend(sent)))
