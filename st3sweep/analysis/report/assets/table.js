@@ -25,17 +25,15 @@ function columns() {
   ];
 }
 
-function rowFilter() {
-  const asked = S.text.toLowerCase().split(/\s+/).filter(Boolean);
-  return (row) => (S.status === "all" || T.status[row] === S.status) && (!S.frontOnly || T.on_front[row])
-    && asked.every((word) => searchText(row).includes(word));
-}
-
-const orders = new Map();  // all rows, by column and direction: to filter them again needs no sorting
-function tableRows() {
-  const { column, ascending } = S.sort, key = `${column} ${ascending}`;
-  if (!orders.has(key)) orders.set(key, ordered([...Array(count).keys()]));
-  return orders.get(key).filter(rowFilter());
+function filtered() {
+  const asked = S.text.toLowerCase().split(/\s+/).filter(Boolean), rows = [];
+  for (let row = 0; row < count; row++) {
+    if (S.status !== "all" && T.status[row] !== S.status) continue;
+    if (S.frontOnly && !T.on_front[row]) continue;
+    if (asked.length && !asked.every((word) => searchText(row).includes(word))) continue;
+    rows.push(row);
+  }
+  return rows;
 }
 
 const texts = new Map();
@@ -81,7 +79,6 @@ function startTable() {
 let shownColumns = [];
 function drawTable() {
   texts.clear();
-  orders.clear();
   shownColumns = columns();
   const states = ["all", ...new Set(T.status)];
   fill($("status"), ...states.map((state) => node("option", { value: state, text: state, selected: state === S.status })));
@@ -89,7 +86,7 @@ function drawTable() {
 }
 
 function drawRows() {
-  const all = shownColumns, rows = tableRows(), pages = Math.max(1, Math.ceil(rows.length / PAGE));
+  const all = shownColumns, rows = ordered(filtered()), pages = Math.max(1, Math.ceil(rows.length / PAGE));
   S.page = Math.max(0, Math.min(S.page, pages - 1));
   const shown = rows.slice(S.page * PAGE, (S.page + 1) * PAGE);
   $("rows-said").textContent = `${rows.length.toLocaleString("en")} of ${several(count, "trial", "trials")}`;
@@ -129,7 +126,7 @@ function csvText() {
   const skipped = new Set(["seed_mean", "seed_half", "run", "params"]);
   const keys = Object.keys(T).filter((key) => !skipped.has(key));
   const quote = (value) => (!known(value) ? "" : /[",\n\r]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
-  const lines = tableRows().map((row) => [D.runs[T.run[row]].label, ...keys.map((key) => T[key][row]), JSON.stringify(T.params[row])].map(quote).join(","));
+  const lines = ordered(filtered()).map((row) => [D.runs[T.run[row]].label, ...keys.map((key) => T[key][row]), JSON.stringify(T.params[row])].map(quote).join(","));
   return [["run", ...keys, "params"].join(","), ...lines, ""].join("\r\n");
 }
 
