@@ -158,6 +158,7 @@ def run_slots(
         "hang_seconds": resources.hang_seconds,
         "of_worker": resources.of_worker(),
         "gpu_share": resources.gpu_share,
+        "may_share_gpus": resources.may_share_gpus,
         "seconds_between_losses": resources.seconds_between_losses,
         "folder": str(sweep.folder / "ray" / "slots"),
         "plugins": list(plugins),

@@ -145,7 +145,7 @@ def _train_run(mailbox: Any, config: dict[str, Any]) -> Any:
     with contextlib.suppress(ImportError):  # another version of Ray Train
         from st3sweep.execution.trainer import SlotConfig, SlotTrainer
 
-        trainer, backend = SlotTrainer, {"torch_config": SlotConfig(mailbox if 0 < config["gpu_share"] < 1 else None)}
+        trainer, backend = SlotTrainer, {"torch_config": SlotConfig(mailbox if config["may_share_gpus"] else None)}
 
     gpus = config["gpu_share"]
     return trainer(
