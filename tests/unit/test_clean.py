@@ -12,7 +12,7 @@ import pytest
 from driven_sweep import Run, result
 from held_runs import a_run, held
 from test_cli import st3sweep
-from test_kept_checkpoints import ALL, begin, ended, left
+from test_kept_checkpoints import ALL, five_with_all, left
 
 from st3sweep.commands.opened_run import Run as OpenedRun
 from st3sweep.runs.folder import trial_folder
@@ -25,21 +25,10 @@ BYTES = {"last.ckpt": 2000, "last.ckpt.previous": 2000, "best.ckpt": 1000}
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a run that kept everything: 0 dominated, 1 on the front, 2 stopped, 3 failed, 4 unfinished."""
+    """Return a run that kept everything."""
     monkeypatch.chdir(tmp_path)
     made = a_run(tmp_path, "budget: {trials: 9}\nresources: {checkpoints: all}")
-    sweep = made.program()
-    ended(sweep, 60.0, 0.2)
-    ended(sweep, 70.0, 0.1)
-    for end in ({"status": "stopped"}, {"status": "failed", "error": "Diverged"}):
-        trial = begin(sweep)
-        sweep.to_stop.add(trial.number)
-        sweep.record(trial.number, end)
-    begin(sweep)
-    sweep.close()
-    for number in range(5):
-        for name, size in BYTES.items():
-            (trial_folder(made.folder, number) / name).write_bytes(bytes(size))
+    five_with_all(made.program(), BYTES)
     return made
 
 

@@ -12,7 +12,7 @@ from driven_sweep import result
 from object_store import ObjectStore
 from stored_sweep import new
 from test_cli import st3sweep
-from test_kept_checkpoints import begin, ended
+from test_kept_checkpoints import five_with_all
 
 from st3sweep.commands import clean
 from st3sweep.commands.api import load_run
@@ -49,25 +49,12 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
 
 @pytest.fixture
 def url(object_store: ObjectStore, tmp_path: Path, go: Callable[[str], None]) -> str:
-    """Return a run that kept everything: 0 dominated, 1 on the front, 2 stopped, 3 failed, 4 unfinished."""
+    """Return the address of a run that kept everything."""
     go("first")
     url = object_store.make_bucket(f"clean-{tmp_path.name.replace('_', '-')}"[:60].rstrip("-")) + "/runs/one"
     folder = new(url, tmp_path / "space.yaml", "budget: {trials: 9}\nresources: {checkpoints: all}\n")
     with kept_in_store(folder, checkpoints=True) as keep_only, lock(folder):
-        sweep = Sweep(
-            load_stored_space(folder / RESOLVED), folder, JsonEvents(None, io.StringIO()), None, (), keep_only
-        )
-        ended(sweep, 60.0, 0.2)
-        ended(sweep, 70.0, 0.1)
-        for end in ({"status": "stopped"}, {"status": "failed", "error": "Diverged"}):
-            trial = begin(sweep)
-            sweep.to_stop.add(trial.number)
-            sweep.record(trial.number, end)
-        begin(sweep)
-        sweep.close()
-        for number in range(5):
-            for name, size in BYTES.items():
-                (trial_folder(folder, number) / name).write_bytes(bytes(size))
+        five_with_all(sweep_in(folder, keep_only), BYTES)
     return url
 
 

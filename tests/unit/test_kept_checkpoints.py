@@ -50,6 +50,21 @@ def ended(sweep: Sweep, top1: float, gflops: float) -> Trial:
     return trial
 
 
+def five_with_all(sweep: Sweep, sizes: dict[str, int]) -> None:
+    """Run trials 0 dominated, 1 on the front, 2 stopped, 3 failed, 4 unfinished, with files of ``sizes`` bytes."""
+    ended(sweep, 60.0, 0.2)
+    ended(sweep, 70.0, 0.1)
+    for end in ({"status": "stopped"}, {"status": "failed", "error": "Diverged"}):
+        trial = begin(sweep)
+        sweep.to_stop.add(trial.number)
+        sweep.record(trial.number, end)
+    begin(sweep)
+    sweep.close()
+    for number in range(5):
+        for name, size in sizes.items():
+            (trial_folder(sweep.folder, number) / name).write_bytes(bytes(size))
+
+
 def left(run: Run, trial: Trial | int) -> set[str]:
     """Return the checkpoints that a trial has; its other files must be there."""
     number = trial if isinstance(trial, int) else trial.number
