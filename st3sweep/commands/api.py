@@ -61,10 +61,10 @@ def run(
 
     Raises SpecError with every problem of the space, and UserError for anything else to put right, before any work.
     """
-    from st3sweep.commands.run import run
+    from st3sweep.commands.run import run as run_sweep
 
     with shown(progress):
-        folder, _ = run(
+        folder, _ = run_sweep(
             space, texts(overrides), name=name, storage=Path(storage), address=address, track=track, plugins=plugins,
             as_json=not progress, verbose=False,
         )  # fmt: skip
