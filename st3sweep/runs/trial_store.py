@@ -95,7 +95,7 @@ class TrialStore:
         self._remove(list(names), self._stored())
 
     def _remove(self, gone: list[str], record: dict[str, Any] | None) -> None:
-        if record and not record["files"].keys().isdisjoint(gone):  # first, so that it never names what is not there
+        if record and not record["files"].keys().isdisjoint(gone):  # before the files: it must name no missing one
             held, count = self._held(), record["seq"]
             files = {name: facts for name, facts in record["files"].items() if name not in gone}
             self.store.write(f"{self._prefix}/{_RECORD}", json.dumps({"seq": count + 1, "files": files}).encode())

@@ -1,4 +1,4 @@
-"""Test that a run takes its price from a table once, and what is said of a wrong table."""
+"""Test that a run takes its price from a table once, and the messages for a wrong table."""
 
 from __future__ import annotations
 

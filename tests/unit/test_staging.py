@@ -44,7 +44,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder for copies. Files are read in many blocks, each of which is said."""
+    """Return an empty folder for copies. Files are read in many blocks, each with a line of progress."""
     monkeypatch.setenv("ST3SWEEP_STAGE", str(tmp_path / "stage"))
     monkeypatch.setattr(place, "BLOCK", 10_000)
     monkeypatch.setattr(staging, "SAY_SECONDS", 0.0)
@@ -359,7 +359,7 @@ def test_a_disk_that_another_program_fills_meanwhile(
     assert copies(small_disk) == []
 
 
-# -- what is said -----------------------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------------------------
 
 
 def test_unusable_folders(pack: DataConfig, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
