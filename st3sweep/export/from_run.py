@@ -25,6 +25,7 @@ from st3sweep.training.evaluate import evaluate
 from st3sweep.training.saver import BEST
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
 
 
 def export(run: Path, trial: int, *, allow_changed: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -53,7 +54,7 @@ def sparse_model(run: Path, stored: Trial, spec: TrialSettings) -> tuple[nn.Modu
     if not path.is_file():
         bring_trials(run, [stored.number])
     try:
-        saved = checkpoint.load(path)
+        saved = checkpoint.load(Local(path.parent), path.name)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {_instead(run, stored)}") from None
     except CheckpointError as error:

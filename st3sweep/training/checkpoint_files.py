@@ -11,12 +11,12 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 PILOTS = "pilots"  # folder of the pilot trainings of some methods, each with checkpoints of its own
 
 
-def previous(path: Path) -> Path:
-    """Return where the predecessor of the checkpoint ``path`` is kept."""
-    return path.with_name(f"{path.name}.previous")
+def previous(name: str) -> str:
+    """Return the name under which the predecessor of the checkpoint ``name`` is kept."""
+    return f"{name}.previous"
 
 
-PREVIOUS = previous(Path(LAST)).name
+PREVIOUS = previous(LAST)
 _NAMES = frozenset({LAST, PREVIOUS, BEST, *(temporary(Path(name)).name for name in (LAST, BEST))})
 
 

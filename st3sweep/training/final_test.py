@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from st3sweep.data import Splits
@@ -18,6 +17,7 @@ from st3sweep.training.saver import BEST, Saver
 from st3sweep.training.state import State
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.interface import Storage
 
 
 def final_result(state: State, spec: TrialSettings, world: World, splits: Splits, saver: Saver) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def final_result(state: State, spec: TrialSettings, world: World, splits: Splits
     if splits.test is not None or spec.train.bn_recalibration:
         saver.wait()
         world.broadcast(None)  # rank 0 has written the file by now
-        _load_best(state, spec, world, saver.folder)
+        _load_best(state, spec, world, saver.storage)
     if spec.train.bn_recalibration:
         batches = islice(training_batches(spec, world, splits, epoch=0), spec.train.bn_recalibration)
         recalibrate(state.model, state.weights, state.method, batches, world, precision=spec.train.precision)
@@ -53,7 +53,7 @@ def final_result(state: State, spec: TrialSettings, world: World, splits: Splits
     }
 
 
-def _load_best(state: State, spec: TrialSettings, world: World, folder: Path) -> None:
-    best = checkpoint.load(folder / BEST, world.device)
+def _load_best(state: State, spec: TrialSettings, world: World, storage: Storage) -> None:
+    best = checkpoint.load(storage, BEST, world.device)
     state.model.load_state_dict(best["model"])
     state.method = restore_method(spec, state.weights, flops.macs_per_weight(state.costs), best["method"])

@@ -40,6 +40,7 @@ from st3sweep.training.world import World
 from st3sweep.trial.rates import learning_rate, weight_decay
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
 
 
 class Diverged(Exception):
@@ -84,7 +85,10 @@ def _fit(
     seconds_between_losses: float | None,
 ) -> dict[str, Any]:
     state = start(spec, world, splits)
-    saved, refused = load_last(folder, world)
+    if world.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+    storage = Local(folder)
+    saved, refused = load_last(storage, world)
     for message in refused:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     if saved is not None:
@@ -99,7 +103,7 @@ def _fit(
         state.gflops = flops.gflops(state.costs, [layer.density for layer in layers])
     # Overwrite a damaged file: kept as the previous one, it would replace the intact one.
     saver = Saver(
-        folder,
+        storage,
         world,
         checkpoint_seconds,
         splits.input_facts(),

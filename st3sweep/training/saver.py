@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +21,7 @@ from st3sweep.training import checkpoint
 from st3sweep.training.checkpoint_files import BEST, LAST
 from st3sweep.training.state import State
 from st3sweep.training.world import World
+from st3sweep.util.storage.interface import Storage
 
 _ASK_EVERY = 16  # steps between two broadcasts of rank 0's decision whether to save
 _LISTEN_SECONDS = 1.0  # between two questions whether this machine is about to be taken away
@@ -54,7 +54,7 @@ class Saver:
 
     def __init__(
         self,
-        folder: Path,
+        storage: Storage,
         world: World,
         interval_seconds: float,
         inputs: dict[str, Any],
@@ -63,7 +63,7 @@ class Saver:
         leave: Callable[[], bool] = lambda: False,
         seconds_between_losses: float | None = None,
     ):
-        self.folder, self.world, self.interval_seconds = folder, world, interval_seconds
+        self.storage, self.world, self.interval_seconds = storage, world, interval_seconds
         self.inputs, self.keep_previous, self.leave = inputs, keep_previous, leave
         self.seconds_between_losses = seconds_between_losses
         self.saved = self.listened = time.perf_counter()
@@ -123,9 +123,9 @@ class Saver:
             self._write(BEST, content, state)
 
     def _write(self, name: str, content: dict[str, Any], state: State, *, keep_previous: bool = False) -> None:
-        path, method = self.folder / name, state.method
+        method = state.method
         if not flat.launch_bound(state.loss_sum):
-            checkpoint.save(path, content, method, keep_previous=keep_previous)
+            checkpoint.save(self.storage, name, content, method, keep_previous=keep_previous)
             return
         checkpoint.check_outside_scope(method)
         self.wait(left=_WAITING - 1)
@@ -135,7 +135,7 @@ class Saver:
 
         def write() -> None:
             ready()
-            checkpoint.save(path, copied, Method(), keep_previous=keep_previous)
+            checkpoint.save(self.storage, name, copied, Method(), keep_previous=keep_previous)
 
         self._waiting.append(self._thread.submit(write))
 
@@ -159,11 +159,12 @@ def _ready(device: torch.device) -> Callable[[], None]:
     return event.synchronize
 
 
-def load_last(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str]]:
+def load_last(storage: Storage, world: World) -> tuple[dict[str, Any] | None, list[str]]:
     """Call ``checkpoint.load_latest`` on all ranks. Raises RuntimeError where they do not share the folder."""
     world.broadcast(None)  # rank 0 may still be writing for an earlier call
-    saved, refused = checkpoint.load_latest(folder / LAST, world.device)
+    saved, refused = checkpoint.load_latest(storage, LAST, world.device)
     place = None if saved is None else [saved["epoch"], saved["step"]]
     if world.broadcast(place) != place:
-        raise RuntimeError(f"{folder / LAST}: rank {world.rank} sees another checkpoint than rank 0; is it shared?")
+        path = storage.where(LAST)
+        raise RuntimeError(f"{path}: rank {world.rank} sees another checkpoint than rank 0; is it shared?")
     return saved, refused

@@ -148,7 +148,7 @@ def test_the_outcome_is_within_the_tolerance(
     spent = sum(each["training_gflops"] for each in found["pilots"])
     assert 0 < spent < result["training_gflops"]
     assert not (tmp_path / "pilots").exists()
-    for checkpoint in (tmp_path / LAST, previous(tmp_path / LAST)):
+    for checkpoint in (tmp_path / LAST, tmp_path / previous(LAST)):
         checkpoint.unlink()
     for pilot in found["pilots"]:
         pilot["training_gflops"] = 0.0

@@ -29,6 +29,7 @@ from st3sweep.training.saver import BEST, LAST
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
 
 TinyTrial = Callable[..., TrialSettings]
 every_method = pytest.mark.parametrize("sparsity", [sparsity for _, sparsity in METHODS], ids=[n for n, _ in METHODS])
@@ -287,9 +288,9 @@ def test_saving_inside_the_scope_raises(
 ) -> None:
     training = trained(tiny_trial(sparsity=sparsity), steps)
     with sparse_weights(training.weights, training.method), pytest.raises(RuntimeError, match="inside sparse_weights"):
-        checkpoint.save(tmp_path / "a.ckpt", {}, training.method)
+        checkpoint.save(Local(tmp_path), "a.ckpt", {}, training.method)
     assert not list(tmp_path.iterdir())
-    checkpoint.save(tmp_path / "a.ckpt", {}, training.method)
+    checkpoint.save(Local(tmp_path), "a.ckpt", {}, training.method)
 
 
 # -- hardening and fine-tuning ----------------------------------------------------------------------------------
@@ -353,8 +354,8 @@ def test_the_state_of_a_method_passes_through_a_checkpoint(
         harden(training.weights, training.method)
         training.method = FixedMask(training.weights, training.method.scheduled_sparsity)
         other.method = FixedMask(other.weights, 0.0)
-    checkpoint.save(tmp_path / "a.ckpt", training.method.state_dict(), training.method)
-    other.method.load_state_dict(checkpoint.load(tmp_path / "a.ckpt"))
+    checkpoint.save(Local(tmp_path), "a.ckpt", training.method.state_dict(), training.method)
+    other.method.load_state_dict(checkpoint.load(Local(tmp_path), "a.ckpt"))
     other.weights = training.weights
     for weight in training.weights:
         weight.data.add_(0.01)
@@ -380,7 +381,7 @@ def test_resumed_training_is_bit_identical(
     parts = fit(spec, World(), lambda _: True, tmp_path / "parts", digits)
     assert timeless(parts) == timeless(whole)
     for name in (LAST, BEST):
-        a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
+        a, b = (checkpoint.load(Local(tmp_path / folder), name) for folder in ("whole", "parts"))
         assert flat(a) == flat(b)
 
 
@@ -396,5 +397,5 @@ def test_training_resumed_within_an_epoch_is_bit_identical(
     assert interruptions == INTERRUPTIONS.get(sparsity["method"], 3 * 8 // 5)
     assert timeless(parts) == timeless(whole)
     for name in (LAST, BEST):
-        a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
+        a, b = (checkpoint.load(Local(tmp_path / folder), name) for folder in ("whole", "parts"))
         assert flat(a) == flat(b)

@@ -26,6 +26,7 @@ from st3sweep.sparse.methods.fixed_mask import FixedMask
 from st3sweep.training import checkpoint
 from st3sweep.training.evaluate import evaluate
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.local import Local
 
 TinyTrial = Callable[..., TrialSettings]
 
@@ -55,7 +56,7 @@ def run(request: pytest.FixtureRequest, tiny_trial: TinyTrial, tmp_path_factory:
 
 def dense_network(run: Run) -> tuple[nn.Module, list[Tensor], Method]:
     """Return the best epoch's model with its dense weights θ, the weights, and the method."""
-    saved = checkpoint.load(run.best)
+    saved = checkpoint.load(Local(run.best.parent), run.best.name)
     model = build_model(run.spec.model, 10, 1)
     model.load_state_dict(saved["model"])
     weights: list[Tensor] = list(prunable(model).values())
@@ -116,7 +117,7 @@ def test_a_hardened_model_is_exported_unchanged(run: Run, tmp_path: Path) -> Non
     (tmp_path / "trials" / "0000").mkdir(parents=True)
     (tmp_path / "ledger.jsonl").write_bytes((run.folder / "ledger.jsonl").read_bytes())
     fixed = {"model": model.state_dict(), "method": FixedMask(weights, method.scheduled_sparsity).state_dict()}
-    hardened = {**checkpoint.load(run.best), **fixed}
-    checkpoint.save(tmp_path / "trials" / "0000" / "best.ckpt", hardened, method)
+    hardened = {**checkpoint.load(Local(run.best.parent), run.best.name), **fixed}
+    checkpoint.save(Local(tmp_path / "trials" / "0000"), "best.ckpt", hardened, method)
     save(tmp_path / "model.safetensors", *export(tmp_path, 0))
     assert (tmp_path / "model.safetensors").read_bytes() == run.file.read_bytes()

@@ -33,6 +33,7 @@ from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.trial.sparsity import MethodConfig
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
 
 TinyTrial = Callable[..., TrialSettings]
 AT_ONCE = {"st3-l1", "gmp", "probmask"}  # of each kind one: a threshold, masks that are updated, never recorded
@@ -69,7 +70,7 @@ def trained(spec: TrialSettings, folder: Path, splits: data.Splits) -> tuple[Any
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "train.graph")
         result = fit(spec, World(), lambda record: bool(records.append(timeless(record))), folder, splits)  # type: ignore[func-returns-value]
-    saved = [flattened(checkpoint.load(folder / name)) for name in (LAST, BEST)]
+    saved = [flattened(checkpoint.load(Local(folder), name)) for name in (LAST, BEST)]
     return records, timeless(result), *saved
 
 

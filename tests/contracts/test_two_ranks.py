@@ -26,6 +26,7 @@ from st3sweep.training.optim import build_optimizer, optimisation_step
 from st3sweep.training.saver import BEST, LAST
 from st3sweep.trial.rates import learning_rate
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.local import Local
 
 TinyTrial = Callable[..., TrialSettings]
 
@@ -133,7 +134,7 @@ def test_two_ranks_resume_within_an_epoch_to_the_bit(ranks: list[dict[str, Any]]
     """Each rank has its own generator, which dropout uses, and its own batch-norm statistics."""
     assert [rank["interruptions"] for rank in ranks] == [2, 2]
     for name in (LAST, BEST):
-        a, b = (checkpoint.load(folder / kind / name) for kind in ("dropout", "dropout in pieces"))
+        a, b = (checkpoint.load(Local(folder / kind), name) for kind in ("dropout", "dropout in pieces"))
         assert flat(a) == flat(b)
     first, second = (rank["generator seed"] for rank in ranks)
     assert first != second, "dropout would drop the same channels on all ranks"
@@ -169,7 +170,7 @@ def test_two_ranks_average_the_statistics_of_batch_norm(
             progress=(step + 1) / 4,
             clip_norm=spec.optim.clip_norm,
         )
-    saved = checkpoint.load(folder / "one epoch" / LAST)["model"]
+    saved = checkpoint.load(Local(folder / "one epoch"), LAST)["model"]
     assert not torch.allclose(own[0]["bn1.running_mean"], own[1]["bn1.running_mean"], rtol=1e-2)
     for name, found in saved.items():
         expected = (own[0][name] + own[1][name]) / 2 if name in own[0] else model.state_dict()[name]

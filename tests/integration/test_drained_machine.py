@@ -13,6 +13,7 @@ from programs import check_nothing_lost, ended, events, program, wait_until
 from ray.cluster_utils import Cluster
 
 from st3sweep.training.checkpoint import load_latest
+from st3sweep.util.storage.local import Local
 
 DEADLINE_SECONDS = 300
 # Steps of one image: an epoch takes half a minute or more.
@@ -54,7 +55,7 @@ def test_a_trial_leaves_a_machine_before_its_end(tmp_path: Path) -> None:
             drained = time.monotonic()
             wait_until(lambda: saved.stat().st_mtime > before, p)
             took = time.monotonic() - drained
-            state, _ = load_latest(saved, torch.device("cpu"))
+            state, _ = load_latest(Local(saved.parent), saved.name, torch.device("cpu"))
             code, output = ended(p)
             print(f"saved {took:.1f} s after the notice")
     finally:

@@ -22,6 +22,7 @@ from st3sweep.training.loop import fit
 from st3sweep.training.saver import BEST, LAST
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.local import Local
 
 TRAIN = """\
 import json, os, sys
@@ -85,7 +86,7 @@ def test_training_survives_kills_at_random_moments(
         assert end(trainings) == 0
     assert timeless(json.loads((parts / "result.json").read_text())) == timeless(whole), f"seed {seed}"
     for name in (LAST, BEST):
-        a, b = (checkpoint.load(tmp_path / folder / name) for folder in ("whole", "parts"))
+        a, b = (checkpoint.load(Local(tmp_path / folder), name) for folder in ("whole", "parts"))
         assert flat(a) == flat(b), f"seed {seed}: {name}"
 
 
@@ -133,6 +134,6 @@ def kill_while_it_trains(
 
 
 def last(folder: Path) -> dict[str, int]:
-    found, _ = checkpoint.load_latest(folder / LAST)
+    found, _ = checkpoint.load_latest(Local(folder), LAST)
     assert found is not None
     return found

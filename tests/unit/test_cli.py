@@ -20,6 +20,7 @@ from st3sweep.runs.tables import read_table, table_path, write_table
 from st3sweep.space.loading import load_space
 from st3sweep.sparse.method import Method
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.local import Local
 from tests.conftest import TINY
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -241,9 +242,9 @@ def test_export_does_not_need_the_data(trained: Path, tmp_path: Path, monkeypatc
 
     run = copied(trained, tmp_path)
     file = run / "trials" / "0000" / "best.ckpt"
-    saved = checkpoint.load(file)
+    saved = checkpoint.load(Local(file.parent), file.name)
     assert saved.pop("input")["num_classes"] == 10
-    checkpoint.save(file, saved, Method())
+    checkpoint.save(Local(file.parent), file.name, saved, Method())
     _, from_data = export(run, 0)
     monkeypatch.setattr("st3sweep.data.load", None)
     _, metadata = export(trained, 0)

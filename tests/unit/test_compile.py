@@ -17,6 +17,7 @@ from st3sweep.training.saver import LAST
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
 
 
 def test_a_model_that_would_overrun_memory_is_an_error(
@@ -49,5 +50,5 @@ def test_compiled_training(tiny_trial: Callable[..., TrialSettings], digits: dat
     assert compiled != eager, "it was not compiled"
     run("parts", compile=True, stop_after=1)
     run("parts", compile=True)
-    whole, parts = (checkpoint.load(tmp_path / name / LAST)["model"] for name in ("compiled", "parts"))
+    whole, parts = (checkpoint.load(Local(tmp_path / name), LAST)["model"] for name in ("compiled", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

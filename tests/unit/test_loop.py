@@ -31,6 +31,7 @@ from st3sweep.training.world import World
 from st3sweep.trial.data import DataConfig
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
 
 TinyTrial = Callable[..., TrialSettings]
 Record = dict[str, Any]
@@ -158,7 +159,7 @@ def test_weight_decay_falls_with_the_scheduled_sparsity(
     _, records = collect(spec, tmp_path, digits)
     shares = [1 - (1 - 3 / 9) ** 3, 1 - (1 - 7 / 9) ** 3, 1, 1]
     assert [record["weight_decay"] for record in records] == pytest.approx([1e-3 * (1 - 0.9 * s) for s in shares])
-    decays = [group["weight_decay"] for group in load(tmp_path / LAST)["optimizer"]["param_groups"]]
+    decays = [group["weight_decay"] for group in load(Local(tmp_path), LAST)["optimizer"]["param_groups"]]
     assert decays == [pytest.approx(1e-4), 0], "neither biases nor batch norm decay"
 
 
@@ -183,7 +184,7 @@ def test_sparsity_and_gflops_are_those_of_the_best_epoch(finished: Finished) -> 
     assert all(layer["macs"] == layer["macs_dense"] * layer["density"] for layer in layers)
     assert [layer["position"] for layer in layers] == list(range(10))
     assert layers[0]["shape"] == "4x1x3x3"
-    weights, taus = load(folder / BEST)["model"], [layer["threshold"] for layer in layers]
+    weights, taus = load(Local(folder), BEST)["model"], [layer["threshold"] for layer in layers]
     counted = [
         int((weights[f"{layer['layer']}.weight"].abs() > tau).sum()) for layer, tau in zip(layers, taus, strict=True)
     ]
@@ -223,7 +224,7 @@ def test_fine_tuning_fixes_the_zeros(finished: Finished) -> None:
     _, records, _, folder = finished
     assert records[5]["gflops"] == records[4]["gflops"]
     assert records[5]["lr"] == pytest.approx(1e-3)
-    masks = load(folder / LAST)["method"]["fixed_masks"]
+    masks = load(Local(folder), LAST)["method"]["fixed_masks"]
     zeros = sum(int((~mask).sum()) for mask in masks)
     assert zeros / sum(mask.numel() for mask in masks) == pytest.approx(records[4]["sparsity"])
 
@@ -255,7 +256,8 @@ def test_a_damaged_checkpoint_costs_one_epoch(
         _, second = collect(spec, tmp_path, digits, until=until)
     assert [record["epoch"] for record in first] == [1, 2, 3]
     assert [record["epoch"] for record in second] == list(range(1, until + 1))
-    assert [load(file)["epoch"] for file in (last, previous(last))] == [until, until - 1], "the damaged one is gone"
+    epochs = [load(Local(tmp_path), name)["epoch"] for name in (LAST, previous(LAST))]
+    assert epochs == [until, until - 1], "the damaged one is gone"
     result, records = collect(spec, tmp_path, digits)
     assert [timeless(record) for record in records] == [timeless(record) for record in finished.records]
     assert timeless(result) == timeless(finished.result)
@@ -265,7 +267,7 @@ def test_a_trial_whose_checkpoints_are_all_damaged_restarts(
     spec: TrialSettings, digits: data.Splits, tmp_path: Path
 ) -> None:
     _, first = collect(spec, tmp_path, digits, until=2)
-    for file in (tmp_path / LAST, previous(tmp_path / LAST)):
+    for file in (tmp_path / LAST, tmp_path / previous(LAST)):
         file.write_bytes(b"")
     with pytest.warns(RuntimeWarning, match="truncated or altered"):
         _, second = collect(spec, tmp_path, digits, until=2)
@@ -289,7 +291,7 @@ def test_weight_decay_acts_on_conv_and_linear_weights_only(
     torch.manual_seed(spec.seed)
     before = build_model(spec.model, digits.num_classes, 1).state_dict()
     collect(spec, tmp_path, digits)
-    for name, after in load(tmp_path / LAST)["model"].items():
+    for name, after in load(Local(tmp_path), LAST)["model"].items():
         if "running" not in name and "tracked" not in name:
             decayed = after.dim() > 1
             torch.testing.assert_close(after, before[name] * (0.5 if decayed else 1.0), rtol=1e-5, atol=1e-6)
@@ -324,7 +326,7 @@ def test_learning_happens(tiny_trial: TinyTrial, digits: data.Splits, tmp_path: 
 
 def test_the_checkpoint_has_the_plain_keys_of_the_model(finished: Finished) -> None:
     *_, folder = finished
-    keys = checkpoint.load(folder / BEST)["model"]
+    keys = checkpoint.load(Local(folder), BEST)["model"]
     assert {"conv1.weight", "stage2.0.shortcut.0.weight", "fc.weight", "fc.bias"} <= set(keys)
     assert not [key for key in keys if "parametrizations" in key or "_orig" in key or "mask" in key]
 
@@ -337,7 +339,7 @@ def test_recalibrated_statistics_are_those_of_the_result(
     spec = tiny_trial(train={"bn_recalibration": 2})
     result, _ = collect(spec, tmp_path / "anew", digits)
     assert (result["best_epoch"], result["sparsity"]) == (plain["best_epoch"], plain["sparsity"])
-    old, new = (load(tmp_path / name / BEST) for name in ("plain", "anew"))
+    old, new = (load(Local(tmp_path / name), BEST) for name in ("plain", "anew"))
     for name, tensor in new["model"].items():
         counted = "running" in name or "num_batches" in name
         assert torch.equal(tensor, old["model"][name]) != counted, name

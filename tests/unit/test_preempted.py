@@ -15,6 +15,7 @@ from st3sweep.training.checkpoint_files import LAST
 from st3sweep.training.loop import fit
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.local import Local
 
 
 def test_it_saves_within_the_epoch_and_resumes_there(
@@ -34,7 +35,7 @@ def test_it_saves_within_the_epoch_and_resumes_there(
 
     with pytest.raises(saver.Preempted):
         records(tmp_path / "moved", leave=leave)
-    saved, _ = load_latest(tmp_path / "moved" / LAST, World().device)
+    saved, _ = load_latest(Local(tmp_path / "moved"), LAST, World().device)
     assert saved is not None
     assert (saved["epoch"], saved["step"]) == (1, 3), "asked after each step but an epoch's last, which is its fourth"
     assert records(tmp_path / "moved") == records(tmp_path / "alone")

@@ -19,6 +19,7 @@ from st3sweep.training.saver import BEST, LAST, Saver
 from st3sweep.training.state import State
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.storage.local import Local
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def saver(folder: Path) -> Saver:
-    return Saver(folder, World(), 60.0, {"channels": 1}, keep_previous=True)
+    return Saver(Local(folder), World(), 60.0, {"channels": 1}, keep_previous=True)
 
 
 def test_files_hold_the_state_of_their_moment(state: State, gate: threading.Event, tmp_path: Path) -> None:
@@ -59,11 +60,11 @@ def test_files_hold_the_state_of_their_moment(state: State, gate: threading.Even
         gate.set()
         writer.save(state)
     for name in (BEST, f"{LAST}.previous"):
-        saved = checkpoint.load(tmp_path / name)
+        saved = checkpoint.load(Local(tmp_path), name)
         assert saved["model"].keys() == expected.keys()
         assert all(torch.equal(value, expected[key]) for key, value in saved["model"].items())
     assert (saved["epoch"], saved["history"]) == (1, [])
-    last = checkpoint.load(tmp_path / LAST)
+    last = checkpoint.load(Local(tmp_path), LAST)
     assert (last["epoch"], last["history"]) == (2, [{"epoch": 1}])
     name = next(name for name, _ in state.model.named_parameters())
     assert torch.equal(last["model"][name], expected[name] + 1.0)

@@ -35,6 +35,7 @@ from st3sweep.trial.data import DataConfig
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import SpecError, UserError
+from st3sweep.util.storage.local import Local
 from st3sweep.util.storage.objects import Objects
 
 FORK = multiprocessing.get_context("fork")
@@ -127,7 +128,7 @@ def test_a_trial_has_the_same_digest_and_result(
         records: list[dict[str, Any]] = []
         end = fit(trial, World(), lambda record: bool(records.append(record)), tmp_path / folder)
         numbers = [{k: v for k, v in one.items() if "seconds" not in k} for one in (*records, end)]
-        weights = checkpoint.load(tmp_path / folder / BEST, World().device)["model"]
+        weights = checkpoint.load(Local(tmp_path / folder), BEST, World().device)["model"]
         return trial.digest(), numbers, weights
 
     digest, records, weights = trained("staged")

@@ -41,6 +41,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(storage: Storage) -> None:
     assert storage.list() == storage.list("a") == [Stored("a/b/name", 3)]
 
 
+def test_a_replaced_file_is_kept_when_asked(storage: Storage) -> None:
+    for content in (b"one", b"two", b"three"):
+        with storage.put("a/last", keep="a/previous") as file:
+            file.write(content)
+    assert [read(storage, name) for name in ("a/last", "a/previous")] == [b"three", b"two"]
+    with pytest.raises(ZeroDivisionError), storage.put("a/last", keep="a/previous"):
+        _ = 1 / 0
+    assert [read(storage, name) for name in ("a/last", "a/previous")] == [b"three", b"two"]
+    assert [storage.where(file.name).endswith(f"/{file.name}") for file in storage.list()] == [True, True]
+
+
 def test_the_place_itself_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), Local(tmp_path / "gone").put("a/b"):
         pass

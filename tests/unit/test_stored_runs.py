@@ -40,6 +40,7 @@ from st3sweep.training.loop import fit
 from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.local import Local
 from st3sweep.util.storage.object_errors import StoreError
 from st3sweep.util.storage.objects import Objects
 
@@ -333,7 +334,7 @@ def test_a_worker_on_another_machine_goes_on_with_the_trial(
         found = fit(spec, alone, lambda _: False, second, digits)
     undisturbed = fit(spec, alone, lambda _: False, tmp_path / "undisturbed", digits)
     assert timeless(found) == timeless(undisturbed)
-    best, whole = (checkpoint.load(path / BEST)["model"] for path in (second, tmp_path / "undisturbed"))
+    best, whole = (checkpoint.load(Local(path), BEST)["model"] for path in (second, tmp_path / "undisturbed"))
     assert all(torch.equal(best[name], whole[name]) for name in whole)
     stored = tmp_path / "stored"
     Objects(url).download(f"trials/0004/{BEST}", stored)

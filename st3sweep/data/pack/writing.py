@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from st3sweep.data.bad_images import good
 from st3sweep.data.decode import noting
 from st3sweep.data.normalisation import channel_sums
-from st3sweep.data.pack.manifest import FORMAT, MANIFEST, file_digest
+from st3sweep.data.pack.manifest import FORMAT, MANIFEST
 from st3sweep.data.pack.reading import fingerprint, kind
 from st3sweep.data.pack.sources import Make, Source, Sources
 from st3sweep.data.records import DataError
 from st3sweep.data.threads import in_order
 from st3sweep.trial.data import OnDiskConfig
-from st3sweep.util.storage.atomic import atomic_write, temporary
+from st3sweep.util.storage.atomic import temporary
+from st3sweep.util.storage.interface import Storage
+from st3sweep.util.storage.local import Local
 
 _LOCK = ".lock"
 _FILES = (MANIFEST, *(f"{split}.{end}" for split in ("train", "test") for end in ("pixels", "npz")))
@@ -48,14 +50,15 @@ def write_pack(
     total = sum(len(split.labels) for split in splits.values())
     done = iter(range(1, total + 1))
     with _alone(folder):
-        (folder / MANIFEST).unlink(missing_ok=True)
+        files = Local(folder)
+        files.remove(MANIFEST)
         facts = {
-            name: _write_split(folder, name, split, sources.square, spec.bad_images, lambda: advance(next(done), total))
+            name: _write_split(files, name, split, sources.square, spec.bad_images, lambda: advance(next(done), total))
             for name, split in splits.items()
         }
         size = spec.image_size if kind(spec) == "squares" else short
         manifest = {"format": FORMAT, "dataset": spec.dataset, "size": size, "classes": sources.classes}
-        with atomic_write(folder / MANIFEST) as file:
+        with files.put(MANIFEST) as file:
             file.write(json.dumps({**manifest, "source": source, "splits": facts}, indent=2).encode())
     return sum(len(fact["bad"]) for fact in facts.values())
 
@@ -80,7 +83,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _write_split(
-    folder: Path, name: str, source: Source, square: int | None, bad_images: str, advance: Callable[[], None]
+    files: Storage, name: str, source: Source, square: int | None, bad_images: str, advance: Callable[[], None]
 ) -> dict[str, Any]:
     """Write one split; return its part of the manifest."""
     bad: dict[int, str] = {}
@@ -93,7 +96,7 @@ def _write_split(
 
     rows: list[NDArray[np.int64]] = []
     offset, digest = 0, hashlib.sha256()
-    with atomic_write(folder / f"{name}.pixels") as file:
+    with files.put(f"{name}.pixels") as file:
         for image, facts in in_order(partial(one, id_, make) for id_, make in enumerate(source.makes())):
             file.write(image.data)
             digest.update(image.data)
@@ -105,12 +108,14 @@ def _write_split(
     ids = np.array(sorted(bad), dtype=np.int64)
     key = "index" if square is None else "sums"
     arrays: dict[str, Any] = {"labels": source.labels, "bad": ids, key: np.stack(rows)}
-    with atomic_write(folder / f"{name}.npz") as file:
+    with files.put(f"{name}.npz") as file:
         np.savez(file, **arrays)
-    sizes = {f"{name}.{end}": (folder / f"{name}.{end}").stat().st_size for end in ("pixels", "npz")}
+    with files.open(f"{name}.npz") as written:
+        arrays_sha256 = hashlib.file_digest(written, "sha256").hexdigest()  # type: ignore[arg-type]
+        arrays_size = written.tell()
     return {
-        "bytes": sizes,
-        "sha256": file_digest(folder / f"{name}.npz"),
+        "bytes": {f"{name}.pixels": offset, f"{name}.npz": arrays_size},
+        "sha256": arrays_sha256,
         "pixels_sha256": digest.hexdigest(),
         "bad": [bad[i] for i in ids.tolist()],
     }

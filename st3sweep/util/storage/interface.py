@@ -35,10 +35,11 @@ class Log(Protocol):
 class Storage(Protocol):
     """Files by name."""
 
-    def put(self, name: str, *, sync: bool = True) -> AbstractContextManager[BinaryIO]:
+    def put(self, name: str, *, keep: str | None = None, sync: bool = True) -> AbstractContextManager[BinaryIO]:
         """Open a file for writing that replaces ``name`` whole when the block ends, and not at all if it raises.
 
-        With ``sync`` the new file survives a power failure. Raises OSError.
+        The file that it replaces is kept as ``keep``, if given; at any moment one of the two names has it. With
+        ``sync`` the new file survives a power failure. Raises OSError.
         """
 
     def create(self, name: str, content: bytes) -> None:
@@ -52,6 +53,9 @@ class Storage(Protocol):
 
     def list(self, folder: str = "") -> list[Stored]:
         """Return the files of ``folder`` and all below it, sorted by name; none if there is no such folder."""
+
+    def where(self, name: str) -> str:
+        """Return the path or address of a file, for messages."""
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

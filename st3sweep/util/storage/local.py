@@ -21,8 +21,9 @@ class Local:
         self.root = root
 
     @contextmanager
-    def put(self, name: str, *, sync: bool = True) -> Iterator[BinaryIO]:
-        with atomic_write(self._to_write(name), sync=sync) as file:
+    def put(self, name: str, *, keep: str | None = None, sync: bool = True) -> Iterator[BinaryIO]:
+        kept = None if keep is None else self._to_write(keep)
+        with atomic_write(self._to_write(name), keep=kept, sync=sync) as file:
             yield file
 
     def create(self, name: str, content: bytes) -> None:
@@ -48,6 +49,9 @@ class Local:
         found = (path for path in (self.root / folder).rglob("*") if path.is_file())
         names = ((path.relative_to(self.root).as_posix(), path) for path in found)
         return [Stored(name, path.stat().st_size) for name, path in sorted(names)]
+
+    def where(self, name: str) -> str:
+        return str(self.root / name)
 
     def remove(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)

@@ -56,9 +56,18 @@ class Objects:
                 self._in_one_request = {"max_concurrency": 1}  # else it asks for the size first
 
     @contextmanager
-    def put(self, name: str, *, sync: bool = True) -> Iterator[BinaryIO]:  # noqa: ARG002  an object is there or not
+    def put(
+        self,
+        name: str,
+        *,
+        keep: str | None = None,
+        sync: bool = True,  # noqa: ARG002  an object is there or not
+    ) -> Iterator[BinaryIO]:
         buffer = io.BytesIO()
         yield buffer
+        if keep is not None:
+            with suppress(FileNotFoundError):
+                self._call(lambda fs: fs.cp_file(self._path(name), self._path(keep)))
         self.write(name, buffer.getvalue())
 
     def write(self, name: str, content: bytes) -> None:
@@ -102,7 +111,7 @@ class Objects:
             return io.BytesIO(self.read(name))
         parts = [content for _, content in read_parts(self, name)]
         if not parts:
-            raise FileNotFoundError(f"{self.url}/{name}: not found")
+            raise FileNotFoundError(f"{self.where(name)}: not found")
         return io.BytesIO(b"".join(parts))
 
     def list(self, folder: str = "") -> list[Stored]:
@@ -114,6 +123,9 @@ class Objects:
             return []
         start = len(self._root) + 1
         return sorted(Stored(path.lstrip("/")[start:], facts["size"]) for path, facts in found.items())
+
+    def where(self, name: str) -> str:
+        return f"{self.url}/{name}"
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
