@@ -3,24 +3,23 @@
 const PAGE = 25;
 
 function columns() {
-  const plainColumn = (key, label, show = (row) => written(T[key][row] ?? "–"), number = true) => ({ key, label, value: (row) => T[key][row], show, number });
+  const column = (key, label, value, show, number) => ({ key, label, value, number, put: (cell, row) => putText(cell, show(row)) });
+  const plainColumn = (key, label, show = (row) => written(T[key][row] ?? "–"), number = true) => column(key, label, (row) => T[key][row], show, number);
   const searched = [...new Set(T.params.flatMap((params) => Object.keys(params)))]
     .filter((name) => !["seed", "sparsity.target", "sparsity.method"].includes(name)).sort();
   return [
-    { key: "run", label: "trial", value: (row) => T.run[row] * 1e9 + T.trial[row], number: false },
-    plainColumn("method", "method", undefined, false),
+    { key: "run", label: "trial", value: (row) => T.run[row] * 1e9 + T.trial[row], number: false, put: putTrial },
+    { ...plainColumn("method", "method", undefined, false), put: putMethod },
     plainColumn("status", "status", undefined, false),
     plainColumn("sparsity", "sparsity %", (row) => (known(T.sparsity[row]) ? (100 * T.sparsity[row]).toFixed(2) : "–")),
     ...D.measures.map(({ key, label }) => plainColumn(key, label.replace("validation", "val").replace(" (%)", " %"), (row) => (isAccuracy(key) ? fixed(T[key][row], 2) : measured(T[key][row], key)))),
     plainColumn("gflops", D.unit, (row) => (known(T.gflops[row]) ? plain(T.gflops[row] * D.scale) : "–")),
-    { key: "fewer", label: "fewer than dense", value: fewer, show: (row) => (known(fewer(row)) ? `${plain(fewer(row), 3)}×` : "–"), number: true },
+    column("fewer", "fewer than dense", fewer, (row) => (known(fewer(row)) ? `${plain(fewer(row), 3)}×` : "–"), true),
     plainColumn("seed", "seed"),
     plainColumn("epochs", "epochs"),
-    { ...plainColumn("wall_seconds", "time", (row) => duration(T.wall_seconds[row])) },
-    ...searched.map((name) => ({
-      key: `params.${name}`, label: name, value: (row) => T.params[row][name] ?? null,
-      show: (row) => (known(T.params[row][name]) ? written(T.params[row][name]) : "–"), number: false,
-    })),
+    plainColumn("wall_seconds", "time", (row) => duration(T.wall_seconds[row])),
+    ...searched.map((name) => column(`params.${name}`, name, (row) => T.params[row][name] ?? null,
+      (row) => (known(T.params[row][name]) ? written(T.params[row][name]) : "–"), false)),
     ...(T.error.some(known) ? [plainColumn("error", "error", undefined, false)] : []),
   ];
 }
@@ -76,45 +75,75 @@ function startTable() {
     node("nav", { id: "pages", "aria-label": "Pages of the table" }));
 }
 
-let shownColumns = [];
+let shownColumns = [], lines = [];
 function drawTable() {
   texts.clear();
   shownColumns = columns();
   const states = ["all", ...new Set(T.status)];
   fill($("status"), ...states.map((state) => node("option", { value: state, text: state, selected: state === S.status })));
+  fill($("trials").tHead, node("tr", {}, ...shownColumns.map(headOf)));
+  lines = Array.from({ length: PAGE }, () => node("tr", {}, ...shownColumns.map(emptyCell)));
+  fill($("trials").tBodies[0]);
   drawRows();
 }
 
+// The same elements show every page: making them takes longer than all the rest.
 function drawRows() {
-  const all = shownColumns, rows = ordered(filtered()), pages = Math.max(1, Math.ceil(rows.length / PAGE));
+  const rows = ordered(filtered()), pages = Math.max(1, Math.ceil(rows.length / PAGE));
   S.page = Math.max(0, Math.min(S.page, pages - 1));
   const shown = rows.slice(S.page * PAGE, (S.page + 1) * PAGE);
   $("rows-said").textContent = `${rows.length.toLocaleString("en")} of ${several(count, "trial", "trials")}`;
-  fill($("trials").tHead, node("tr", {}, ...all.map(headOf)));
-  fill($("trials").tBodies[0], ...shown.map((row) => node("tr", { "data-row": row, class: row === S.selected ? "chosen" : null }, ...all.map((column) => cellOf(column, row)))));
+  markSort();
+  shown.forEach((row, place) => {
+    const line = lines[place];
+    line.dataset.row = row;
+    shownColumns.forEach((column, at) => column.put(line.cells[at], row));
+  });
+  const body = $("trials").tBodies[0];
+  if (body.rows.length !== shown.length) fill(body, ...lines.slice(0, shown.length));
+  markRow();
   const turn = (by, label) => node("button", { type: "button", text: label, disabled: S.page + by < 0 || S.page + by >= pages, onclick: () => { S.page += by; drawRows(); } });
   fill($("pages"), ...(pages > 1 ? [turn(-1, "Previous"), node("span", { text: `page ${S.page + 1} of ${pages}` }), turn(1, "Next")] : []));
 }
 
 function headOf({ key, label, number }) {
-  const own = S.sort.column === key;
   const sort = () => {
-    S.sort = { column: key, ascending: own ? !S.sort.ascending : true };
+    S.sort = { column: key, ascending: S.sort.column === key ? !S.sort.ascending : true };
     S.page = 0;
     drawRows();
-    $("trials").querySelector(`th[data-key="${CSS.escape(key)}"] button`).focus();
   };
-  return node("th", { scope: "col", "data-key": key, class: number ? "number" : null, "aria-sort": own ? (S.sort.ascending ? "ascending" : "descending") : null },
-    node("button", { type: "button", onclick: sort, title: label }, node("span", { class: "clip", text: label }), node("span", { class: "arrow", "aria-hidden": "true", text: own ? (S.sort.ascending ? " ▲" : " ▼") : "" })));
+  return node("th", { scope: "col", "data-key": key, class: number ? "number" : null },
+    node("button", { type: "button", onclick: sort, title: label }, node("span", { class: "clip", text: label }), node("span", { class: "arrow", "aria-hidden": "true" })));
 }
 
-function cellOf({ key, show, number }, row) {
-  if (key === "run")
-    return node("th", { scope: "row" }, node("button", { type: "button", class: "open", text: nameOf(row), "aria-label": `Open trial ${nameOf(row)}`, onclick: () => select(row, { scroll: true }) }),
-      T.on_front[row] ? node("span", { class: "badge", text: "front" }) : null);
-  if (key === "method") return node("td", { class: "method" }, known(T.method[row]) ? swatch(T.method[row]) : null, node("span", { class: "clip", text: T.method[row] ?? "–" }));
-  const text = show(row);
-  return node("td", { class: number ? "number" : null }, node("span", { class: "clip", text, title: text.length > 24 ? text : null }));
+function markSort() {
+  for (const head of $("trials").tHead.rows[0].cells) {
+    const own = head.dataset.key === S.sort.column;
+    head.querySelector(".arrow").textContent = own ? (S.sort.ascending ? " ▲" : " ▼") : "";
+    if (own) head.setAttribute("aria-sort", S.sort.ascending ? "ascending" : "descending");
+    else head.removeAttribute("aria-sort");
+  }
+}
+
+function emptyCell({ key, number }) {
+  if (key === "run") return node("th", { scope: "row" });
+  return node("td", { class: number ? "number" : "clip" });
+}
+
+function putTrial(cell, row) {
+  fill(cell, node("button", { type: "button", class: "open", text: nameOf(row), "aria-label": `Open trial ${nameOf(row)}`, onclick: () => select(row, { scroll: true }) }),
+    T.on_front[row] ? node("span", { class: "badge", text: "front" }) : null);
+}
+
+function putMethod(cell, row) {
+  fill(cell, known(T.method[row]) ? swatch(T.method[row]) : null, T.method[row] ?? "–");
+}
+
+function putText(cell, text) {
+  if (cell.textContent === text) return;
+  cell.textContent = text;
+  if (text.length > 24) cell.title = text;
+  else cell.removeAttribute("title");
 }
 
 function markRow() {
