@@ -21,6 +21,7 @@ from st3sweep.runs.manifest import Manifest, read_index, read_manifest
 from st3sweep.runs.trial_state import Files, Trial
 from st3sweep.runs.trial_summary import TrialSummary
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.collection import paused_collection
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.interface import Log
 from st3sweep.util.storage.local import Local
@@ -50,6 +51,7 @@ class Ledger:
     the end is then one that the writer has not finished.
     """
 
+    @paused_collection()
     def __init__(self, folder: Path, *, read_only: bool = False):
         self.path = folder / LEDGER
         self.storage = Local(folder)

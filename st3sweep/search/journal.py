@@ -48,7 +48,7 @@ class Journal(BaseJournalBackend):
                 return  # another program is writing it
             self._number, self._offset = self._number + 1, self._offset + len(line)
             if self._number > log_number_from:
-                yield json.loads(line)
+                yield json.loads(line.decode())  # from bytes it takes a sixth longer
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append operations, all or none. Raises LedgerError if the file cannot be written."""

@@ -34,6 +34,7 @@ from st3sweep.sweep.warm_start import EarlierRuns
 from st3sweep.trial.plugins import foreign_components
 from st3sweep.trial.recipes import resolve
 from st3sweep.trial.settings import TrialSettings
+from st3sweep.util.collection import paused_collection
 from st3sweep.util.errors import UserError
 
 
@@ -55,6 +56,7 @@ class Sweep:
     ``to_stop`` are numbers of trials to stop after their current epoch.
     """
 
+    @paused_collection()
     def __init__(
         self,
         space: Space,
