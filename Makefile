@@ -9,6 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+COMMA := ,
 DOCS_READY := .venv/.ready-docs
 
 .PHONY: browser quickstart test lint types tests fast slow test-cluster docs reference notebooks clean
@@ -59,28 +60,27 @@ reference: $(READY)
 notebooks: $(READY)
 	$(BIN)/python analysis/execute_notebooks.py
 
-# Compile byte code on installation, on all cores: otherwise the first run does it, in each of its processes. The tests that
-# packages carry are left out. Some packages hold files for other versions of Python, which do not compile.
+# uv takes half of pip's time. It ignores pip's configuration: where that names a package index, and where uv is not to be
+# had, pip installs. Byte code is compiled here, on all cores: otherwise the first run does it, in each of its processes.
+define INSTALL
+{ ! $(BIN)/python -m pip config list | grep -q '[.]index-url=' && \
+    { command -v uv > /dev/null || $(BIN)/python -m pip install --quiet uv; } && \
+    PATH="$$PATH:$(BIN)" uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt \
+        --editable '.[$(1)]'; } || \
+{ $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(1)]' && \
+    { $(BIN)/python -m compileall -q -j 0 -x '/tests?/' .venv/lib > /dev/null || true; }; }
+endef
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "st3sweep needs Python 3.11 or newer; this is " \
 	    + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	@echo "installing into .venv: some gigabytes, a few minutes"
-	@if command -v uv > /dev/null; then \
-	    uv venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv && \
-	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
-	else \
-	    $(PYTHON) -m venv --clear .venv && \
-	    $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]' && \
-	    { $(BIN)/python -m compileall -q -j 0 -x '/tests?/' .venv/lib > /dev/null || true; }; \
-	fi
+	@$(PYTHON) -m venv --clear .venv
+	@$(call INSTALL,dev)
 	@touch $(READY)
 
 $(DOCS_READY): $(READY)
-	@if command -v uv > /dev/null; then \
-	    uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,docs]'; \
-	else \
-	    $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'; \
-	fi
+	@$(call INSTALL,dev$(COMMA)docs)
 	@touch $(DOCS_READY)
 
 clean:
