@@ -67,8 +67,9 @@ def plot_slices(table: pd.DataFrame, width: float = PAGE, of: str | None = None)
 
 def _bars(rows: pd.DataFrame, title: str, width: float, *, shared: bool = False) -> Figure:
     measures = rows["of"].drop_duplicates().tolist()
-    most = int(rows.groupby("of").size().max()) if len(rows) else 1
-    lines = 1 + int(rows["name"].str.count("\n").max()) if len(rows) else 1
+    known = rows.dropna(subset=["importance"])
+    most = int(known.groupby("of").size().max()) if len(known) else 1
+    lines = 1 + int(known["name"].str.count("\n").max()) if len(known) else 1
     columns = min(3, max(1, len(measures))) if len(measures) <= 2 or lines == 1 else 1
     figure, panels = new_figure(width, 0.7 + 0.17 * lines * most, panels=len(measures), columns=columns)
     figure.suptitle(wrapped(title, width))
@@ -98,13 +99,12 @@ def _bars(rows: pd.DataFrame, title: str, width: float, *, shared: bool = False)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("fraction of the variance")
     if shared:
-        known = rows.dropna(subset=["importance"])
         high = float(known[["importance", "high"]].max().max()) if len(known) else 1.0
         for axes in panels:
             axes.set_xlim(min(0.0, float(known["low"].min()) if len(known) else 0.0), 1.05 * high)
     if not measures:
         _say(panels[0], "no setting varies")
-    else:
+    elif len(known):
         put_note(figure, "blue: matters; grey: cannot be told from noise")
     return figure
 
