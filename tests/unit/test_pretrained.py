@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import get_model, get_model_weights
 
 from st3sweep import data
 from st3sweep.networks import build_model
@@ -59,6 +58,8 @@ def test_another_number_of_classes_needs_a_new_classifier(
 
 def test_weights_of_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As torchvision keeps them once they are downloaded; with a new classifier, all others are the same."""
+    from torchvision.models import get_model, get_model_weights  # takes seconds, which other tests need not spend
+
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     name = "shufflenet_v2_x0_5"
     torch.manual_seed(3)
