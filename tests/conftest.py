@@ -18,8 +18,8 @@ from st3sweep.training.components import register_components
 from st3sweep.trial.recipes import overlay, resolve
 from st3sweep.trial.settings import TrialSettings
 
-# Compiled modules are kept, whatever the surroundings say (images of containers often forbid it): every process of every
-# test would compile the package again, and pytest all tests in each of its processes.
+# Compiled modules are kept, also where the surroundings forbid it, as images of containers often do: every process of
+# every test would compile the package again, and pytest all tests in each of its processes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

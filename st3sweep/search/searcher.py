@@ -246,9 +246,12 @@ class Searcher:
 
     def _unknown_point(self) -> Point:
         """Draw a new random point that meets the constraints; if none is found, the next one of a finite space."""
-        rng = random.Random(seed_of(self.space.config.seed, self._asked))
+        rng, drawn = random.Random(seed_of(self.space.config.seed, self._asked)), set[str]()
         for _ in range(_DRAWS):
             point = self.space.draw(rng)
+            if (key := str(point)) in drawn:  # a small space has the same few points again and again
+                continue
+            drawn.add(key)
             if self.space.allows(point) and _identity(self.space, point) not in self._known:
                 return point
         if _is_finite(self.space):

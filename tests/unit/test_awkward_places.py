@@ -55,7 +55,7 @@ def test_a_full_output_is_an_error_of_one_line(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     with open("/dev/full", "wb") as full:
-        code, _, error = program("status", str(RUN), cwd=tmp_path, stdout=full)
+        code, _, error = program("pareto", str(RUN), cwd=tmp_path, stdout=full)
     assert (code, error) == (2, "st3sweep: No space left on device: the output\n")
 
 

@@ -260,14 +260,10 @@ def test_a_method_looks_the_same_everywhere() -> None:
 
 
 @pytest.mark.long
-def test_layers_of_imports() -> None:
-    tables = (
-        ("tables", "fronts", "seeds", "noise", "dominance", "published_points"),
-        "'torch', 'ray', 'matplotlib.pyplot'",
-    )
-    figures = ("plots", "selection", "hypervolume_curves", "published_plots", "replicates"), "'torch', 'ray'"
-    for modules, forbidden in (tables, figures):
-        imports = ", ".join(f"st3sweep.analysis.{module}" for module in modules)
-        code = f"import sys, {imports}; print(*{{{forbidden}}} & set(sys.modules))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "", modules
+def test_tables_need_no_pyplot() -> None:
+    """Nor torch, ray and optuna, which the tests of layers look for in all of analysis."""
+    modules = ("tables", "fronts", "seeds", "noise", "dominance", "published_points")
+    imports = ", ".join(f"st3sweep.analysis.{module}" for module in modules)
+    code = f"import sys, {imports}; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

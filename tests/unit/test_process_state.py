@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -20,7 +21,9 @@ from st3sweep import data
 from st3sweep.training.loop import fit
 from st3sweep.training.process_state import ProcessState
 from st3sweep.training.world import World
+from st3sweep.trial.recipes import overlay
 from st3sweep.trial.settings import TrialSettings
+from tests.conftest import TINY
 
 PROJECT = Path(__file__).parents[2]
 
@@ -98,24 +101,24 @@ def test_a_trial_after_a_mess_has_the_same_results(
 
 @pytest.mark.long
 def test_a_worker_does_not_import_the_compiler(tmp_path: Path) -> None:
-    """torch._dynamo and torch._inductor take a new process seconds to import; parts of torch import them unasked."""
+    """They take a new process seconds to import; parts of torch import them unasked, as the meta device does sympy."""
     code = """
+import json
 import sys
 from pathlib import Path
-sys.path.append('tests')
 from st3sweep.training.components import register_components
 from st3sweep.training.loop import fit
 from st3sweep.training.process_state import ProcessState
 from st3sweep.training.world import World
 from st3sweep.trial.recipes import resolve
-from tests.conftest import TINY
 
 register_components()
 clean = ProcessState.capture()
 clean.restore()
-fit(resolve(TINY), World(), lambda record: False, Path(sys.argv[1]))
+fit(resolve(json.loads(sys.argv[2])), World(), lambda record: False, Path(sys.argv[1]))
 clean.restore()
-print({"torch._dynamo", "torch._inductor"} & set(sys.modules))
+print({"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=PROJECT)
+    command = [sys.executable, "-c", code, str(tmp_path), json.dumps(overlay(TINY, {"train": {"epochs": 1}}))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
