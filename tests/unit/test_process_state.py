@@ -101,7 +101,8 @@ def test_a_trial_after_a_mess_has_the_same_results(
 
 @pytest.mark.long
 def test_a_worker_does_not_import_the_compiler(tmp_path: Path) -> None:
-    """They take a new process seconds to import; parts of torch import them unasked, as the meta device does sympy."""
+    """It takes seconds, as sympy does, and parts of torch import them unasked: the meta device, on which a model's cost
+    would be counted, is one."""
     code = """
 import json
 import sys
