@@ -13,20 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from forks import PROJECT, Forked
 
 from st3sweep.training.loop import Diverged, fit
 from st3sweep.training.world import World
 from st3sweep.trial.recipes import resolve
 
-PROJECT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 400.0  # a slot starts in half a minute on an idle machine, and in minutes on a loaded one
+Running = subprocess.Popen[str] | Forked
 
 
 @contextmanager
-def program(*arguments: str, before: tuple[str, ...] = (), **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``python -m st3sweep ...``, below the command ``before``; kill everything it started when the block ends."""
-    with started_process([*before, sys.executable, "-m", "st3sweep", *arguments], PROJECT, **environment) as started:
-        yield started
+def program(*arguments: str, before: tuple[str, ...] = (), **environment: str) -> Iterator[Running]:
+    """Run ``st3sweep ...``; kill everything it started when the block ends.
+
+    A fork, see ``forks.py``; below the command ``before`` ``python -m st3sweep ...``.
+    """
+    if before:
+        words = [*before, sys.executable, "-m", "st3sweep", *arguments]
+        with started_process(words, PROJECT, **environment) as started:
+            yield started
+        return
+    forked = Forked(arguments, {**os.environ, **environment}, PROJECT)
+    try:
+        yield forked
+    finally:
+        _end(forked)
 
 
 @contextmanager
@@ -39,17 +51,23 @@ def started_process(command: list[str], folder: Path, **environment: str) -> Ite
         try:
             yield started
         finally:
-            family = descendants(started.pid)
-            started.kill()
-            started.wait()
-            for process in family:
-                if process.is_running():
-                    process.kill()
+            _end(started)
 
 
-def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
+def _end(running: Running) -> None:
+    """Kill a program and everything it started."""
+    family = descendants(running.pid)
+    running.kill()
+    running.wait()
+    for process in family:
+        if process.is_running():
+            process.kill()
+
+
+def ended(running: Running) -> tuple[int, str]:
     """Wait for the program; return its exit code and output."""
     output = running.communicate(timeout=PATIENCE_SECONDS)[0]
+    assert running.returncode is not None
     return running.returncode, output
 
 
@@ -81,13 +99,13 @@ def events(run: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
-def wait_until(condition: Callable[[], Any], running: subprocess.Popen[str]) -> None:
+def wait_until(condition: Callable[[], Any], running: Running) -> None:
     """Wait until ``condition`` holds, while the program runs."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert running.poll() is None, f"ended early:\n{running.communicate()[0]}"
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
+        time.sleep(0.05)  # to read a ledger takes milliseconds
 
 
 def epochs_of(run: Path, number: int) -> int:

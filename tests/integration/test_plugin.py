@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from plugin_package import PLUGINS, SPACE, command, unpacked_wheel
+from forks import command
+from plugin_package import PLUGINS, SPACE, unpacked_wheel
 from programs import ended, epochs_of, program, wait_until
 
 import st3sweep
@@ -81,9 +82,8 @@ def test_a_sweep_with_plugins(installed: Path, tmp_path: Path) -> None:
     assert command("export", str(run), "1", *plugin, "--allow-changed-plugins", path=both)[0] == 0
     source.write_text(before)
     exported = ("export", str(run), "1", "--out", str(tmp_path / "model.safetensors"), "--evaluate", *plugin)
-    with program(*exported, PYTHONPATH=both) as running:
-        code, output = ended(running)
-    assert code == 0, output
+    code, output, error = command(*exported, path=both)
+    assert code == 0, error
     top1 = trials["val_top1"].to_list()[1]
     assert f"validation {top1:.2f} %, recorded {top1:.2f} %" in output
     conv = safetensors.torch.load_file(tmp_path / "model.safetensors")["0.weight"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from programs import PATIENCE_SECONDS, check_nothing_lost, command_line, descendants, events, program, workers
+from programs import PATIENCE_SECONDS, check_nothing_lost, command_line, descendants, ended, events, program, workers
 
 # With dropout, so that the generator's state matters; half of the trials use another precision, some diverge.
 SPACE = """\
@@ -36,8 +36,8 @@ def test_the_tenth_trial_of_a_process_trains_like_its_first(tmp_path: Path) -> N
             pids |= {worker.pid for worker in workers(p.pid)}
             titles |= {title for title in map(command_line, descendants(p.pid)) if title.startswith("ray::")}
             time.sleep(0.2)
-        assert p.stdout is not None
-        assert p.returncode == 4, p.stdout.read()
+        code, output = ended(p)
+    assert code == 4, output
     assert len(pids) == 2, "the eleventh trial has a new process"
     unused = ("TrainController", "PlacementGroupCleaner", "DatasetManager", "AutoscalingCoordinator")
     assert any("SynchronizationActor" in title for title in titles)
