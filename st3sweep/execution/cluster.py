@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
+from ray._private import services as ray_services
 from ray._private import utils as ray_utils
 from ray._private.node import Node
 
@@ -18,6 +22,8 @@ from st3sweep.execution.mps import multi_process_service
 from st3sweep.space.resources import KIND, Resources, count_slots
 from st3sweep.util.errors import UserError
 from st3sweep.util.sockets import ray_folder
+
+_COMMAND = "_build_python_executable_command_memory_profileable"  # of Ray: begins the command of a process in Python
 
 
 @contextmanager
@@ -47,7 +53,7 @@ def cluster(
             start = partial(
                 ray.init, address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet
             )
-            with _without_unused_processes(verbose=verbose):
+            with without_unused_processes(verbose=verbose):
                 try:
                     start()
                 except Exception as error:
@@ -69,24 +75,40 @@ def cluster(
 
 
 @contextmanager
-def _without_unused_processes(*, verbose: bool) -> Iterator[None]:
+def without_unused_processes(*, verbose: bool = False) -> Iterator[None]:
     """Let Ray start without the processes that a sweep on one machine has no use for, each of which imports Ray anew.
 
     They are the autoscaler's monitor, the server of the dashboard, for which ``ray.init`` waits even if there is to be
     none, and, unless ``verbose``, the one that brings the output of workers here. The check that the dashboard could be
-    started, which imports it for more than a second, is skipped too. All this is internal to Ray (2.60): what is not
-    found there starts as usual.
+    started, which imports it for more than a second, is skipped too. The dashboard's agent, without which no node
+    starts, is replaced by one that does nothing. All this is internal to Ray (2.60): what is not found there starts as
+    usual.
     """
     unused = ["start_monitor", "start_api_server", *([] if verbose else ["start_log_monitor"])]
-    places = [(Node, name) for name in unused] + [(ray_utils, "get_dashboard_dependency_error")]
-    originals = [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
-    for place, name, _ in originals:
-        setattr(place, name, lambda *_, **__: None)
+    places: list[tuple[Any, str, Any]] = [(Node, name, _nothing) for name in unused]
+    places.append((ray_utils, "get_dashboard_dependency_error", _nothing))
+    if original := getattr(ray_services, _COMMAND, None):
+        places.append((ray_services, _COMMAND, partial(_command, original)))
+    originals = [(place, name, getattr(place, name)) for place, name, _ in places if hasattr(place, name)]
+    for place, name, replaced in places:
+        if hasattr(place, name):
+            setattr(place, name, replaced)
     try:
         yield
     finally:
         for place, name, original in originals:
             setattr(place, name, original)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+def _command(original: Callable[..., list[str]], component: str, *arguments: Any, **named: Any) -> list[str]:
+    """Return the start of the command of one of Ray's processes; Ray's own script and its arguments follow."""
+    if component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT:
+        return [sys.executable, "-S", str(Path(__file__).with_name("quiet_agent.py"))]
+    return original(component, *arguments, **named)
 
 
 def _available(nodes: list[dict[str, Any]], resources: Resources) -> dict[str, float]:

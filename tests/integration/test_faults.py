@@ -33,7 +33,7 @@ from programs import (
 from ray.cluster_utils import Cluster
 
 import st3sweep
-import st3sweep.execution  # Ray's environment, here for the clusters: no processes that no slot uses
+from st3sweep.execution.cluster import without_unused_processes
 from st3sweep.runs.tables import read_table
 
 EPOCHS = 20
@@ -183,8 +183,9 @@ def test_a_sweep_that_loses_every_slot_names_the_output_of_the_last_worker(tmp_p
 
 def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path) -> None:
     run = tmp_path / "faults"
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    lost = nodes.add_node(num_cpus=2)
+    with without_unused_processes():
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        lost = nodes.add_node(num_cpus=2)
     try:
         where = ["--address", nodes.address]
         with program(
@@ -192,7 +193,8 @@ def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path)
             RAY_gcs_rpc_server_reconnect_timeout_s="5",
         ) as p:  # fmt: skip
             wait_until(lambda: 3 <= epochs_of(run, 1) < 15, p)
-            nodes.add_node(num_cpus=2)
+            with without_unused_processes():
+                nodes.add_node(num_cpus=2)
             nodes.remove_node(lost, allow_graceful=False)
             wait_until(lambda: 3 <= epochs_of(run, 2) < 15, p)
             nodes.shutdown()  # the head with all that it knew

@@ -12,6 +12,7 @@ import psutil
 PROGRAM = """
 import json, os, signal, sys, time
 import st3sweep.execution
+import psutil
 import ray
 from st3sweep.execution.cluster import cluster
 from st3sweep.space.resources import Resources
@@ -37,6 +38,7 @@ def started(number):
 
 
 with cluster(None, Resources(slots=1)):
+    started_by_ray = {process.pid: process.cmdline() for process in psutil.Process().children(recursive=True)}
     first, kept = started(0)
     second, _kept = started(1)
     folder = os.path.dirname(os.environ["ST3SWEEP_FORK_SERVER"])
@@ -45,12 +47,15 @@ with cluster(None, Resources(slots=1)):
     os.kill(first["parent"], signal.SIGKILL)
     fourth, _ = started(3)
     still = ray.get(_also_kept.facts.remote())["pid"]
-print(json.dumps({"folder": folder, "still": still, "found": [first, second, third, fourth]}))
+print(json.dumps({"folder": folder, "still": still, "ray": started_by_ray, "found": [first, second, third, fourth]}))
 """
 
 
 def test_workers_are_forks_and_need_not_be(tmp_path: Path) -> None:
-    """A killed worker ends no other; without its server, a worker starts in Ray's way, and the forks stay."""
+    """A killed worker ends no other; without its server, a worker starts in Ray's way, and the forks stay.
+
+    Of the processes that Ray would start for its dashboard there is none, and all of Ray's end with the program.
+    """
     (tmp_path / "program.py").write_text(PROGRAM)
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     report = json.loads(done.stdout.splitlines()[-1])
@@ -61,8 +66,14 @@ def test_workers_are_forks_and_need_not_be(tmp_path: Path) -> None:
     assert len({one["worker"] for one in report["found"]}) == len({one["pid"] for one in report["found"]}) == 4
     assert all(one["group"] == one["pid"] for one in report["found"][:3]), "the raylet ends groups"
     assert report["still"] == third["pid"]
-    psutil.wait_procs([psutil.Process(pid) for pid in _pids(report) if psutil.pid_exists(pid)], timeout=20)
-    assert not [pid for pid in _pids(report) if psutil.pid_exists(pid)]
+    titles = [" ".join(words) for words in report["ray"].values()]
+    unused = ("DashboardAgent", "dashboard.py", "monitor.py")
+    assert not [title for title in titles if any(name in title for name in unused)], "they take seconds to start"
+    agents = [words for words in report["ray"].values() if words[2:3] and words[2].endswith("/quiet_agent.py")]
+    assert len(agents) == 1, "without an agent no node starts"
+    ends = [*_pids(report), *map(int, report["ray"])]
+    psutil.wait_procs([psutil.Process(pid) for pid in ends if psutil.pid_exists(pid)], timeout=20)
+    assert not [pid for pid in ends if psutil.pid_exists(pid)]
     assert not Path(report["folder"]).exists()
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from programs import ended, program
 from ray.cluster_utils import Cluster
 
-import st3sweep.execution  # noqa: F401 (Ray's environment, here for the cluster: no processes that no slot uses)
+from st3sweep.execution.cluster import without_unused_processes
 from st3sweep.runs.tables import read_table
 
 
@@ -34,8 +34,9 @@ def photographs(tmp_path: Path) -> Path:
 @pytest.fixture
 def cluster() -> Iterator[str]:
     """Start a Ray cluster of two nodes on this machine, two CPUs and one; yield its address."""
-    two_nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    two_nodes.add_node(num_cpus=1)
+    with without_unused_processes():
+        two_nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        two_nodes.add_node(num_cpus=1)
     yield two_nodes.address
     two_nodes.shutdown()
 
