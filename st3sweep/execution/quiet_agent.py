@@ -16,8 +16,14 @@ PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_po
 
 
 def main(arguments: list[str]) -> None:
-    """Write the files by which the raylet learns the agent's ports, and wait for its end."""
+    """Write the files by which the raylet learns the agent's ports, and wait for its end.
+
+    ``arguments`` are the path of Ray's own agent and what Ray passes to it. Where another version of Ray passes other
+    names, that agent is run.
+    """
     given = dict(word[2:].split("=", 1) for word in arguments if word.startswith("--") and "=" in word)
+    if not {"session-dir", "node-id"} <= given.keys():
+        os.execv(sys.executable, [sys.executable, "-u", *arguments])
     for name in PORTS:
         path = os.path.join(given["session-dir"], f"{name}_{given['node-id']}")
         with open(f"{path}.new", "w") as file:

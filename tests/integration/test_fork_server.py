@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from st3sweep.execution import quiet_agent
+
 PROGRAM = """
 import json, os, signal, sys, time
 import st3sweep.execution
@@ -93,3 +95,11 @@ def test_forks_draw_ids_of_their_own(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_another_version_of_ray_gets_its_own_agent(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("import sys; print(sys.argv[1:])")
+    stand_in = Path(quiet_agent.__file__)
+    words = [sys.executable, "-S", str(stand_in), str(tmp_path / "agent.py"), "--node-id=1", "--folder=/tmp"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "['--node-id=1', '--folder=/tmp']\n"
