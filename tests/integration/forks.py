@@ -1,8 +1,8 @@
 """Run the program in forks of one process that has imported torch and the rest, all but Ray.
 
-Each is a process of its own that runs ``st3sweep`` from its first line, in its own environment; only the imports, which
-take most of a short program's time, are made once. The process they come from imports no plugin, and a fork that ends
-or is killed leaves no trace in it.
+Each is a process of its own that runs ``st3sweep``, or a script, from its first line, in its own environment; only the
+imports, which take most of a short program's time, are made once. The process they come from imports no plugin, and a
+fork that ends or is killed leaves no trace in it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ def run(asked):
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
     sys.path[:1] = [asked["folder"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv = ["st3sweep", *asked["words"]]
-    runpy.run_module("st3sweep", run_name="__main__", alter_sys=True)
+    sys.argv = asked["words"]
+    if asked["words"][0] == "st3sweep":
+        runpy.run_module("st3sweep", run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = os.path.dirname(asked["words"][0])
+        runpy.run_path(asked["words"][0], run_name="__main__")
 
 assert "ray" not in sys.modules, "it reads its environment when it is imported"
 gc.freeze()
@@ -68,7 +72,10 @@ run(asked)
 
 
 class Forked:
-    """A program, used as a ``subprocess.Popen`` whose output is text; ``errors`` is apart from ``output`` if asked."""
+    """A program, used as a ``subprocess.Popen`` whose output is text; ``errors`` is apart from ``output`` if asked.
+
+    The first word is ``st3sweep`` or the path of a script.
+    """
 
     def __init__(self, words: tuple[str, ...], environment: dict[str, str], folder: Path, *, apart: bool = False):
         server, place = _server()
@@ -117,7 +124,7 @@ class Forked:
 
 def command(*words: str, path: str = "") -> tuple[int, str, str]:
     """Exit code, output and errors of a command that needs no Ray, with the folders ``path`` on Python's path."""
-    done = Forked(words, {**os.environ, "PYTHONPATH": path}, PROJECT, apart=True)
+    done = Forked(("st3sweep", *words), {**os.environ, "PYTHONPATH": path}, PROJECT, apart=True)
     output, errors = done.communicate(timeout=400)
     return done.wait(), output, errors
 

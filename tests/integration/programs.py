@@ -34,11 +34,18 @@ def program(*arguments: str, before: tuple[str, ...] = (), **environment: str) -
         with started_process(words, PROJECT, **environment) as started:
             yield started
         return
-    forked = Forked(arguments, {**os.environ, **environment}, PROJECT)
+    with forked("st3sweep", *arguments, folder=PROJECT, **environment) as running:
+        yield running
+
+
+@contextmanager
+def forked(*words: str, folder: Path, **environment: str) -> Iterator[Forked]:
+    """Run ``words`` in ``folder`` as a fork, see ``forks.py``; kill everything it started when the block ends."""
+    running = Forked(words, {**os.environ, **environment}, folder)
     try:
-        yield forked
+        yield running
     finally:
-        _end(forked)
+        _end(running)
 
 
 @contextmanager

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from programs import PROJECT
+from programs import PROJECT, ended, forked
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -19,9 +17,10 @@ def test_the_examples_of_a_page_run(page: str, tmp_path: Path) -> None:
     assert blocks
     blocks.append('import sys; print("dashboard imported:", "ray.dashboard.optional_deps" in sys.modules)\n')
     (tmp_path / "examples.py").write_text("\n".join(blocks))
-    done = subprocess.run([sys.executable, "examples.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    with forked(str(tmp_path / "examples.py"), folder=tmp_path) as running:
+        code, output = ended(running)
+    assert code == 0, output
     if page == "docs/python.md":
         assert (tmp_path / "best.safetensors").exists()
-        assert "GFLOPs dense" in done.stdout
-        assert "dashboard imported: False" in done.stdout, "it takes the start of a sweep more than a second"
+        assert "GFLOPs dense" in output
+        assert "dashboard imported: False" in output, "it takes the start of a sweep more than a second"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nbclient
 import nbformat
-from programs import events, started_process, wait_until
+from programs import events, forked, wait_until
 
 import st3sweep
 
@@ -16,8 +15,7 @@ NOTEBOOK = Path(__file__).parents[2] / "analysis" / "notebooks" / "own_network.i
 
 def test_a_notebook_trains_sweeps_resumes_and_exports_an_own_network(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "own"
-    script = [sys.executable, str(NOTEBOOK.with_suffix(".py"))]
-    with started_process(script, tmp_path) as program:
+    with forked(str(NOTEBOOK.with_suffix(".py")), folder=tmp_path) as program:
         wait_until(lambda: events(run, "done"), program)
     assert st3sweep.load_run(run).state == "interrupted"
 

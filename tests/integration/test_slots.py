@@ -13,8 +13,8 @@ schema: st3sweep/v1
 name: slots
 trial:
   model: {arch: wide_resnet, depth: 10, width: 1, dropout: 0.3}
-  data: {dataset: digits, image_size: 8, train_limit: 256}
-  train: {epochs: 3, batch_size: 64}
+  data: {dataset: digits, image_size: 8, train_limit: 128, validation: 64}
+  train: {epochs: 3, batch_size: 32}
   sparsity: {method: st3, target: 0.8}
 search:
   sparsity.criterion: {choice: [l1, sigma]}
