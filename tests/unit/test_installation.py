@@ -29,7 +29,8 @@ def test_a_module_of_the_user_named_analysis_is_not_imported(command: list[str],
     own.parent.mkdir(exist_ok=True)
     own.write_text("raise SystemExit('the analysis of the user')")
     picture = tmp_path / "front.png"
-    for words in (["pick", str(RUN)], ["pareto", str(RUN), "--plot", str(picture)]):
+    plot, pick = ["pareto", str(RUN), "--plot", str(picture)], ["pick", str(RUN)]
+    for words in (plot, pick) if kind == "module" else (plot,):  # where the user's folder is on the path, both
         done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")

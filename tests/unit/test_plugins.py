@@ -155,7 +155,7 @@ print(mine.code, mine(arch="mine").build(3, 1))
 FORK = """
 import os, runpy, sys
 import ray
-import st3sweep.training.components, st3sweep.trial.model
+import st3sweep.data.formats, st3sweep.networks, st3sweep.sparse.methods, st3sweep.training.components
 
 for name, given, written, told in zip(*[iter(sys.argv[1:])] * 4):
     if (child := os.fork()) == 0:
