@@ -14,15 +14,14 @@ import st3sweep
 HEAVY = {"torch", "ray", "optuna"}
 # Which of these each part may load. ``package.*`` stands for all modules of a package, present and future.
 PARTS: dict[str, tuple[list[str], set[str]]] = {
-    "reading runs": (
+    "reading runs and analysis": (
         [
             *("st3sweep", "st3sweep.pareto", "st3sweep.cli", "st3sweep.commands.status", "st3sweep.sweep.status"),
             *("st3sweep.util.*", "st3sweep.trial.*", "st3sweep.space.*", "st3sweep.runs.*", "st3sweep.reporting.*"),
-            *("st3sweep.early_stopping.*", "st3sweep.data", "st3sweep.execution.mailbox"),
+            *("st3sweep.early_stopping.*", "st3sweep.data", "st3sweep.execution.mailbox", "st3sweep.analysis.*"),
         ],
         set(),
     ),
-    "analysis": (["st3sweep.analysis.*"], set()),
     "training without Ray": (
         [
             *(f"st3sweep.{name}.*" for name in ("training", "sparse", "networks", "data", "export")),
