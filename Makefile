@@ -2,7 +2,7 @@
 # make test         install, then run lint, types and all tests except the slow ones
 # make browser      install Chromium for the tests of the report (Debian, as root)
 # make fast         install, then run the unit tests on all cores, except those that take seconds each
-# make test-cluster start a Ray cluster on hosts that are network namespaces, and cut one off (root on Linux; half an hour)
+# make test-cluster start a Ray cluster on hosts that are network namespaces, and cut one off (root on Linux; eight minutes)
 # make docs         install, then build the documentation site into site/
 # make notebooks    run the notebooks again and store their outputs
 # make reference    regenerate the command reference in docs/ after changing a command

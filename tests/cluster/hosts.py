@@ -13,6 +13,7 @@ from pathlib import Path
 
 SSHD = "/usr/sbin/sshd"
 HOME = "/mnt"  # of root on every host; where Python and the project are must stay visible
+HIDDEN = ("/tmp", HOME, "/dev/shm", "/run")
 SUBNET = "10.77.0"
 
 # Runs as the first process of a host, in namespaces of its own: what it mounts, no other process sees.
@@ -46,6 +47,9 @@ def missing() -> str | None:
         return "needs Linux network namespaces"
     if os.geteuid() != 0:
         return "needs root, for network namespaces"
+    for folder in HIDDEN:
+        if Path(sys.prefix).resolve().is_relative_to(folder):
+            return f"each host has a {folder} of its own, and would not see the environment {sys.prefix}"
     for program in ("ip", "ssh", "ssh-keygen", "rsync", "unshare", SSHD):
         if shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
             return f"needs the program {program}"
