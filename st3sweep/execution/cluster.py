@@ -85,23 +85,19 @@ def without_unused_processes(*, verbose: bool = False) -> Iterator[None]:
     usual.
     """
     unused = ["start_monitor", "start_api_server", *([] if verbose else ["start_log_monitor"])]
-    places: list[tuple[Any, str, Any]] = [(Node, name, _nothing) for name in unused]
-    places.append((ray_utils, "get_dashboard_dependency_error", _nothing))
-    if original := getattr(ray_services, _COMMAND, None):
-        places.append((ray_services, _COMMAND, partial(_command, original)))
-    originals = [(place, name, getattr(place, name)) for place, name, _ in places if hasattr(place, name)]
-    for place, name, replaced in places:
-        if hasattr(place, name):
-            setattr(place, name, replaced)
+    places = [
+        *((Node, name) for name in unused),
+        (ray_utils, "get_dashboard_dependency_error"),
+        (ray_services, _COMMAND),
+    ]
+    originals = [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
+    for place, name, original in originals:
+        setattr(place, name, partial(_command, original) if name == _COMMAND else lambda *_, **__: None)
     try:
         yield
     finally:
         for place, name, original in originals:
             setattr(place, name, original)
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    pass
 
 
 def _command(original: Callable[..., list[str]], component: str, *arguments: Any, **named: Any) -> list[str]:

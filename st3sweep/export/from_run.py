@@ -50,11 +50,12 @@ def load_model(run: Path, trial: int, *, allow_changed: bool = False) -> nn.Modu
 
 def sparse_model(run: Path, stored: Trial, spec: TrialSettings) -> tuple[nn.Module, dict[str, Any]]:
     """Return the hardened model of a trial with a result, and the metadata of its file. Raises UserError."""
-    path = trial_folder(run, stored.number) / BEST
+    folder = trial_folder(run, stored.number)
+    path = folder / BEST
     if not path.is_file():
         bring_trials(run, [stored.number])
     try:
-        saved = checkpoint.load(Local(path.parent), path.name)
+        saved = checkpoint.load(Local(folder), BEST)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {_instead(run, stored)}") from None
     except CheckpointError as error:

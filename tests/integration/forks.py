@@ -21,7 +21,7 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[2]
 SERVE = """\
-import gc, json, os, runpy, select, signal, sys, traceback
+import gc, json, os, runpy, select, sys
 import matplotlib.pyplot, pandas, pyarrow.parquet, seaborn
 import st3sweep.cli, st3sweep.commands.run, st3sweep.commands.plan, st3sweep.analysis.report.data
 import st3sweep.training.loop, st3sweep.data.formats, st3sweep.networks, st3sweep.sparse.methods

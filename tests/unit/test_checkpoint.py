@@ -23,8 +23,12 @@ def state(epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, "w": torch.full((2, 3), float(epoch)), "history": [{"loss": 0.5, "at": True}], "best": None}
 
 
+def place(path: Path) -> tuple[Local, str]:
+    return Local(path.parent), path.name
+
+
 def epoch_of(path: Path) -> int | None:
-    saved, _ = load_latest(Local(path.parent), path.name)
+    saved, _ = load_latest(*place(path))
     return None if saved is None else saved["epoch"]
 
 
@@ -33,7 +37,7 @@ def path(tmp_path: Path) -> Path:
     """Return the path of a checkpoint of epoch 2, whose previous one is of epoch 1."""
     path = tmp_path / "last.ckpt"
     for epoch in (1, 2):
-        save(Local(tmp_path), path.name, state(epoch), Method(), keep_previous=True)
+        save(*place(path), state(epoch), Method(), keep_previous=True)
     return path
 
 
@@ -52,7 +56,7 @@ def test_loads_what_was_saved(path: Path) -> None:
 def test_keeps_the_previous_one_only_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "best.ckpt"
     for epoch in (1, 2):
-        save(Local(path.parent), path.name, state(epoch), Method())
+        save(*place(path), state(epoch), Method())
     assert list(tmp_path.iterdir()) == [path]
     assert epoch_of(path) == 2
 
@@ -61,7 +65,7 @@ def test_keeps_the_previous_one_only_when_asked(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CheckpointError, match=rf"{path}: truncated or altered"):
-        load(Local(path.parent), path.name)
+        load(*place(path))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -71,19 +75,19 @@ def test_an_altered_byte_is_found(path: Path, where: float, bits: int) -> None:
     content[int(where * len(content))] ^= bits
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=str(path)):
-        load(Local(path.parent), path.name)
+        load(*place(path))
 
 
 def test_the_previous_one_is_loaded_with_a_message_on_the_damaged_one(path: Path) -> None:
-    assert load_latest(Local(path.parent), path.name)[1] == []
+    assert load_latest(*place(path))[1] == []
     path.write_bytes(path.read_bytes()[:-1])
-    saved, refused = load_latest(Local(path.parent), path.name)
+    saved, refused = load_latest(*place(path))
     assert saved is not None
     assert saved["epoch"] == 1
     assert len(refused) == 1
     assert refused[0].startswith(f"{path}: ")
     previous_of(path).write_bytes(b"")
-    saved, refused = load_latest(Local(path.parent), path.name)
+    saved, refused = load_latest(*place(path))
     assert saved is None
     assert [str(path) in refused[0], str(previous_of(path)) in refused[1]] == [True, True]
 
@@ -108,7 +112,7 @@ def test_a_leftover_temporary_file_is_ignored(path: Path) -> None:
     leftover = path.with_name(f".{path.name}.tmp")
     leftover.write_bytes(path.read_bytes()[:100])
     assert epoch_of(path) == 2
-    save(Local(path.parent), path.name, state(3), Method(), keep_previous=True)
+    save(*place(path), state(3), Method(), keep_previous=True)
     assert epoch_of(path) == 3
     assert not leftover.exists()
 
@@ -130,17 +134,17 @@ def test_a_crash_while_saving_leaves_an_intact_file(path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "fsync", until_it_dies(os.fsync))
     monkeypatch.setattr(os, "replace", until_it_dies(os.replace))
     with pytest.raises(KeyboardInterrupt):
-        save(Local(path.parent), path.name, state(3), Method(), keep_previous=True)
+        save(*place(path), state(3), Method(), keep_previous=True)
     monkeypatch.undo()
     assert done == ["fsync", "replace"][:calls]
     assert epoch_of(path) == 2
-    save(Local(path.parent), path.name, state(3), Method(), keep_previous=True)
+    save(*place(path), state(3), Method(), keep_previous=True)
     assert epoch_of(path) == 3
 
 
 def test_loading_runs_no_code(path: Path) -> None:
     """An intact file with a valid checksum contains an object that is neither a tensor nor a plain value."""
-    save(Local(path.parent), path.name, {"half": fractions.Fraction(1, 2)}, Method(), keep_previous=True)
+    save(*place(path), {"half": fractions.Fraction(1, 2)}, Method(), keep_previous=True)
     with pytest.raises(CheckpointError, match=f"{path}: .*tensors and plain values"):
-        load(Local(path.parent), path.name)
+        load(*place(path))
     assert epoch_of(path) == 2
