@@ -15,7 +15,6 @@ from st3sweep.util.storage.interface import Storage
 
 Record = dict[str, Any]
 _SHOWN = ("epoch", "sparsity", "val_top1", "gflops")  # of the last epoch of an ended trial, in live views
-_SHARED = ("method", "model", "dataset")  # texts of the summary that are the same in many trials
 _PACKED = (
     "number", "params", "digest", "workers", "gpus", "price_per_hour", "replicate_of", "status", "error", "promoted",
     "gpu_hours", "money", "began", "ended", "chosen_at", "over_at", "asked", "sampler", "warm_start",
@@ -148,10 +147,7 @@ class Trial:
         Raises KeyError and TypeError for what is no such description.
         """
         facts = {name: packed[name] for name in _PACKED}
-        summary = packed["summary"]
-        for name in _SHARED if summary else ():
-            summary[name] = sys.intern(summary[name])
-        trial = cls(held_spec=None, stored_summary=summary, result=packed["result"], files=files, **facts)
+        trial = cls(held_spec=None, stored_summary=packed["summary"], result=packed["result"], files=files, **facts)
         trial.leave_to_files(files, packed["epochs"], packed["shown"])
         return trial
 
@@ -167,10 +163,10 @@ class Trial:
         self.params = {sys.intern(name): value for name, value in self.params.items()}
         self.result = {sys.intern(name): value for name, value in self.result.items() if name != "layers"}
         if self.summary is not None:
-            texts = [getattr(self.summary, name) for name in _SHARED]
-            method, model, dataset = shared = [sys.intern(text) for text in texts]
-            if any(one is not text for one, text in zip(shared, texts, strict=True)):
-                self.summary = replace(self.summary, method=method, model=model, dataset=dataset)
+            method, model, dataset = (
+                sys.intern(getattr(self.summary, name)) for name in ("method", "model", "dataset")
+            )
+            self.summary = replace(self.summary, method=method, model=model, dataset=dataset)
             self.stored_summary = None
         self.held_spec, self.files = None, files
 
