@@ -135,7 +135,7 @@ function markSort() {
 
 function emptyCell({ key, number }) {
   if (key === "run") return node("th", { scope: "row" });
-  return node("td", { class: number ? "number" : "clip" });
+  return node("td", { class: number ? "number" : key === "method" ? "clip method" : "clip" });
 }
 
 function putTrial(cell, row) {
