@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 import two_ranks
 from compare import flat, timeless
+from filelock import FileLock
 from settings import METHODS
 from small_training import same, sparse_of, trained
 from torch import Tensor
@@ -31,17 +33,29 @@ from st3sweep.util.storage.local import Local
 TinyTrial = Callable[..., TrialSettings]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ranks")
+    """Return a folder that all pytest processes of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "ranks"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ranks(tiny_trial: TinyTrial, folder: Path) -> list[dict[str, Any]]:
+    """Return the results of the two ranks: the first process that asks runs them, the others wait."""
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "ended").exists():
+            run_ranks(tiny_trial, folder)
+            (folder / "ended").touch()
+    return two_ranks.results(2, folder)
+
+
+def run_ranks(tiny_trial: TinyTrial, folder: Path) -> None:
     small = {name: tiny_trial(sparsity=sparsity) for name, sparsity in METHODS}
     whole = {"st3": tiny_trial(train={"finetune_epochs": 1}), "one epoch": one_epoch(tiny_trial)}
     whole["calibrated"] = tiny_trial(sparsity={"method": "str", "target": 0.7, "calibrate": {"runs": 2}})
-    return two_ranks.run(small, whole, with_dropout(tiny_trial), folder)
+    two_ranks.run(small, whole, with_dropout(tiny_trial), folder)
 
 
 def one_epoch(tiny_trial: TinyTrial) -> TrialSettings:
@@ -79,7 +93,8 @@ def test_averages_do_not_depend_on_the_messages(ranks: list[dict[str, Any]]) -> 
 @pytest.mark.slow
 def test_averages_of_three_ranks_do_not_depend_on_the_messages(tmp_path: Path) -> None:
     """Gloo adds three numbers in an order that depends on their places in a message."""
-    check_averages(two_ranks.start(3, two_ranks.averages_of_rank, tmp_path))
+    two_ranks.start(3, two_ranks.averages_of_rank, tmp_path)
+    check_averages(two_ranks.results(3, tmp_path))
 
 
 def check_averages(ranks: list[dict[str, Any]]) -> None:

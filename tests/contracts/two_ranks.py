@@ -23,20 +23,18 @@ from st3sweep.training.world import World
 from st3sweep.trial.settings import TrialSettings
 
 
-def run(
-    small: dict[str, TrialSettings], whole: dict[str, TrialSettings], dropout: TrialSettings, folder: Path
-) -> list[dict[str, Any]]:
-    """Return each rank's results: weights for each of ``small``, and what ``fit`` gave for each of ``whole``.
+def run(small: dict[str, TrialSettings], whole: dict[str, TrialSettings], dropout: TrialSettings, folder: Path) -> None:
+    """Have each rank leave its results: weights for each of ``small``, and what ``fit`` gave for each of ``whole``.
 
     ``small`` trains twice: by one message a pass, and by a message for each parameter ("in buckets"). Rank 1 asks to
     stop after every epoch, which must have no effect. Checkpoints of ``whole`` are in ``folder``, beside
     those of ``dropout``, trained without interruption and in pieces.
     """
-    return start(2, _rank, folder, small, whole, dropout)
+    start(2, _rank, folder, small, whole, dropout)
 
 
-def start(size: int, function: Callable[..., None], folder: Path, *arguments: Any) -> list[dict[str, Any]]:
-    """Return what ``function(rank, size, port, folder, *arguments)`` leaves for each rank of a group of gloo."""
+def start(size: int, function: Callable[..., None], folder: Path, *arguments: Any) -> None:
+    """Run ``function(rank, size, port, folder, *arguments)`` on each rank of a group of gloo."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -44,6 +42,10 @@ def start(size: int, function: Callable[..., None], folder: Path, *arguments: An
     multiprocessing.start_processes(
         function, args=(size, port, folder, *arguments), nprocs=size, start_method="forkserver"
     )
+
+
+def results(size: int, folder: Path) -> list[dict[str, Any]]:
+    """Return what each rank left."""
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(size)]
 
 
