@@ -3,10 +3,12 @@
     python benchmarks/packed_sizes.py [--arch cifar_resnet] [--sparsity 0.8 0.9] [--criterion l1 sigma] [--json]
     python benchmarks/packed_sizes.py --run FOLDER ... [--json]
 
-ResNet-20 (width 16, 10 classes), or another model with 1,000 classes, with random weights (He) and batch norms
-(log-normal scales and variances, normal biases and means), pruned once by ST-3 (l1: one threshold for all) or ST-3σ; or
-the first trial of each run that ``--run`` names. "weights" is the packed weights over their ideal; "file" the whole
-file, with its header, card and other tensors, over the ideal plus the other tensors as they are.
+ResNet-20 (width 16, 10 classes), or another model with 1,000 classes, with random weights and batch norms (log-normal
+scales and variances, normal biases and means), pruned once by ST-3 (l1: one threshold for all) or ST-3σ; or the first
+trial of each run that ``--run`` names. For ST-3σ the weights of each layer have the standard deviation that its
+criterion supposes, so that all layers are about as sparse, and the first layer and depthwise ones stay dense. "weights"
+is the packed weights over their ideal; "file" the whole file, with its header, card and other tensors, over the ideal
+plus the other tensors as they are.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from st3sweep.export.half import in_half
 from st3sweep.export.model_file import counted, save, totals
 from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model
+from st3sweep.sparse.criteria import sigma
 from st3sweep.sparse.method import harden, prunable
 from st3sweep.sparse.methods import build_method
 from st3sweep.training.components import register_components
@@ -54,6 +57,10 @@ def random_model(arch: str, sparsity: float, criterion: str) -> tuple[State, dic
                 module.bias.normal_()
                 module.running_mean.normal_()  # type: ignore[union-attr]
     weights = list(prunable(model).values())
+    if criterion == "sigma":
+        for weight in weights:
+            torch.nn.init.normal_(weight, std=1 / sigma(weight.shape, 1.0))
+        weights = [weight for weight in weights[1:] if weight.shape[1:] != (1, 3, 3)]
     method = build_method(trial, weights, [1.0] * len(weights))
     method.refresh(1.0, weights)
     harden(weights, method)

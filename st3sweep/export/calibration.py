@@ -143,8 +143,8 @@ def compiled(network: RandomNetwork) -> SparseModel:
     model = checked(json.dumps({**about, "ops": ops, "tensors": tensors, "about": {}}), content)
     plan = Plan(model)
     arena = np.zeros(plan.arena + plan.scratch + 2 * ROUND, np.float32)
-    address = -(-arena.ctypes.data // 64) * 64
-    choices = fastest(engine(RUNTIME), plan.convolutions, address, plan.arena)
+    addresses = np.array([-(-arena.ctypes.data // 64) * 64], np.int64)
+    choices = fastest(engine(RUNTIME), plan.convolutions, addresses.ctypes.data, plan.arena)
     return SparseModel.of_plan(plan, choices)
 
 

@@ -32,7 +32,7 @@ _FUNCTIONS: dict[str, list[Any]] = {  # what each returns, and takes
     "engine_finite": [_NUMBER, _POINTER, _NUMBER],
     "engine_crew": [_POINTER, _NUMBER],
     "engine_crew_stop": [None, _POINTER],
-    "engine_time": [ctypes.c_double, _POINTER, _POINTER, _NUMBER, _NUMBER],
+    "engine_time": [ctypes.c_double, _POINTER, _POINTER, _POINTER, _NUMBER, _NUMBER],
     "engine_run": [
         None, _POINTER, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER, _NUMBER, _NUMBER,
     ],

@@ -16,6 +16,8 @@ FIRST_CACHE = 24 * 1024  # bytes of input that PACKED keeps there, of 32 KB or m
 TILES = {"sparse": (4, 8, 12, 14), "packed": (6, 8, 12, 13), "depthwise": (8, 12, 14), "dense": (2, 3, 4, 5)}
 MOST_LANES = 16
 PARTS = 3  # of an operation, for each thread: one that is late leaves less to wait for
+TILED, BAND = 12, 64  # least vectors of a plane for each thread, of a convolution and of others, to share it by pixels
+BANDED = ("input", "depthwise", "maxpool", "avgpool", "pointwise")  # the others that can be shared by pixels
 SMALL = 2**14  # numbers that are not worth sharing
 FEW_MACS = 2**19  # nor is a convolution of so few multiply-accumulates: about 25 µs
 RULE = {"sparse": 12, "packed": 12, "depthwise": 12, "dense": 3}
@@ -150,19 +152,31 @@ class Convolution:
         return op.having(weight=weight, offset=offset.astype(np.int32), terms=terms, bias=bias)
 
 
-def shared(op: Op, threads: int) -> Op:
-    """Return ``op`` in as many parts as ``threads`` need, at most one where it is small."""
+def shared(op: Op, threads: int, lanes: int) -> Op:
+    """Return ``op`` in as many parts as ``threads`` need, one where it is small.
+
+    A part is some of the pixels of all channels where planes are large: a thread then reads what is in its own cache,
+    because it wrote the same pixels in the layer before. On small planes the processor fetches ahead what the other
+    threads write, and a part is some of the channels.
+    """
     kind = KINDS[op.kind]
+    vectors = -(-op.height * op.pitch // lanes)
     if kind in ("sparse", "packed", "dense"):
-        tiles = op.items // op.chunks
-        wanted = -(-PARTS * threads // tiles) if threads > 1 else 1
-        chunks = max(1, min(wanted, op.channels // 16))
         if op.macs < FEW_MACS:
             return op.having(alone=1)
+        tiles = op.items // op.chunks
+        if vectors >= TILED * threads > TILED:  # as many tiles for each thread
+            op = op.having(tile=-(-vectors // (-(-tiles // threads) * threads)))
+            tiles = -(-vectors // op.tile)
+        wanted = -(-PARTS * threads // tiles) if threads > 1 else 1
+        chunks = max(1, min(wanted, op.channels // 16))
         return op.having(chunks=chunks, items=tiles * chunks)
-    if kind in ("input", "flatten", "output"):
+    if kind in ("flatten", "output"):
         return op
-    count = op.channels_in if kind == "split" else op.width if kind.endswith("linear") else op.channels
     numbers = max(op.channels, 1) * op.height * op.pitch if not kind.endswith("linear") else op.width * 64
-    parts = PARTS * threads if threads > 1 and numbers > SMALL else 1
-    return op.having(items=max(1, min(parts, count)))
+    if threads == 1 or numbers <= SMALL:
+        return op
+    if kind in BANDED and vectors >= BAND * threads and not (kind == "depthwise" and op.phases):
+        return op.having(items=PARTS * threads, banded=1)
+    count = op.channels_in if kind == "split" else op.width if kind.endswith("linear") else op.channels
+    return op.having(items=max(1, min(PARTS * threads, count)))

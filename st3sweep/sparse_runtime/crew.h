@@ -14,10 +14,13 @@
 
 typedef void part_of(const void *job, int64_t thread, int64_t part);
 
-// `ticket` is the job's number, its parts, and the next part, in 32, 16 and 16 bits. Whoever moves it on by one may run
-// that part: `work` and `job` are then still this job's, because they change only when all its parts are done.
+// The parts of a job that are left for a thread: the job's number, the end of the parts and the first, in 32, 16 and 16
+// bits. Whoever moves the first or the end by one may run that part: `work` and `job` are then still this job's, because
+// they change only when all its parts are done. Each thread has a line of the cache.
+typedef struct { _Alignas(64) _Atomic uint64_t left; } share_of;
+
 typedef struct {
-  _Atomic uint64_t ticket;
+  share_of *shares;  // of each thread, the caller's first
   _Atomic int64_t done;
   _Atomic(part_of *) work;
   _Atomic(const void *) job;
@@ -42,19 +45,31 @@ static void pause_briefly(void) {
 #endif
 }
 
-static int waiting(uint64_t ticket) { return (ticket & MANY) < (ticket >> 16 & MANY); }
+static int some(uint64_t left) { return (left & MANY) < (left >> 16 & MANY); }
 
-// Runs a part if one is left; returns whether there was one.
+static int waiting(crew *c) {
+  for (int64_t i = 0; i <= c->helpers; i++)
+    if (some(atomic_load(&c->shares[i].left))) return 1;
+  return 0;
+}
+
+// Runs a part if one is left: of the thread's own the first, so that it keeps the pixels or channels it had in the layer
+// before; else the last of another's. Returns whether there was one.
 static int take(crew *c, int64_t thread) {
-  uint64_t ticket = atomic_load(&c->ticket);
-  if (!waiting(ticket)) return 0;
-  part_of *work = atomic_load_explicit(&c->work, memory_order_relaxed);
-  const void *job = atomic_load_explicit(&c->job, memory_order_relaxed);
-  if (atomic_compare_exchange_strong(&c->ticket, &ticket, ticket + 1)) {
-    work(job, thread, ticket & MANY);
-    atomic_fetch_add(&c->done, 1);
+  for (int64_t i = 0; i <= c->helpers; i++) {
+    int64_t owner = (thread + i) % (c->helpers + 1);
+    uint64_t left = atomic_load(&c->shares[owner].left);
+    if (!some(left)) continue;
+    part_of *work = atomic_load_explicit(&c->work, memory_order_relaxed);
+    const void *job = atomic_load_explicit(&c->job, memory_order_relaxed);
+    uint64_t then = owner == thread ? left + 1 : left - (1 << 16);
+    if (atomic_compare_exchange_strong(&c->shares[owner].left, &left, then)) {
+      work(job, thread, (int64_t)(owner == thread ? left & MANY : then >> 16 & MANY));
+      atomic_fetch_add(&c->done, 1);
+    }
+    return 1;
   }
-  return 1;
+  return 0;
 }
 
 static void *helped(void *argument) {
@@ -67,12 +82,12 @@ static void *helped(void *argument) {
       since = now();
       continue;
     }
-    for (int i = 0; i < PAUSES && !waiting(atomic_load(&c->ticket)); i++) pause_briefly();
-    if (waiting(atomic_load(&c->ticket))) continue;
+    for (int i = 0; i < PAUSES && !waiting(c); i++) pause_briefly();
+    if (waiting(c)) continue;
     if (now() - since < SPIN) { sched_yield(); continue; }
     pthread_mutex_lock(&c->lock);
     atomic_fetch_add(&c->sleeping, 1);  // before it looks once more: the caller publishes first, then looks here
-    while (!waiting(atomic_load(&c->ticket)) && !atomic_load(&c->stop)) pthread_cond_wait(&c->wake, &c->lock);
+    while (!waiting(c) && !atomic_load(&c->stop)) pthread_cond_wait(&c->wake, &c->lock);
     atomic_fetch_sub(&c->sleeping, 1);
     pthread_mutex_unlock(&c->lock);
     since = now();
@@ -92,11 +107,14 @@ static void share(crew *c, part_of *work, const void *job, int64_t parts) {
     for (int64_t i = 0; i < parts; i++) work(job, 0, i);
     return;
   }
-  uint64_t number = (atomic_load(&c->ticket) >> 32) + 1;
+  uint64_t number = (atomic_load(&c->shares[0].left) >> 32) + 1;
   atomic_store(&c->done, 0);
   atomic_store_explicit(&c->work, work, memory_order_relaxed);
   atomic_store_explicit(&c->job, job, memory_order_relaxed);
-  atomic_store(&c->ticket, number << 32 | (uint64_t)parts << 16);
+  int64_t threads = c->helpers + 1;
+  for (int64_t i = threads; i--;)
+    atomic_store(&c->shares[i].left,
+                 number << 32 | (uint64_t)(parts * (i + 1) / threads) << 16 | (uint64_t)(parts * i / threads));
   if (atomic_load(&c->sleeping)) wake_all(c);
   while (take(c, 0)) {}
   for (int i = 1; atomic_load(&c->done) < parts; i++)
@@ -104,27 +122,37 @@ static void share(crew *c, part_of *work, const void *job, int64_t parts) {
     else sched_yield();
 }
 
-void engine_crew_stop(crew *c) {
+static void released(crew *c, int64_t started) {
   atomic_store(&c->stop, 1);
   wake_all(c);
-  for (int64_t i = 0; i < c->helpers; i++) pthread_join(c->helper[i].thread, 0);
+  for (int64_t i = 0; i < started; i++) pthread_join(c->helper[i].thread, 0);
   pthread_cond_destroy(&c->wake);
   pthread_mutex_destroy(&c->lock);
+  free(c->shares);
   free(c);
 }
+
+void engine_crew_stop(crew *c) { released(c, c->helpers); }
 
 // Starts `helpers` threads; null where that fails. They are numbered from 1, the caller is 0.
 crew *engine_crew(int64_t helpers) {
   crew *c = calloc(1, sizeof *c + helpers * sizeof *c->helper);
   if (!c) return 0;
+  c->helpers = helpers;
+  c->shares = aligned_alloc(sizeof *c->shares, (helpers + 1) * sizeof *c->shares);
+  if (!c->shares) {
+    free(c);
+    return 0;
+  }
+  for (int64_t i = 0; i <= helpers; i++) atomic_init(&c->shares[i].left, 0);
   pthread_mutex_init(&c->lock, 0);
   pthread_cond_init(&c->wake, 0);
-  for (; c->helpers < helpers; c->helpers++) {
-    struct helper *one = &c->helper[c->helpers];
+  for (int64_t i = 0; i < helpers; i++) {
+    struct helper *one = &c->helper[i];
     one->crew = c;
-    one->number = c->helpers + 1;
+    one->number = i + 1;
     if (pthread_create(&one->thread, 0, helped, one)) {
-      engine_crew_stop(c);
+      released(c, i);
       return 0;
     }
   }

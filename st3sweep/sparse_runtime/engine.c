@@ -64,12 +64,14 @@ void engine_run(crew *c, const op *ops, int64_t count, float *const *arenas, int
   if (c) atomic_store(&c->busy, 0);
 }
 
-// The shortest of `repeats` times (s) of one operation, neither INPUT nor OUTPUT, on one thread.
-double engine_time(const op *q, float *arena, int64_t scratch, int64_t repeats) {
+// The shortest of `repeats` times (s) of one operation, neither INPUT nor OUTPUT, shared as in a call. The crew is idle.
+double engine_time(crew *c, const op *q, float *const *arenas, int64_t scratch, int64_t repeats) {
+  call all = {c, q, 1, scratch, 0, 0, arenas, 0, 0};
+  layer one = {&all, q, 0, 0};
   double best = 1e30;
   for (int64_t i = 0; i < repeats; i++) {
     double start = now();
-    for (int64_t j = 0; j < q->items; j++) run(q, arena, arena + scratch, 0, 0, j);
+    share(q->alone ? 0 : c, layer_part, &one, q->items);
     double took = now() - start;
     if (took < best) best = took;
   }

@@ -49,7 +49,7 @@ typedef struct {
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, terms;
   int64_t blocks, block, row, low, reach;          // of PACKED: see `packed_part`
   int64_t phases, split_plane, split_front;        // of SPLIT and DEPTHWISE
-  int64_t alone;                                   // too small to share
+  int64_t alone, banded;                           // too small to share; parts are of the pixels, not of the channels
   const nonzero *nonzeros;  // of all output channels, one after another; of PACKED, block after block
   const int32_t *start;     // where those of a channel start; one more for the end; of PACKED, for each block
   const phase *phase;
@@ -59,11 +59,15 @@ typedef struct {
   const int32_t *mask;      // of a plane: all ones where a number lies, zero in the padding
 } op;
 
+typedef struct { int64_t from, to; } part;
+
 INLINE vec broadcast(float x) { return (vec){0} + x; }
 INLINE vec load(const float *x) { return *(const vec *)x; }
 INLINE vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+INLINE int64_t vectors_of(const op *q) { return (q->height * q->pitch + LANES - 1) / LANES; }
 
 INLINE vec activated(vec x, int64_t act) {
   if (act == NONE) return x;
@@ -164,7 +168,7 @@ static void packed_part(const op *q, float *arena, float *scratch, int64_t first
 // Part `i` of a convolution: one tile, of even width so that none is much narrower than the rest, and a chunk of the
 // output channels.
 static void convolve(const op *q, float *arena, float *scratch, int64_t i) {
-  int64_t vectors = (q->height * q->pitch + LANES - 1) / LANES, tiles = (vectors + q->tile - 1) / q->tile;
+  int64_t vectors = vectors_of(q), tiles = (vectors + q->tile - 1) / q->tile;
   int64_t j = i / q->chunks, c = i % q->chunks, fours = (q->channels + 3) / 4;
   int64_t from = 4 * (fours * c / q->chunks), to = least(4 * (fours * (c + 1) / q->chunks), q->channels);
   int64_t start = vectors * j / tiles, width = vectors * (j + 1) / tiles - start, first = start * LANES;
@@ -173,37 +177,58 @@ static void convolve(const op *q, float *arena, float *scratch, int64_t i) {
   else sparse_tiles(q, arena, arena + q->in + first, q->start, first, from, to, 1, 1, width);
 }
 
+typedef float eight __attribute__((vector_size(32), aligned(4)));
+typedef int32_t ieight __attribute__((vector_size(32)));
+#ifdef __clang__  // numbers 0, 2, ... 14 of fifteen, of which `a` has the first eight and `b` the last
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 9, 11, 13, 15)
+#else
+#define EVEN(a, b) __builtin_shuffle(a, b, (ieight){0, 2, 4, 6, 9, 11, 13, 15})
+#endif
+
+// Copies every second number. The last eight may overlap those before them, so that nothing is written behind them.
+INLINE void every_second(const float *x, float *z, int64_t count) {
+  if (count < 8) {
+    for (int64_t j = 0; j < count; j++) z[j] = x[2 * j];
+    return;
+  }
+  for (int64_t j = 0; j < count; j += 8) {
+    int64_t k = least(j, count - 8);
+    const float *from = x + 2 * k;
+    *(eight *)(z + k) = EVEN(*(const eight *)from, *(const eight *)(from + 7));
+  }
+}
+
 // Row y of a phase is every stride_w-th number from its column on of row stride_h * y + its row. The zeros around the
-// rows are not written.
-static void split_plane(const op *q, const float *in, float *out) {
+// rows are not written. `lines` of the `of` rows of the operation need these of a phase.
+static void split_plane(const op *q, const float *in, float *out, part lines, int64_t of) {
   for (const phase *p = q->phase; p < q->phase + q->phases; p++, out += q->split_plane)
-    for (int64_t y = 0; y < p->height; y++) {
+    for (int64_t y = p->height * lines.from / of; y < p->height * lines.to / of; y++) {
       const float *x = in + (y * q->stride_h + p->y) * q->in_pitch + p->x;
       float *z = out + y * q->pitch;
       if (q->stride_w == 1) memcpy(z, x, p->width * sizeof *z);
-      else if (q->stride_w == 2) for (int64_t j = 0; j < p->width; j++) z[j] = x[2 * j];
+      else if (q->stride_w == 2) every_second(x, z, p->width);
       else for (int64_t j = 0; j < p->width; j++) z[j] = x[q->stride_w * j];
     }
 }
 
-static void split(const op *q, float *arena, int64_t from, int64_t to) {
-  for (int64_t c = from; c < to; c++)
-    split_plane(q, arena + q->in + c * q->in_plane, arena + q->out + c * q->phases * q->split_plane);
+static void split(const op *q, float *arena, part channels, part lines) {
+  for (int64_t c = channels.from; c < channels.to; c++)
+    split_plane(q, arena + q->in + c * q->in_plane, arena + q->out + c * q->phases * q->split_plane, lines, q->height);
 }
 
 // Each output channel reads one plane, or, with a stride, its phases, which lie in `scratch` and stay in the cache.
-static void depthwise(const op *q, float *arena, float *scratch, int64_t from, int64_t to) {
-  int64_t vectors = (q->height * q->pitch + LANES - 1) / LANES, each = q->channels / q->channels_in;
+static void depthwise(const op *q, float *arena, float *scratch, part channels, part vectors) {
+  int64_t each = q->channels / q->channels_in;
   if (q->phases) memset(scratch, 0, q->phases * q->split_plane * sizeof *scratch);
-  for (int64_t o = from, dealt = -1; o < to; o++) {
+  for (int64_t o = channels.from, dealt = -1; o < channels.to; o++) {
     const float *in = arena + q->in + o / each * q->in_plane;
     if (q->phases && dealt != o / each) {
-      split_plane(q, in, scratch + q->split_front);
+      split_plane(q, in, scratch + q->split_front, (part){0, 1}, 1);
       dealt = o / each;
     }
     if (q->phases) in = scratch + q->split_front;
-    for (int64_t v = 0, width; v < vectors; v += width) {
-      width = least(q->tile, vectors - v);
+    for (int64_t v = vectors.from, width; v < vectors.to; v += width) {
+      width = least(q->tile, vectors.to - v);
       sparse_tiles(q, arena, in + v * LANES, q->start, v * LANES, o, o + 1, 1, 1, width);
     }
   }

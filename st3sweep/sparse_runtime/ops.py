@@ -16,7 +16,7 @@ _NUMBERS = (
     "kind", "act", "tile", "items", "chunks", "channels_in", "channels", "height", "width", "pitch", "in_", "in_plane",
     "in_height", "in_width", "in_pitch", "out", "out_plane", "other", "kernel_h", "kernel_w", "stride_h", "stride_w",
     "pad_h", "pad_w", "terms", "blocks", "block", "row", "low", "reach", "phases", "split_plane", "split_front",
-    "alone",
+    "alone", "banded",
 )  # fmt: skip
 _ARRAYS = ("nonzeros", "start", "phase", "weight", "offset", "bias", "mask")
 

@@ -74,16 +74,17 @@ class SparseModel:
         self._plan = plan
         self._size = plan.arena + plan.scratch + ROUND
         self._free = [self._new_arenas()]
-        if isinstance(choices, str):
-            choices = self._tuned(choices)
-        made = chosen_ops(self._engine, plan.convolutions, choices)
-        self._kept = [shared(made.get(position, op), self.threads) for position, op in enumerate(plan.ops)]
-        self._ops = (Op * len(plan.ops))(*self._kept)  # copies; _kept holds what they point to
-        plan.convolutions.clear()
         self._process = os.getpid()
         self._crew = self._engine.engine_crew(self.threads - 1) if self.threads > 1 else None
         if self._crew:
             weakref.finalize(self, _stop, self._engine, self._crew, self._process)
+        if isinstance(choices, str):
+            choices = self._tuned(choices)
+        made = chosen_ops(self._engine, plan.convolutions, choices)
+        lanes = self._engine.engine_lanes()
+        self._kept = [shared(made.get(position, op), self.threads, lanes) for position, op in enumerate(plan.ops)]
+        self._ops = (Op * len(plan.ops))(*self._kept)  # copies; _kept holds what they point to
+        plan.convolutions.clear()
 
     def __call__(self, images: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
         """Return logits (B, classes) of ``images`` (B, C, H, W), float32, normalised; in ``out`` if given.
@@ -134,11 +135,12 @@ class SparseModel:
             warnings.warn(said, stacklevel=3)
 
     def _tuned(self, name: str) -> Choices:
-        path = cache_folder() / f"kernels-{name}-{Path(self._engine._name).stem}.json"
+        path = cache_folder() / f"kernels-{name}-{self.threads}-{Path(self._engine._name).stem}.json"
         choices = stored_choices(path, self._plan.convolutions, self._engine.engine_lanes())
         if choices is None:
-            arena = int(self._free[0].addresses[0])
-            choices = fastest(self._engine, self._plan.convolutions, arena, self._plan.arena)
+            arenas = self._free[0].addresses.ctypes.data
+            plan = self._plan
+            choices = fastest(self._engine, plan.convolutions, arenas, plan.arena, self.threads, self._crew)
             written(path, json.dumps(choices))
         return choices
 

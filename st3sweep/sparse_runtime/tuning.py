@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from st3sweep.sparse_runtime.convolution import Choice, Convolution
+from st3sweep.sparse_runtime.convolution import Choice, Convolution, shared
 from st3sweep.sparse_runtime.ops import Op
 
 REPEATS = 3
@@ -17,15 +17,25 @@ REPEATS = 3
 Choices = dict[int, Choice]
 
 
-def fastest(engine: ctypes.CDLL, convolutions: Mapping[int, Convolution], arena: int, scratch: int) -> Choices:
-    """Return the fastest kernel of each convolution, in an arena at the address ``arena``."""
+def fastest(
+    engine: ctypes.CDLL,
+    convolutions: Mapping[int, Convolution],
+    arenas: int,
+    scratch: int,
+    threads: int = 1,
+    crew: int | None = None,
+) -> Choices:
+    """Return the fastest kernel of each convolution, run by ``threads`` with the help of ``crew``.
+
+    At ``arenas`` are the addresses of the threads' arenas.
+    """
     lanes = engine.engine_lanes()
     chosen = {}
     for position, convolution in convolutions.items():
         best = float("inf")
         for choice in convolution.choices(lanes):
-            op = convolution.built(choice, lanes)
-            took = engine.engine_time(ctypes.addressof(op), arena, scratch, REPEATS)
+            op = shared(convolution.built(choice, lanes), threads, lanes)
+            took = engine.engine_time(crew, ctypes.addressof(op), arenas, scratch, REPEATS)
             if took < best:
                 best, chosen[position] = took, choice
     return chosen

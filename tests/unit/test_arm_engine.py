@@ -102,8 +102,9 @@ def test_logits_are_those_of_torch(
         kinds.add(choice.kind)
         plan.ops[position] = one.built(choice, LANES)
     assert kinds == expected_kinds
-    monkeypatch.setattr(convolution, "FEW_MACS", 0)
-    made = [shared(op, THREADS) for op in plan.ops]
+    for name in ("FEW_MACS", "SMALL", "TILED", "BAND"):  # everything is shared, by pixels where that is possible
+        monkeypatch.setattr(convolution, name, 1)
+    made = [shared(op, THREADS, LANES) for op in plan.ops]
     images = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
     (tmp_path / "data.h").write_text(as_c(made, plan, images, 10))
     (tmp_path / "main.c").write_text(MAIN)

@@ -32,8 +32,9 @@ from st3sweep.networks.vgg import VGG, VGG11
 from st3sweep.networks.wide_resnet import WideResNet
 from st3sweep.sparse_runtime import convolution, sparse_model
 from st3sweep.sparse_runtime.compiled import SOURCES, CompilerError, engine
-from st3sweep.sparse_runtime.convolution import Choice
+from st3sweep.sparse_runtime.convolution import Choice, shared
 from st3sweep.sparse_runtime.model_folder import FORMAT, SparseModelError, checked
+from st3sweep.sparse_runtime.ops import KINDS, Op
 from st3sweep.sparse_runtime.plan import Plan
 from st3sweep.sparse_runtime.sparse_model import SparseModel
 from st3sweep.sparse_runtime.tuning import fastest
@@ -145,7 +146,15 @@ def run(ops: list[dict[str, Any]], arrays: dict[str, Any], images: torch.Tensor)
             for position, one in plan.convolutions.items()
             if not one.depthwise and (kind == "sparse" or one.groups == 1)
         }
-        results.append(SparseModel.of_plan(plan, choices, threads=2)(images.numpy()))
+        with pytest.MonkeyPatch.context() as patch:
+            for name in (
+                "FEW_MACS",
+                "SMALL",
+                "TILED",
+                "BAND",
+            ):  # everything is shared, by pixels where that is possible
+                patch.setattr(convolution, name, 1)
+            results.append(SparseModel.of_plan(plan, choices, threads=2)(images.numpy()))
     return results
 
 
@@ -250,6 +259,22 @@ def test_small_convolutions_are_not_shared(folder: Path, monkeypatch: pytest.Mon
     assert 0 < max(op.macs for op in ops) < 2**19
 
 
+@pytest.mark.parametrize(("size", "banded"), [(128, True), (16, False)])
+def test_large_planes_are_shared_by_pixels(size: int, banded: bool) -> None:
+    """Each thread then has as many tiles, and the same pixels in every layer; of small planes it has channels."""
+    lanes, values = 8, {"height": size, "pitch": size + 1, "channels": 64, "channels_in": 64, "tile": 12, "chunks": 1}
+    vectors = -(-size * (size + 1) // lanes)
+    depthwise = shared(Op(kind=KINDS.index("depthwise"), items=1, **values), 2, lanes)
+    assert (bool(depthwise.banded), depthwise.items) == (banded, 6)
+    conv = Op(kind=KINDS.index("sparse"), items=-(-vectors // 12), **values)
+    conv.macs = 2**20
+    made = shared(conv, 2, lanes)
+    tiles = -(-vectors // made.tile)
+    assert tiles % 2 == 0
+    assert made.items == tiles * made.chunks >= 6
+    assert shared(conv, 1, lanes).tile == 12
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_python_threads_share_a_model(folder: Path, threads: int) -> None:
     """Logits are bit by bit those of one thread, which are those of each image alone, whoever has the helpers."""
@@ -274,7 +299,7 @@ def test_python_threads_share_a_model(folder: Path, threads: int) -> None:
 
 def test_a_fork_and_an_end_leave_nobody_waiting(folder: Path) -> None:
     """The child has no helpers, and finishes all the same; a model that goes takes its threads along."""
-    before = len(list(Path("/proc/self/task").iterdir())) if Path("/proc/self/task").is_dir() else 0
+    before = threads_of_this_process()
     model = SparseModel(folder, tune=False, threads=2)
     images = np.ones((3, 3, 16, 16), np.float32)
     expected = model(images)
@@ -284,7 +309,12 @@ def test_a_fork_and_an_end_leave_nobody_waiting(folder: Path) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert np.array_equal(model(images), expected)
     del model
-    assert not before or len(list(Path("/proc/self/task").iterdir())) == before
+    assert threads_of_this_process() <= before
+
+
+def threads_of_this_process() -> set[str]:
+    """Return their numbers, where the system tells."""
+    return {path.name for path in Path("/proc/self/task").glob("*")}
 
 
 def test_logits_go_where_the_caller_says(folder: Path) -> None:
