@@ -1,4 +1,4 @@
-# st3sweep with CUDA, for docs/clusters/kuberay.yaml and docs/clusters/slurm.sh (through Apptainer):
+# st3sweep with CUDA, for docs/clusters/kuberay.yaml:
 #
 #   docker build --tag REGISTRY/st3sweep:0.2 . && docker push REGISTRY/st3sweep:0.2
 #

@@ -17,6 +17,8 @@ from st3sweep.util.errors import UserError
 def resource_facts(space: Space) -> Iterator[tuple[str, str]]:
     """Yield name and text of each line of the plan."""
     resources = space.config.resources
+    if unused := resources.unused_gpus(_gpus()):
+        yield "GPU", unused
     if resources.trials_per_gpu == "auto":
         number, text = _trials_per_gpu(space)
         resources = resources.with_trials_per_gpu(number) if number else resources

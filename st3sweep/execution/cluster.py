@@ -38,7 +38,8 @@ def cluster(
     """Connect to ``address``, or start Ray on this machine; yield ``resources``, and how many slots fit.
 
     ``decide`` replaces ``trials_per_gpu: auto`` by a number, once Ray is there. ``say`` is told if Ray's temporary
-    files are not where the environment wants them, and if trials that share a GPU of this machine take turns.
+    files are not where the environment wants them, if trials that share a GPU of this machine take turns, and if there
+    are GPUs that no trial asks for.
     """
     quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
     with ExitStack() as to_close:
@@ -69,6 +70,8 @@ def cluster(
                 raise UserError(f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
             available = _available(ray.nodes(), resources)
         to_close.callback(ray.shutdown)
+        if unused := resources.unused_gpus(available.get("GPU", 0)):
+            say(unused)
         count_slots(available, resources, grows=address is not None)  # raises where nothing can be measured
         resources = decide(resources)
         yield resources, count_slots(available, resources, grows=address is not None)

@@ -113,6 +113,12 @@ class Resources(Frozen):
         """GPUs of one trial."""
         return self.workers * self.gpu_share
 
+    def unused_gpus(self, gpus: float) -> str | None:
+        """Say that trials train on CPUs although there are ``gpus``; None where there are none or they are used."""
+        if self.gpus_per_worker or not gpus:
+            return None
+        return f"trials train on the CPU; to use the GPU{'s' * (gpus > 1)}: --set resources.gpus_per_worker=1"
+
     @property
     def hang_seconds(self) -> float | None:
         return None if self.hang_limit is None else seconds(self.hang_limit)

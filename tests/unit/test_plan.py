@@ -75,6 +75,16 @@ def test_precision(dry_run: DryRun):
     assert facts(plan)["precision"] == f"{products}; deterministic algorithms"
 
 
+@pytest.mark.parametrize(("gpus", "said"), [(0, None), (1, "the GPU: "), (2, "the GPUs: ")])
+def test_gpus_that_no_trial_asks_for(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch, gpus: int, said: str | None):
+    """A space that names no GPU trains on the CPU, which would go unnoticed."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    plan = facts(dry_run("quickstart.yaml")[0])
+    wanted = said and f"trials train on the CPU; to use {said}--set resources.gpus_per_worker=1"
+    assert plan.get("GPU") == wanted
+    assert "GPU" not in facts(dry_run("quickstart.yaml", "--set", "resources.gpus_per_worker=1")[0])
+
+
 def test_trials_per_gpu(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
     """Without a GPU the number that is asked for is shown, and ``auto`` is left to the cluster."""
     monkeypatch.setattr("os.cpu_count", lambda: 6)
