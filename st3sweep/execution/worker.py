@@ -78,7 +78,7 @@ def _log() -> tuple[str, str] | None:
     return (socket.gethostname(), path) if Path(path).is_file() else None
 
 
-def _register(plugins: Sequence[str], functions: bytes, world: World) -> UserError | None:
+def _register(plugins: Sequence[str], functions: bytes, world: World) -> Exception | None:
     """Register all components; return the error of a plugin that this worker, or another rank's, cannot import.
 
     Raised here, it would end the worker, and Train would start it again and again.
@@ -91,8 +91,7 @@ def _register(plugins: Sequence[str], functions: bytes, world: World) -> UserErr
         error = found
     except Exception as found:  # unpickling imports modules, which may raise anything
         error = UserError(f"a registered function cannot be imported by a worker ({_one_line(found)})")
-    failed = world.sum(torch.tensor(float(error is not None), device=world.device))
-    return error or (UserError("--plugin: cannot be imported by the worker of another rank") if failed else None)
+    return world.first_error(error)
 
 
 def _run(
@@ -100,7 +99,7 @@ def _run(
     reporter: Reporter,
     world: World,
     mailbox: Any,
-    unusable: UserError | None,
+    unusable: Exception | None,
     losses: float | None,
 ) -> None:
     """Train one job. Reports a failure as data, since an exception raised here would end the slot.
@@ -124,7 +123,8 @@ def _run(
             raise unusable
         spec = resolve(job["spec"])
         with _folder(job, world) as folder:
-            end = fit(spec, world, report, folder, _load(spec.data, say), leave=leave, seconds_between_losses=losses)
+            splits = _load(spec.data, say, world)
+            end = fit(spec, world, report, folder, splits, leave=leave, seconds_between_losses=losses)
         report(end)
     except Preempted:  # the group is started again, on other machines: Ray places nothing on one that it drains
         if world.is_main:
@@ -154,11 +154,17 @@ def _folder(job: dict[str, Any], world: World) -> AbstractContextManager[Path]:
     return trial_in_store(job["store"], job["trial"], world)
 
 
-def _load(spec: DataConfig, say: Callable[[str], None]) -> data.Splits:
-    key = spec.model_dump_json()
+def _load(spec: DataConfig, say: Callable[[str], None], world: World) -> data.Splits:
+    """Load the data, or what is kept of the trial before; a DataError of one rank is raised on all."""
+    key, error = spec.model_dump_json(), None
     if key not in _splits:
         _splits.clear()
-        _splits[key] = data.load(spec, say)
+        try:
+            _splits[key] = data.load(spec, say)
+        except DataError as found:
+            error = found
+    if failed := world.first_error(error):
+        raise failed
     return _splits[key]
 
 

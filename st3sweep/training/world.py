@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from st3sweep.training.buckets import Buckets, in_one_row, write_means
+from st3sweep.util.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,15 @@ class World:
         box = [None] * self.size if self.is_main else None
         dist.gather_object(value, box, dst=0)
         return box or []
+
+    def first_error(self, error: Exception | None) -> Exception | None:
+        """Return, on every rank, the error of the first rank that has one; of another rank it has the text only.
+
+        For what one rank may fail at alone, such as reading a file: the others would wait in their next collective.
+        """
+        texts = self.gather(None if error is None else f"{type(error).__name__}: {error}")
+        found = self.broadcast(next((text for text in texts if text is not None), None))
+        return error or (None if found is None else UserError(f"on another rank: {found}"))
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's value on every rank: one rank decides, so that ranks never differ and deadlock."""

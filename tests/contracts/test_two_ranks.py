@@ -131,6 +131,11 @@ def test_a_pass_that_fails_leaves_no_trace(ranks: list[dict[str, Any]]) -> None:
     assert [rank["after an error"] for rank in ranks] == [True, True]
 
 
+def test_an_error_of_one_rank_is_known_to_all(ranks: list[dict[str, Any]]) -> None:
+    other = "UserError('on another rank: ValueError: a file')"
+    assert [rank["errors"] for rank in ranks] == [[other, "None"], ["ValueError('a file')", "None"]]
+
+
 def test_two_ranks_report_the_same_and_rank_0_decides_when_to_stop(ranks: list[dict[str, Any]]) -> None:
     first, second = (rank["st3"] for rank in ranks)
     assert [record["epoch"] for record in first["records"]] == [1, 2, 3, 4]

@@ -87,6 +87,7 @@ def _rank(
             sparse = training.method.sparsify(training.weights) or training.weights
             weights = {"dense": [w.detach() for w in training.weights], "sparse": [w.detach() for w in sparse]}
             found[prefix + name] = weights | {"other": [p.detach() for p in training.net.parameters()]}
+    found["errors"] = [repr(world.first_error(error)) for error in (ValueError("a file") if rank == 1 else None, None)]
     found |= compared(world)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
