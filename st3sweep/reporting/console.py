@@ -16,6 +16,11 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 _PIPED_WIDTH = 1000
 
 
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is: brackets in an error or a path are no markup of rich, which would drop them or fail."""
+    console.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar if on a terminal; yield ``advance(done, of)``."""
@@ -29,12 +34,12 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(line: str) -> None:
     """Print a line, which the terminal may wrap."""
-    out.print(line, soft_wrap=True)
+    print_line(out, line)
 
 
 def warn(line: str) -> None:
     """Print a line to stderr."""
-    err.print(line, soft_wrap=True)
+    print_line(err, line)
 
 
 def show(text: RenderableType) -> None:

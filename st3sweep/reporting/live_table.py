@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from st3sweep.pareto import Goal, pareto_mask
+from st3sweep.reporting.console import print_line
 from st3sweep.runs.ledger import Trial
 from st3sweep.runs.tables import shown_by
 from st3sweep.util.text import format_flops
@@ -69,7 +70,7 @@ class LiveTable:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, soft_wrap=True)
+        print_line(self.console, text)
 
     def resumed(self, ended: Iterable[Trial]) -> None:
         """Count the ended trials of an earlier process toward the total."""
@@ -189,7 +190,7 @@ class LiveTable:
             table.add_column(names[place], justify="left" if names[place] == "method" else "right", no_wrap=True)
         for rows, style in ((ended, "dim"), (active, "")):
             for row in rows:
-                table.add_row(*(row[place] if place < len(row) else "" for place in kept), style=style)
+                table.add_row(*(Text(row[place] if place < len(row) else "") for place in kept), style=style)
         parts: list[Any] = [Text(self.head(clock=clock), style="bold"), *([table] if table.rows else [])]
         parts += [Text(_line(trial, {}), style="red", no_wrap=True, overflow="ellipsis") for trial in failed]
         if front:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from st3sweep.reporting import live_table as progress_module
+from st3sweep.reporting.console import say, warn
 from st3sweep.reporting.live_table import LiveTable, format_flops
 from st3sweep.runs.ledger import Trial
 from st3sweep.trial.settings import TrialSettings
@@ -94,6 +96,36 @@ def test_a_stopped_trial_is_shown_with_what_it_had_reached(tiny_trial: Callable[
     LiveTable(12, Console(file=stream, width=200)).done(stopped)
     shown = " ".join(stream.getvalue().split())
     assert shown == "[ 1/12] trial 3 ST-3 43.2 → 80.0 % stopped 2/3 91.23 % 0.451 MFLOPs"
+
+
+BRACKETS = "RuntimeError: [/gloo/transport/tcp/pair.cc:553] Connection closed; see /d/exp[v2]/1.err :warning: 12"
+
+
+@pytest.mark.parametrize("force_terminal", [False, True])
+def test_brackets_in_an_error_or_a_name_are_shown_as_they_are(
+    tiny_trial: Callable[..., TrialSettings], *, force_terminal: bool
+) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=200, force_terminal=force_terminal)
+    progress = LiveTable(12, console)
+    progress.done(a_trial(tiny_trial(), 0, status="failed", error=BRACKETS))
+    running = a_trial(tiny_trial(), 1)
+    assert running.summary is not None
+    running.summary = dataclasses.replace(running.summary, method="own[/x] [v2]")
+    progress.started(running)
+    console.print(progress.table())
+    progress.say(BRACKETS)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert shown.count(BRACKETS) == 3
+    assert "own[/x] [v2]" in shown
+
+
+@pytest.mark.parametrize(("print_line", "place"), [(say, 0), (warn, 1)])
+def test_brackets_in_a_message_are_shown_as_they_are(
+    print_line: Callable[[str], None], place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_line(BRACKETS)
+    assert capsys.readouterr()[place] == f"{BRACKETS}\n"
 
 
 def test_budget_front_and_time_left(tiny_trial: Callable[..., TrialSettings], monkeypatch: Any) -> None:
