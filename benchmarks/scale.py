@@ -62,6 +62,7 @@ class StubSlot(Slot):
     """A slot whose workers are one thread that trains nothing."""
 
     def _hold_workers(self) -> None:
+        ray.get(self._mailbox.enter.remote(0, b""))
         finished = 0
         reporter = Reporter(lambda number, messages: ray.get(self._mailbox.report.remote(number, messages)))
         while (taken := ray.get(self._mailbox.take.remote(0, finished))) is not None:

@@ -34,6 +34,7 @@ class _Held:
     mailbox: Any
     group: str | None = None  # placement group of its workers
     log: Log | None = None  # their output
+    entered: bool = False  # whether it has had workers
     number: int | None = None
     asked_to_stop: bool = False
 
@@ -88,6 +89,7 @@ class Driver(tune.Callback):
             self._on_slot_lost(slot)
             held = self.slots[slot] = _Held(result["mailbox"], ray.get_actor(result["mailbox"]))
         held.group, held.log = result["group"] or held.group, result["log"] or held.log
+        held.entered = result["entered"]
         for message in result["messages"]:
             assert held.number is not None, "a slot reports only its assigned trial"
             if "note" in message:
@@ -112,11 +114,16 @@ class Driver(tune.Callback):
             self.sweep.lost(held.number, see(held.log))
 
     def _assign(self, held: _Held) -> None:
-        """Give a free slot a trial, or close it if none will follow; ask a busy slot to stop if the sweep wants it."""
+        """Give a free slot a trial, or close it if none will follow; ask a busy slot to stop if the sweep wants it.
+
+        A slot without workers gets none: no machine may have room for them, while another slot could train the trial.
+        """
         if held.number is not None:
             if not held.asked_to_stop and self.sweep.should_stop(held.number):
                 held.mailbox.stop.remote(held.number)
                 held.asked_to_stop = True
+            return
+        if not held.entered:
             return
         trial = self.sweep.next_trial()
         if trial is not None:

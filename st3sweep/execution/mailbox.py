@@ -20,6 +20,7 @@ class Delivery(NamedTuple):
     log: Log | None  # where the output of rank 0 is
     nodes: set[str]  # machines of the workers
     silent: list[bytes]  # the workers, if they have not reported within the limit
+    entered: bool  # whether the slot has had workers
 
 
 class Mailbox:
@@ -48,6 +49,7 @@ class Mailbox:
         self._nodes: dict[int, str] = {}  # by rank: the machine of the worker, as Ray names it
         self._leaving = False
         self._entered: dict[int, int] = {}  # by rank: workers so far
+        self._moved = False  # whether rank 0 has entered since the last delivery
         self._changed = threading.Condition()
 
     def put(self, job: Job) -> None:
@@ -79,7 +81,7 @@ class Mailbox:
             if node is not None:
                 self._nodes[rank] = node
             if rank == 0:
-                self._earlier_log, self._log = self._log, log
+                self._earlier_log, self._log, self._moved = self._log, log, True
             self._entered[rank] = self._entered.get(rank, 0) + 1
             self._changed.notify_all()
 
@@ -158,11 +160,16 @@ class Mailbox:
                 self._end({"status": "failed", "error": f"hangs: nothing was reported for {limit_seconds:g} seconds"})
 
     def deliver(self, timeout_seconds: float, silence_seconds: float | None = None) -> Delivery:
-        """Return the next messages, see ``next_messages``, and how the workers are; without a limit none is silent."""
-        messages = self.next_messages(timeout_seconds)
+        """Return the next messages and how the workers are; without a limit none is silent.
+
+        Waits as ``next_messages`` does, but no longer than until workers enter: the slot may then get its first job.
+        """
         with self._changed:
+            self._changed.wait_for(lambda: bool(self._messages) or self._moved, timeout_seconds)
+            self._moved = False
+            messages = self.next_messages(0.0)
             silent = [] if silence_seconds is None else self.silent(silence_seconds)
-            return Delivery(messages, self._group, self._log, set(self._nodes.values()), silent)
+            return Delivery(messages, self._group, self._log, set(self._nodes.values()), silent, 0 in self._entered)
 
     def next_messages(self, timeout_seconds: float) -> list[dict[str, Any]]:
         """Wait up to ``timeout_seconds`` for messages; return those since the last call, possibly none."""

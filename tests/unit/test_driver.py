@@ -35,7 +35,7 @@ def test_free_slots_ask_for_work_when_something_has_changed(
     monkeypatch.setattr(sweep, "next_trial", lambda: asked.append(1) or ask())
     made, mailboxes = Driver(sweep), [Mailbox(), Mailbox(), Mailbox()]
     made.polled = driver.time.monotonic()
-    made.slots = {str(index): driver._Held(str(index), box) for index, box in enumerate(mailboxes)}
+    made.slots = {str(index): driver._Held(str(index), box, entered=True) for index, box in enumerate(mailboxes)}
     for _ in range(10):
         made.on_step_begin()
     assert [box.jobs for box in mailboxes] == [[0], [1], []]
@@ -58,7 +58,7 @@ def test_a_note_of_many_slots_is_shown_once(run_of: Callable[[str], Run], monkey
     run = run_of("budget: {trials: 2}")
     made = Driver(run.program())
     monkeypatch.setattr(driver.ray, "get_actor", lambda _: Mailbox())
-    facts = {"group": None, "log": None}
+    facts = {"group": None, "log": None, "entered": True}
     for slot in ("a", "b"):
         made._receive(slot, {"mailbox": slot, "messages": [], **facts})
         made._receive(
@@ -67,3 +67,22 @@ def test_a_note_of_many_slots_is_shown_once(run_of: Callable[[str], Run], monkey
     shown = [event["text"] for event in map(json.loads, run.events.getvalue().splitlines()) if event["event"] == "note"]
     assert shown == ["host: waits", "a: copies", "b: copies"]
     assert [made.slots[slot].number for slot in ("a", "b")] == [0, 1], "a note ends no trial"
+
+
+def test_a_slot_gets_a_trial_once_it_has_workers(run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers may wait for a machine: the trial is left to a slot that has some, and costs nothing meanwhile."""
+    sweep = run_of("budget: {trials: 2}\nreplicates: {seeds: 2}").program()
+    mailboxes = {"waiting": Mailbox(), "working": Mailbox()}
+    monkeypatch.setattr(driver.ray, "get_actor", mailboxes.__getitem__)
+    made = Driver(sweep)
+
+    def tell(slot: str, *, entered: bool) -> None:
+        made._receive(slot, {"mailbox": slot, "messages": [], "group": None, "log": None, "entered": entered})
+        made.on_step_begin()
+
+    tell("waiting", entered=False)
+    assert not sweep.held
+    tell("working", entered=True)
+    assert [mailboxes[slot].jobs for slot in ("waiting", "working")] == [[], [0]]
+    tell("waiting", entered=True)
+    assert mailboxes["waiting"].jobs == [1]

@@ -219,6 +219,20 @@ def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> 
     run(story)
 
 
+def test_a_slot_learns_at_once_that_its_workers_have_entered() -> None:
+    def story(box: Mailbox) -> None:
+        assert not box.deliver(NOTHING).entered
+        learns = begun(box.deliver, 60.0)
+        box.enter(1, b"")
+        time.sleep(NOTHING)
+        assert not learns.done()
+        box.enter(0, b"")
+        assert learns.result(10).entered
+        assert still_waits(box.deliver, 60.0), "only once"
+
+    run(story)
+
+
 def test_leaving_a_machine_that_is_drained_is_no_death() -> None:
     def story(box: Mailbox) -> None:
         box.put(FIRST)
