@@ -76,12 +76,13 @@ class Mailbox:
     ) -> None:
         """Register a new worker, in placement group ``group``. Its start-up does not count as the job's silence."""
         with self._changed:
-            self._workers[rank], self._taken[rank], self._heard = worker, 0, None
+            self._workers[rank], self._taken[rank] = worker, 0
             self._group, self._leaving = group, False
             if node is not None:
                 self._nodes[rank] = node
             if rank == 0:
                 self._earlier_log, self._log, self._moved = self._log, log, True
+                self._heard = None  # another rank may enter after rank 0 has taken the job
             self._entered[rank] = self._entered.get(rank, 0) + 1
             self._changed.notify_all()
 

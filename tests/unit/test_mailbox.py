@@ -233,6 +233,18 @@ def test_a_slot_learns_at_once_that_its_workers_have_entered() -> None:
     run(story)
 
 
+def test_a_rank_that_enters_late_does_not_end_the_wait_for_a_report() -> None:
+    def story(box: Mailbox) -> None:
+        box.put(FIRST)
+        box.enter(0, b"a")
+        box.take(0, 0)
+        box.enter(1, b"b")
+        time.sleep(NOTHING)
+        assert box.silent(0.0) == [b"a", b"b"]
+
+    run(story)
+
+
 def test_leaving_a_machine_that_is_drained_is_no_death() -> None:
     def story(box: Mailbox) -> None:
         box.put(FIRST)
