@@ -154,11 +154,13 @@ class Mailbox:
         late = self._open and self._heard is not None and time.monotonic() - self._heard > limit_seconds
         return list(self._workers.values()) if late else []
 
-    def give_up(self, limit_seconds: float) -> None:
-        """Fail the open job if it is still ``silent``."""
+    def give_up(self, limit_seconds: float) -> bool:
+        """Fail the open job if it is still ``silent``; return whether it was."""
         with self._changed:
-            if self.silent(limit_seconds):
-                self._end({"status": "failed", "error": f"hangs: nothing was reported for {limit_seconds:g} seconds"})
+            if not self.silent(limit_seconds):
+                return False
+            self._end({"status": "failed", "error": f"hangs: nothing was reported for {limit_seconds:g} seconds"})
+            return True
 
     def deliver(self, timeout_seconds: float, silence_seconds: float | None = None) -> Delivery:
         """Return the next messages and how the workers are; without a limit none is silent.

@@ -89,8 +89,9 @@ class Slot(tune.Trainable):
     def _end_if_hanging(self, silent: list[bytes]) -> None:
         """Fail a trial that has not reported within the limit and kill its workers; Train then starts a new group."""
         workers = [*map(ray.cloudpickle.loads, silent)]
-        if workers and not any(map(_is_dead, workers)):  # a dead worker's trial is resumed by the next
-            ray.get(self._mailbox.give_up.remote(self._config["hang_seconds"]))
+        if not workers or any(map(_is_dead, workers)):  # a dead worker's trial is resumed by the next
+            return
+        if ray.get(self._mailbox.give_up.remote(self._config["hang_seconds"])):  # it may have reported since
             for worker in workers:
                 ray.kill(worker)
 

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from st3sweep.execution import slot
 from st3sweep.execution.mailbox import Mailbox, see
 
 FIRST, SECOND = {"trial": 0}, {"trial": 1}
@@ -206,11 +208,11 @@ def test_a_job_that_is_silent_for_too_long_fails_and_its_workers_are_named() -> 
         time.sleep(5 * NOTHING)
         box.report(1, [{"epoch": 1}])
         assert box.silent(5 * NOTHING) == []
-        box.give_up(5 * NOTHING)
+        assert not box.give_up(5 * NOTHING)
         assert box.next_messages(1) == [{"epoch": 1}], "it is not late"
         time.sleep(6 * NOTHING)
         assert box.silent(5 * NOTHING) == ["a", "b"]
-        box.give_up(5 * NOTHING)
+        assert box.give_up(5 * NOTHING)
         failed = {"status": "failed", "error": "hangs: nothing was reported for 0.05 seconds"}
         assert box.next_messages(1) == [failed]
         box.report(1, [{"status": "finished"}])
@@ -229,6 +231,33 @@ def test_a_slot_learns_at_once_that_its_workers_have_entered() -> None:
         box.enter(0, b"")
         assert learns.result(10).entered
         assert still_waits(box.deliver, 60.0), "only once"
+
+    run(story)
+
+
+@pytest.mark.parametrize("reports", [False, True])
+def test_workers_are_killed_unless_their_trial_reports_while_they_are_probed(
+    monkeypatch: pytest.MonkeyPatch, *, reports: bool
+) -> None:
+    def story(box: Mailbox) -> None:
+        def is_dead(_: Any) -> bool:
+            if reports:
+                box.report(1, [{"epoch": 1}])
+            return False
+
+        killed: list[str] = []
+        monkeypatch.setattr(slot, "_is_dead", is_dead)
+        monkeypatch.setattr(slot.ray, "get", lambda answer: answer)
+        monkeypatch.setattr(slot.ray, "kill", killed.append)
+        box.enter(0, slot.ray.cloudpickle.dumps("worker"))
+        box.put(FIRST)
+        box.take(0, 0)
+        time.sleep(6 * NOTHING)
+        held = slot.Slot.__new__(slot.Slot)
+        held._mailbox = SimpleNamespace(give_up=SimpleNamespace(remote=box.give_up))
+        held._config = {"hang_seconds": 5 * NOTHING}
+        held._end_if_hanging(box.silent(5 * NOTHING))
+        assert killed == ([] if reports else ["worker"])
 
     run(story)
 
