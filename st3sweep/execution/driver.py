@@ -87,7 +87,11 @@ class Driver(tune.Callback):
         held = self.slots.get(slot)
         if held is None or held.name != result["mailbox"]:  # new, or restarted after it was lost
             self._on_slot_lost(slot)
-            held = self.slots[slot] = _Held(result["mailbox"], ray.get_actor(result["mailbox"]))
+            try:
+                mailbox = ray.get_actor(result["mailbox"])
+            except ValueError:  # it has died since: Tune reports next that the slot is lost
+                return
+            held = self.slots[slot] = _Held(result["mailbox"], mailbox)
         held.group, held.log = result["group"] or held.group, result["log"] or held.log
         held.entered = result["entered"]
         for message in result["messages"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,3 +87,27 @@ def test_a_slot_gets_a_trial_once_it_has_workers(run_of: Callable[[str], Run], m
     assert [mailboxes[slot].jobs for slot in ("waiting", "working")] == [[], [0]]
     tell("waiting", entered=True)
     assert mailboxes["waiting"].jobs == [1]
+
+
+def test_a_slot_whose_mailbox_has_died_by_its_first_result_does_not_end_the_sweep(
+    run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailboxes: dict[str, Mailbox] = {}
+
+    def get_actor(name: str) -> Mailbox:
+        if name not in mailboxes:
+            raise ValueError(f"Failed to look up actor with name '{name}'")
+        return mailboxes[name]
+
+    monkeypatch.setattr(driver.ray, "get_actor", get_actor)
+    made, slot = Driver(run_of("budget: {trials: 2}").program()), SimpleNamespace(trial_id="slot")
+
+    def tell(mailbox: str) -> None:
+        facts = {"messages": [], "group": None, "log": None, "entered": True}
+        made.on_trial_result(trial=slot, result={"mailbox": mailbox, **facts})
+        made.on_step_begin()
+
+    tell("died")
+    mailboxes["next"] = Mailbox()
+    tell("next")
+    assert mailboxes["next"].jobs == [0]
