@@ -50,12 +50,15 @@ def provenance(root: str | None) -> dict[str, Any]:
 
 def _git() -> dict[str, str] | None:
     """Return commit and uncommitted changes of the checkout that this package runs from; None outside of one."""
-    here = Path(__file__).parent
+    here = Path(__file__)
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=30).stdout
+        command = ["git", *words]
+        done = subprocess.run(command, cwd=here.parent, capture_output=True, check=True, timeout=30)
+        return done.stdout.decode(errors="replace")  # a changed file may be in any encoding
 
     try:
+        git("ls-files", "--error-unmatch", here.name)  # fails where it is installed below another project's checkout
         return {"commit": git("rev-parse", "HEAD").strip(), "diff": git("diff", "HEAD")}
     except (OSError, subprocess.SubprocessError):
         return None

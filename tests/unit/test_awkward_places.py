@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from test_cli import st3sweep
 
 from st3sweep.commands.run import print_front
+from st3sweep.runs import provenance
 from st3sweep.runs.folder import new_run
 from st3sweep.runs.tables import read_table
 
@@ -104,6 +106,39 @@ def test_provenance_of_names_in_another_encoding(images: Path) -> None:
     facts = yaml.safe_load((folder / "provenance.json").read_text())
     assert any(".txt" in name for name in facts["data"]["files"])
     assert (folder / "space.yaml").read_text() == "name: study\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a checkout of another project, in which the package is a file that is not part of it yet."""
+    place = tmp_path / "project"
+    (place / "package").mkdir(parents=True)
+    shutil.copy(provenance.__file__, place / "package" / "provenance.py")
+    (place / "notes.txt").write_text("none\n")
+    git(place, "init", "--quiet")
+    git(place, "add", "notes.txt")
+    git(place, "commit", "--quiet", "--message", "Start")
+    monkeypatch.setattr(provenance, "__file__", str(place / "package" / "provenance.py"))
+    return place
+
+
+def git(place: Path, *words: str) -> None:
+    named = ["-c", "user.name=Name", "-c", "user.email=name@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *named, *words], cwd=place, check=True)
+
+
+def test_provenance_has_nothing_of_a_checkout_of_which_the_package_is_no_part(checkout: Path) -> None:
+    (checkout / "notes.txt").write_text("of the other project\n")
+    assert provenance.provenance(None)["git"] is None
+
+
+def test_provenance_of_a_change_in_another_encoding(checkout: Path) -> None:
+    git(checkout, "add", "package")
+    git(checkout, "commit", "--quiet", "--message", "Add the package")
+    (checkout / "notes.txt").write_bytes(b"caf\xe9\n")
+    found = provenance.provenance(None)["git"]
+    assert len(found["commit"]) == 40
+    assert "+caf\ufffd" in found["diff"]
 
 
 def test_the_next_commands_can_be_pasted(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
