@@ -77,7 +77,7 @@ def train(
     register_components(plugins)
     settings = dict(read(trial).data)
     for part, given in (("model", model), ("data", data)):
-        if given is not None and settings.get(part, {}).keys() & {"arch", "dataset"}:
+        if given is not None and (settings.get(part) or {}).keys() & {"arch", "dataset"}:
             raise UserError(f"{part}: is given as an argument and in the trial; leave one out")
     if model is None and (loss is not None or metric is not None):
         name = "loss" if loss is not None else "metric"
@@ -85,7 +85,7 @@ def train(
     with ExitStack() as until_trained:
         if data is not None:
             dataset = until_trained.enter_context(_registered_data(data))
-            settings["data"] = {**settings.get("data", {}), "dataset": dataset}
+            settings["data"] = {**(settings.get("data") or {}), "dataset": dataset}
         if model is not None:
             settings["model"] = {"arch": _registered_model(model, loss, metric)}
         checked = read_trial(settings if model is not None or data is not None else trial, overrides, plugins)

@@ -192,6 +192,12 @@ def test_what_does_not_fit_is_said_in_a_line(model: nn.Module | None, data: Any,
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_part_of_the_trial_is_no_second_model() -> None:
+    trial = {**TRIAL, "model": None, "data": None, "sparsity": {"method": "dense"}}
+    data = (stripes(48, 0), stripes(24, 1), None)
+    assert st3sweep.train(trial, model=Small(), data=data, progress=False).status == "finished"
+
+
 def test_a_model_given_twice_is_refused() -> None:
     with pytest.raises(st3sweep.UserError, match="model: is given as an argument and in the trial"):
         st3sweep.train({**TRIAL, "model": {"arch": "cifar_resnet"}}, model=Small(), data=(stripes(9, 0), None, None))
