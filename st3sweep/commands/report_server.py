@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         # Another site whose name leads to this address must not read the report.
-        name = self.headers.get("Host", "").rpartition(":")[0]
+        name = self.headers.get("Host", "").partition(":")[0]  # no port where that is 80
         if name not in (_LOOPBACK, "localhost"):
             self.send_error(HTTPStatus.FORBIDDEN)
         elif self.path == "/":
