@@ -36,6 +36,7 @@ def multi_process_service(say: Callable[[str], None]) -> Iterator[bool]:
     folder = tempfile.mkdtemp(prefix="st3sweep-mps-", dir="/tmp")  # TMPDIR may be too long for a socket
     before = {name: os.environ.get(name) for name in (PIPES, LOGS)}
     os.environ.update(dict.fromkeys(before, folder))
+    failure = ""  # also after Ctrl-C while the daemon starts: it is asked to end, in case it is there
     try:
         failure = _asked(program, None)
         if failure:

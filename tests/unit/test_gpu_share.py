@@ -149,6 +149,21 @@ def test_a_daemon_is_started_for_the_program_and_ended_with_it(control: Path) ->
     assert (said, folder.exists()) == ([], False)
 
 
+def test_a_daemon_is_ended_by_an_interrupt_while_it_starts(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = mps._asked
+
+    def interrupted(program: str, command: str | None) -> str:
+        said = asked(program, command)
+        if command is None:
+            raise KeyboardInterrupt
+        return said
+
+    monkeypatch.setattr(mps, "_asked", interrupted)
+    with pytest.raises(KeyboardInterrupt), multi_process_service(print):
+        raise AssertionError("the block must not begin")
+    assert control.read_text().split() == ["started", "quit"]
+
+
 def test_a_daemon_that_runs_already_is_used_and_left_running(
     control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
