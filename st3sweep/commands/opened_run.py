@@ -278,10 +278,10 @@ class Run:
         keep_dead_channels: bool = False,
         allow_changed_plugins: bool = False,
     ) -> Path:
-        """Write a finished trial's sparse model to a file, and return its path.
+        """Write a finished trial's sparse model to a file, for ``sparse`` a folder, and return its path.
 
-        By default the file is in the trial's folder; ``format`` is safetensors, pt, onnx, openvino or packed, which
-        ``fp16`` and ``zstd`` make smaller; files for onnx and openvino lose dead channels unless
+        By default it is in the trial's folder; ``format`` is safetensors, pt, onnx, openvino, sparse or packed, which
+        ``fp16`` and ``zstd`` make smaller; files for onnx, openvino and sparse lose dead channels unless
         ``keep_dead_channels``. Raises UserError before anything is written.
         """
         from st3sweep.commands.export import ExportConfig, write_model

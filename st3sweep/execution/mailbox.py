@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
-Job = dict[str, Any]  # trial, spec, folder
+Job = dict[str, Any]  # trial, spec, folder, store: the run's address, or None where all machines share the folder
 Log = tuple[str, str]  # host, and the path there of a worker's output
 
 
