@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st3sweep.commands.reading import Source, read_space, read_trial
-from st3sweep.data import DataError, make_pack
+from st3sweep.data import make_pack
 from st3sweep.space.sample_points import sample_points
 from st3sweep.trial.data import DataConfig, OnDiskConfig
 from st3sweep.util.errors import UserError
@@ -53,10 +53,7 @@ def pack_data(
         total = of
         advance(done, of)
 
-    try:
-        left_out = make_pack(spec, target, short_side, count)
-    except DataError as error:
-        raise UserError(str(error)) from None
+    left_out = make_pack(spec, target, short_side, count)
     return Made(target, total - left_out, left_out)
 
 

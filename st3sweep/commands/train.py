@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from st3sweep.data import DataError, Splits, load
+from st3sweep.data import Splits, load
 from st3sweep.runs.folder import lock, trial_folder
 from st3sweep.runs.ledger import Ledger, stored
 from st3sweep.runs.table_rows import write_tables
@@ -21,10 +21,7 @@ from st3sweep.util.text import format_flops
 
 def train_one(settings: TrialSettings, folder: Path, device: str, say: Callable[[str], None]) -> str:
     """Train ``settings`` as trial 0 of the run in ``folder``, resuming it if it is there; return the trial's status."""
-    try:
-        splits = load(settings.data, say)
-    except DataError as error:
-        raise UserError(f"{error.field}: {error.message}") from None
+    splits = load(settings.data, say)
     world = _world(device)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import torch
 from ray import train
 
 from st3sweep import data
-from st3sweep.data import DataError, StagingError
+from st3sweep.data import StagingError
 from st3sweep.execution.mps import has_left
 from st3sweep.execution.reporter import Reporter
 from st3sweep.execution.trial_in_store import trial_in_store
@@ -134,7 +134,7 @@ def _run(
         reporter.report({"status": "interrupted", "error": f"{socket.gethostname()}: {error}"})
         if world.size > 1:
             raise
-    except (Diverged, DataError, UserError) as error:  # every rank raises it at the same point
+    except (Diverged, UserError) as error:  # every rank raises it at the same point
         report({"status": "failed", "error": _one_line(error)})
     except Exception as error:
         if not is_usable(world.device):  # new processes resume the trial from its checkpoint, at most a few times

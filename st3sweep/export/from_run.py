@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from st3sweep import data
-from st3sweep.data import DataError
 from st3sweep.data.batches import eval_batches
 from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model, flops
@@ -60,7 +59,7 @@ def sparse_model(run: Path, stored: Trial, spec: TrialSettings) -> tuple[nn.Modu
         raise UserError(f"{path}: not found; {_instead(run, stored)}") from None
     except CheckpointError as error:
         raise UserError(str(error)) from None
-    inputs = saved.get("input") or _data(spec).input_facts()  # missing in older checkpoints
+    inputs = saved.get("input") or data.load(spec.data).input_facts()  # missing in older checkpoints
     model = build_model(spec.model, inputs["num_classes"], inputs["channels"])
     try:
         model.load_state_dict(saved["model"])
@@ -88,7 +87,7 @@ def _instead(run: Path, trial: Trial) -> str:
 def validation_top1(model: nn.Module, metadata: dict[str, Any], run: Path, trial: int) -> float:
     """Return the top-1 accuracy (percent) of ``model`` on the trial's validation images, normalised by ``metadata``."""
     _, spec = finished_trial(run, trial, allow_changed=True)  # whoever wrote the file has checked
-    splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
+    splits = replace(data.load(spec.data), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
     batches = eval_batches(splits.validation, splits, batch_size=512, rank=0, size=1, device="cpu")
     return evaluate(model, [], Method(), batches, precision=metadata["precision"]).top1
 
@@ -97,18 +96,11 @@ def some_images(metadata: dict[str, Any], run: Path, trial: int, count: int = 8)
     """Return up to ``count`` of the trial's validation images, normalised by ``metadata``; None without the data."""
     _, spec = finished_trial(run, trial, allow_changed=True)  # whoever writes the file has checked
     try:
-        splits = replace(_data(spec), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
+        splits = replace(data.load(spec.data), mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
     except (UserError, OSError):
         return None
     batches = eval_batches(splits.validation, splits, batch_size=count, rank=0, size=1, device="cpu")
     return next((x for x, _ in batches), None)
-
-
-def _data(spec: TrialSettings) -> data.Splits:
-    try:
-        return data.load(spec.data)
-    except DataError as error:
-        raise UserError(f"{error.field}: {error.message}") from None
 
 
 def _described(trial: Trial, settings: TrialSettings) -> dict[str, Any]:
