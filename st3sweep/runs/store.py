@@ -57,9 +57,16 @@ class StoreManifest:
 
 
 def local_folder(url: str) -> Path:
-    """Return the folder of a run kept at ``url``: below ``ST3SWEEP_CACHE``, or ``st3sweep`` in the user's cache."""
+    """Return the folder of a run kept at ``url``: below ``ST3SWEEP_CACHE``, or ``st3sweep`` in the user's cache.
+
+    Raises UserError where there is neither.
+    """
     scheme, _, rest = url.partition("://")
-    return cache_folder() / "runs" / scheme / rest
+    try:
+        return cache_folder() / "runs" / scheme / rest
+    except FileNotFoundError as error:
+        message = f"{url}: {error}; set the environment variable ST3SWEEP_CACHE to a folder for local copies of runs"
+        raise UserError(message) from None
 
 
 def store_of(folder: Path) -> str | None:

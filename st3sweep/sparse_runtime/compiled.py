@@ -118,7 +118,12 @@ def _cpu() -> str:
 def cache_folder() -> Path:
     """Return the folder of compiled engines: only its owner may write there, because it is loaded as code.
 
-    It is in that of ``st3sweep.util.cache``, which an exported folder cannot import.
+    It is in that of ``st3sweep.util.cache``, which an exported folder cannot import. Raises CompilerError where the
+    user has no home folder.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is ignored, as XDG says: code is loaded from there
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "st3sweep" / "sparse_runtime"
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise CompilerError("the user has no home folder; set the environment variable XDG_CACHE_HOME to a folder")
+    return Path(base) / "st3sweep" / "sparse_runtime"

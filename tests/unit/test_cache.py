@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,18 @@ def test_a_relative_cache_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("ST3SWEEP_CACHE", "here")
     with pytest.raises(UserError, match=r"^the environment variable ST3SWEEP_CACHE must be an absolute path \(got '"):
         local_folder("s3://bucket/runs/one")
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> Any:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(UserError, match=r"^s3://bucket/one: the user has no home folder; set .* ST3SWEEP_CACHE to"):
+        local_folder("s3://bucket/one")
+    with pytest.raises(compiled.CompilerError, match=r"^the user has no home folder; set .* XDG_CACHE_HOME to"):
+        compiled.cache_folder()
 
 
 @pytest.mark.parametrize("users", [None, "", "relative", "/var/xdg"])
