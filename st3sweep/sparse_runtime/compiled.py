@@ -57,7 +57,10 @@ def _compiled(folder: Path) -> Path:
         digest.update(b"\0" + part.encode())
     path = cache_folder() / f"engine-{digest.hexdigest()[:24]}.so"
     if not path.exists():
-        _compile(compiler, flags, code, path)
+        try:
+            _compile(compiler, flags, code, path)
+        except OSError as error:  # of a user whose home folder is / in a container, say
+            raise CompilerError(f"the engine cannot be compiled ({error})") from None
     return path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from st3sweep.export.calibration import RUNTIME
 from st3sweep.runs.store import local_folder
 from st3sweep.sparse_runtime import compiled
 from st3sweep.util.cache import cache_folder
@@ -51,6 +52,16 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.Mo
         local_folder("s3://bucket/one")
     with pytest.raises(compiled.CompilerError, match=r"^the user has no home folder; set .* XDG_CACHE_HOME to"):
         compiled.cache_folder()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("ST3SWEEP_SPARSE_ENGINE", "")
+    with pytest.raises(compiled.CompilerError, match=r"^the engine cannot be compiled \(.*Not a directory: .*file"):
+        compiled.engine(RUNTIME)
 
 
 @pytest.mark.parametrize("users", [None, "", "relative", "/var/xdg"])
