@@ -16,6 +16,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter
 
+from st3sweep.util.text import counted
+
 # A method has the same colour and marker in every figure; methods not listed here come after these.
 METHODS = ("ST-3", "ST-3σ", "dense", "GMP", "STR", "ProbMask", "RigL", "RigL+ERK", "GraNet", "DNW", "AC/DC", "Feather")
 MARKERS = ("o", "s", "*", "v", "D", "P", "<", ">", "^", "X", "h", "p")
@@ -157,11 +159,6 @@ def label_layers(axes: Axes, positions: pd.Series, names: pd.Series) -> None:
     """Label the x axis with the names of layers, upright; of more than 24 layers, every second, third, ... one."""
     step = -(-len(positions) // 24)
     axes.set_xticks(positions.iloc[::step], names.iloc[::step], rotation=90, fontsize="small")
-
-
-def counted(number: int, noun: str) -> str:
-    """Return the number with its noun: 1 trial, 2 trials."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def wrapped(text: str, width: float) -> str:

@@ -10,14 +10,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from st3sweep.analysis.axes import counted, wrapped
+from st3sweep.analysis.axes import wrapped
 from st3sweep.analysis.figures import PAGE, new_figure, put_legend, styled
 from st3sweep.analysis.fronts import OBJECTIVES, front_hypervolume, searched
 from st3sweep.analysis.tables import load_trials, run_labels
 from st3sweep.pareto import hypervolume, pareto_mask
 from st3sweep.runs.ledger import LEDGER, Ledger
 from st3sweep.util.errors import ResultsError
-from st3sweep.util.text import flops_unit
+from st3sweep.util.text import counted, flops_unit
 
 COLUMNS = ["run", "trial", "status", "wall_seconds", "training_gflops", "hypervolume", "gflops_dense"]
 _COMPUTE = (("EFLOPs", 1e9), ("PFLOPs", 1e6), ("TFLOPs", 1e3), ("GFLOPs", 1.0))  # and how many GFLOPs each is

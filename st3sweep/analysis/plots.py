@@ -16,7 +16,6 @@ from matplotlib.markers import MarkerStyle
 
 from st3sweep.analysis.axes import (
     by_method,
-    counted,
     limit_accuracy,
     limit_cost,
     limit_values,
@@ -33,6 +32,7 @@ from st3sweep.analysis.labels import End, label_ends, room_for
 from st3sweep.analysis.published_points import published as published_points
 from st3sweep.analysis.seeds import over_seeds
 from st3sweep.analysis.tables import flops_unit
+from st3sweep.util.text import counted
 
 WHAT = {  # on the horizontal axis, by cost
     "gflops": "inference cost of one image ({})",

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from st3sweep.analysis.axes import by_method, counted, label_layers, label_log_axis, style_of, wrapped
+from st3sweep.analysis.axes import by_method, label_layers, label_log_axis, style_of, wrapped
 from st3sweep.analysis.figures import PAGE, new_figure, put_legend, shortened, styled
 from st3sweep.analysis.labels import End, label_ends
 from st3sweep.analysis.layer_profiles import GROUPS
+from st3sweep.util.text import counted
 
 _GROUP_COLORS = dict(zip(GROUPS, ("#0072b2", "#de8f05", "0.55"), strict=True))
 _GROUP_MARKERS = dict(zip(GROUPS, ("o", "s", "^"), strict=True))

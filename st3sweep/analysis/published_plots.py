@@ -20,7 +20,7 @@ from st3sweep.analysis.axes import (
 )
 from st3sweep.analysis.figures import PAGE, new_figure, put_legend, put_note, shortened, styled
 from st3sweep.analysis.labels import End, label_ends, room_for
-from st3sweep.util.text import flops_unit
+from st3sweep.util.text import counted, flops_unit
 
 SPARSITIES = (0, 50, 60, 70, 75, 80, 85, 90, 93, 95, 96.5, 98, 99, 99.5, 99.9)  # labels of the axis, percent
 
@@ -72,7 +72,8 @@ def plot_published(points: pd.DataFrame, width: float = PAGE) -> Figure:
     open_markers = "open markers: suspect or unchecked points" if (rows["remark"] != "").any() else ""
     put_note(figure, open_markers, without_cost(rows))
     models, datasets = points["model"].iloc[0], points["dataset"].iloc[0]
-    title = f"{len(rows)} published points of {rows['method'].nunique()} methods: {models} on {datasets}"
+    methods = counted(rows["method"].nunique(), "method")
+    title = f"{counted(len(rows), 'published point')} of {methods}: {models} on {datasets}"
     figure.suptitle(wrapped(title, width))
     return figure
 

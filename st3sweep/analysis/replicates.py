@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from st3sweep.analysis.axes import counted, style_of, wrapped
+from st3sweep.analysis.axes import style_of, wrapped
 from st3sweep.analysis.figures import NARROW, PAGE, new_figure, styled
 from st3sweep.analysis.fronts import finished
 from st3sweep.analysis.seeds import means
+from st3sweep.util.text import counted
 
 _SAME = ["method", "sparsity_target"]
 

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from st3sweep.analysis import noise
-from st3sweep.analysis.axes import bulk, by_method, counted, style_of, wrapped
+from st3sweep.analysis.axes import bulk, by_method, style_of, wrapped
 from st3sweep.analysis.figures import PAGE, new_figure, put_legend, put_note, styled, thin
 from st3sweep.analysis.fronts import OBJECTIVES, Objectives, front, mark_front, searched
 from st3sweep.analysis.seeds import over_seeds, pooled_deviation
+from st3sweep.util.text import counted
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 
 from st3sweep.analysis.axes import (
     MARKERS,
-    counted,
     label_layers,
     label_log_axis,
     limit_accuracy,
@@ -23,6 +22,7 @@ from st3sweep.analysis.axes import (
 )
 from st3sweep.analysis.figures import NARROW, PAGE, new_figure, put_legend, shortened, styled
 from st3sweep.analysis.plots import METRICS, task
+from st3sweep.util.text import counted
 
 
 @styled

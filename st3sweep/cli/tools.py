@@ -11,6 +11,7 @@ import typer
 
 from st3sweep.cli.common import AsJson, Overrides, Plugins, overrides
 from st3sweep.reporting.console import progress_bar, say, warn
+from st3sweep.util.text import counted
 
 app = typer.Typer()
 data_app = typer.Typer(help="Prepare the data of a study.", no_args_is_help=True)
@@ -68,7 +69,7 @@ def pack(
     with progress_bar("packing") as advance:
         made = pack_data(file, overrides(set_), folder, short_side, advance, plugin or [])
     if made.left_out:
-        warn(f"left out: {made.left_out} images that cannot be read; see {made.folder / 'manifest.json'}")
+        warn(f"left out: {counted(made.left_out, 'image')} that cannot be read; see {made.folder / 'manifest.json'}")
     say(f"{made.folder}: {made.images:,} images. Trials read it with: data.pack: {made.folder}")
 
 

@@ -24,6 +24,7 @@ from st3sweep.space.sample_points import sample_points
 from st3sweep.trial.data import OnDiskConfig
 from st3sweep.util.errors import SpecError, UserError
 from st3sweep.util.sockets import ray_folder
+from st3sweep.util.text import counted
 
 if TYPE_CHECKING:
     from st3sweep.commands.reading import Source
@@ -91,14 +92,14 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _devices() -> Check:
     import torch
 
-    cpus = f"{os.cpu_count()} CPUs"
+    cpus = counted(os.cpu_count() or 1, "CPU")
     if not torch.cuda.is_available():
         driver = (
             " though nvidia-smi is installed: is torch built for another CUDA?" if shutil.which("nvidia-smi") else ""
         )
         return Check("devices", "warn" if driver else "ok", f"{cpus}, no GPU{driver}")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return Check("devices", "ok", f"{cpus}, {len(names)} GPUs: {', '.join(dict.fromkeys(names))}")
+    return Check("devices", "ok", f"{cpus}, {counted(len(names), 'GPU')}: {', '.join(dict.fromkeys(names))}")
 
 
 def _storage(folder: Path) -> Check:

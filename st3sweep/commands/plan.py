@@ -34,7 +34,7 @@ from st3sweep.trial.model import ModelConfig
 from st3sweep.trial.recipes import with_recipe
 from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import Problem, SpecError
-from st3sweep.util.text import format_flops
+from st3sweep.util.text import counted, format_flops
 
 _WIDTH = 116
 
@@ -197,7 +197,8 @@ def _early_stopping(rule: EarlyStoppingConfig) -> str:
     if rule.name == "asha":
         when = f"{rungs} of training"
     best = f"keeps the best 1/{rule.reduction_factor:g} at {when}"
-    return f"{rule.name}: {best}, once {rule.min_trials:,} trials have reached a rung"
+    reached = "has reached" if rule.min_trials == 1 else "have reached"
+    return f"{rule.name}: {best}, once {counted(rule.min_trials, 'trial')} {reached} a rung"
 
 
 def _warm_start(space: Space) -> str:
@@ -206,13 +207,14 @@ def _warm_start(space: Space) -> str:
     hints = 0 if space.config.searcher.sampler == "grid" else len(earlier.hints)
     first = [text for count, text in ((points, f"{points} given"), (hints, f"{hints} from earlier fronts")) if count]
     parts = [f"{' and '.join(first)} first"] if first else []
-    parts += [f"{earlier.count:,} results of earlier trials to reuse if proposed"] if earlier.count else []
+    parts += [f"{counted(earlier.count, 'result')} of earlier trials to reuse if proposed"] if earlier.count else []
     return "; ".join(parts) or "no trial of the earlier runs lies in this space"
 
 
 def _trials(space: Space, trial: TrialSettings) -> str:
     searched = space.config.search.get("train.epochs")
-    epochs = f"{searched.ends()[0]:,} to {searched.ends()[-1]:,}" if searched else f"{trial.train.epochs:,}"
+    first = f"{searched.ends()[0]:,} to " if searched else ""
+    epochs = first + counted(searched.ends()[-1] if searched else trial.train.epochs, "epoch")
     finetune = f" and {trial.train.finetune_epochs:,} with fixed masks" if trial.train.finetune_epochs else ""
     count, grid = space.expected_trials(), ""
     if space.config.searcher.sampler == "grid":
@@ -220,7 +222,7 @@ def _trials(space: Space, trial: TrialSettings) -> str:
         bound = "" if size.exact else "at most "
         grid = ", the whole grid" if size.points == count else f" of the {bound}{size.points:,} points of the grid"
     many = "as many as the budget allows" if count is None else f"{count:,}{grid}"
-    return f"{many}; {epochs} epochs each{finetune}"
+    return f"{many}; {epochs} each{finetune}"
 
 
 def _budget(space: Space) -> Iterator[tuple[str, str]]:

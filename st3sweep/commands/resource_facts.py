@@ -12,6 +12,7 @@ from st3sweep.space.resources import Resources, count_slots
 from st3sweep.space.sample_points import largest_trials
 from st3sweep.space.space import Space
 from st3sweep.util.errors import UserError
+from st3sweep.util.text import counted
 
 
 def resource_facts(space: Space) -> Iterator[tuple[str, str]]:
@@ -37,7 +38,7 @@ def _trials_per_gpu(space: Space) -> tuple[int | None, str]:
     except (DataError, RuntimeError) as error:
         return None, f"as many trials as its memory holds, which cannot be measured here: {str(error).splitlines()[0]}"
     number = trials_that_fit(memory)
-    return number, f"{number} trials: one takes {memory}"
+    return number, f"{counted(number, 'trial')}: one takes {memory}"
 
 
 def _gpu(resources: Resources) -> str:
@@ -51,9 +52,10 @@ def _resources(resources: Resources) -> str:
     kind = f" of the kind {resources.accelerator}" if resources.accelerator else ""
     gpus = f" and {_gpu(resources)}{kind}" if resources.gpus_per_worker else ""
     memory = f" and {resources.memory_per_worker:g} GiB of memory" if resources.memory_per_worker else ""
-    cpus = f"{resources.cpus_per_worker} CPU{'s' if resources.cpus_per_worker > 1 else ''}{gpus}{memory}"
+    cpus = f"{counted(resources.cpus_per_worker, 'CPU')}{gpus}{memory}"
     text = f"{cpus} a trial" if resources.workers == 1 else f"{resources.workers} workers a trial, {cpus} each"
-    text += f"; new processes after {resources.trials_per_process} trials" if resources.trials_per_process else ""
+    lasting = resources.trials_per_process
+    text += f"; new processes after {counted(lasting, 'trial')}" if lasting else ""
     return text + (f"; fails after {resources.hang_limit} without a report" if resources.hang_limit else "")
 
 
@@ -62,7 +64,7 @@ def _slots(resources: Resources) -> str:
     if resources.slots:
         return f"{resources.slots} at a time"
     cpus, gpus = os.cpu_count() or 1, _gpus() if resources.gpus else 0
-    here = f"this machine's {cpus} CPUs" + (f" and {gpus} GPUs" if resources.gpus else "")
+    here = f"this machine's {counted(cpus, 'CPU')}" + (f" and {counted(gpus, 'GPU')}" if resources.gpus else "")
     try:
         return f"{count_slots({'CPU': cpus, 'GPU': gpus}, resources)} at a time on {here}"
     except UserError:

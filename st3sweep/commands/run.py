@@ -21,6 +21,7 @@ from st3sweep.runs.folder import new_run, trial_folder
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.space import Space
 from st3sweep.util.errors import ResultsError
+from st3sweep.util.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,8 @@ def print_front(folder: Path, trials: pd.DataFrame) -> None:
     for label, path in files.items():
         print(f"{label:<7} {short(path)}")
     if failed := _failed(trials):
-        print(f"\n{failed} of {len(trials)} trials failed; see the column error of: st3sweep results {short(folder)}")
+        of = counted(len(trials), "trial")
+        print(f"\n{failed} of {of} failed; see the column error of: st3sweep results {short(folder)}")
     if trials["val_top1"].notna().any():
         best = int(trials.sort_values("val_top1", na_position="first")["trial"].iloc[-1])
         _print_next(folder, trial_folder(folder, best) / "config.yaml")

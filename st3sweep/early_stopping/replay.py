@@ -36,7 +36,7 @@ from st3sweep.early_stopping.simulation import Curve, Simulated, simulate
 from st3sweep.pareto import hypervolume, pareto_layers
 from st3sweep.space.early_stopping import EarlyStoppingConfig
 from st3sweep.util.errors import UserError
-from st3sweep.util.text import aligned
+from st3sweep.util.text import aligned, counted
 
 REFERENCE = (1.1, 1.1)
 CURVE = np.linspace(0.05, 1, 20)  # fractions of the compute of all trials
@@ -165,7 +165,9 @@ def replay_timeline(
 def _whole_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the finished trials of the search, without replicates. Raises UserError."""
     if stopped := int((trials["status"] == "stopped").sum()):
-        raise UserError(f"{stopped} trials of this run were stopped early: a replay needs trials trained to the end")
+        raise UserError(
+            f"{counted(stopped, 'trial')} of this run stopped early: a replay needs trials trained to the end"
+        )
     found = searched(trials)
     rows = found[found["val_top1"].notna() & (found["gflops"] > 0)]
     if len(rows) < 2:

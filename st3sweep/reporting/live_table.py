@@ -17,7 +17,7 @@ from st3sweep.pareto import Goal, pareto_mask
 from st3sweep.reporting.console import print_line
 from st3sweep.runs.ledger import Trial
 from st3sweep.runs.tables import shown_by
-from st3sweep.util.text import format_flops
+from st3sweep.util.text import counted, format_flops
 
 LINE_INTERVAL_SECONDS = 15.0  # between plain lines of one trial's epochs
 RECENT = 6  # ended trials that the table shows
@@ -159,10 +159,11 @@ class LiveTable:
 
     def head(self, *, clock: bool = True) -> str:
         """Return one line: trials, budget, and with ``clock`` the elapsed and remaining time."""
-        parts = [f"{self.done_count} of {self.total} trials done" if self.total else f"{self.done_count} trials done"]
+        of = f"{self.done_count} of {counted(self.total, 'trial')}" if self.total else counted(self.done_count, "trial")
+        parts = [f"{of} done"]
         parts[0] += "".join(f", {self.counts[name]} {name}" for name in ("stopped", "failed") if self.counts[name])
         if self.replicates:
-            parts.append(f"{self.replicates} replicate{'s' if self.replicates > 1 else ''} done")
+            parts.append(f"{counted(self.replicates, 'replicate')} done")
         if clock:
             parts.append(_clock(time.monotonic() - self.began))
         parts += [_of_budget(name, *spent) for name, spent in self._spent.items() if spent[1] is not None]

@@ -27,6 +27,7 @@ from st3sweep.util.storage.atomic import atomic_write
 from st3sweep.util.storage.local import Local
 from st3sweep.util.storage.object_errors import StoreError
 from st3sweep.util.storage.objects import ObjectLog
+from st3sweep.util.text import counted
 
 INTERVAL_SECONDS = 10.0  # between the starts of two cycles; what was stored less than that ago may be lost
 LONGEST_PAUSE_SECONDS = 60.0  # between two tries, while the store refuses
@@ -126,8 +127,8 @@ class Mirror:
         ledger = (self.folder / LEDGER).stat().st_size if (self.folder / LEDGER).exists() else 0
         stored = self._log.size if self._log else self.manifest.ledger_bytes
         files = sum(self._is_new(name) for name in files_of(self.folder))
-        trials = len(self._dirty | self._open) if self._checkpoints else 0
-        return f"{max(ledger - stored, 0):,} bytes of the ledger, {files} files, checkpoints of {trials} trials"
+        trials = counted(len(self._dirty | self._open) if self._checkpoints else 0, "trial")
+        return f"{max(ledger - stored, 0):,} bytes of the ledger, {counted(files, 'file')}, checkpoints of {trials}"
 
     def _cycle(self) -> None:
         self.cycles += 1

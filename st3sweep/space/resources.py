@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from st3sweep.space.prices import Market
 from st3sweep.trial.fields import Frozen, fail
 from st3sweep.util.errors import UserError
+from st3sweep.util.text import counted
 
 TUNE_ACTOR_CPUS = 0.01  # of each slot; Tune refuses 0
 DEFAULT_SHARE = 0.25  # of the budget, kept for replicates
@@ -202,9 +203,9 @@ def count_slots(available: dict[str, float], resources: Resources, *, grows: boo
             fitting, math.floor(available["memory"] / (resources.memory_per_worker * GIB * resources.workers))
         )
     if fitting < 1:
-        has = f"{available.get('CPU', 0.0):g} CPUs and {available.get('GPU', 0.0):g} GPUs"
+        has = f"{counted(available.get('CPU', 0.0), 'CPU')} and {counted(available.get('GPU', 0.0), 'GPU')}"
         hint = "; for a cluster that starts machines on demand, set resources.slots" if grows else ""
-        needs = f"{cpus} CPUs and {resources.gpus:g} GPUs"
+        needs = f"{counted(cpus, 'CPU')} and {counted(resources.gpus, 'GPU')}"
         if resources.memory_per_worker and "memory" in available:
             needs += f" and {resources.memory_per_worker * resources.workers:g} GiB"
             has += f" and {available['memory'] / GIB:.1f} GiB"

@@ -1,4 +1,4 @@
-"""Format tables and costs as text, and values as JSON."""
+"""Format tables, costs and counts as text, and values as JSON."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def format_flops(gflops: float, of: float | None = None) -> str:
     digits = 3 if of is None else 4
     whole = "" if of is None else f" of {scale * of:.{digits}g}"
     return f"{scale * gflops:.{digits}g}{whole} {unit}"
+
+
+def counted(number: float, noun: str) -> str:
+    """Return the number with its noun: 1 trial, 2 trials, 0.5 GPUs."""
+    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 def format_bytes(count: float) -> str:

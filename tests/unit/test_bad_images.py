@@ -39,7 +39,7 @@ def test_a_truncated_photograph_is_an_error_or_skipped(tmp_path: Path, use_pack:
             data.make_pack(spec(**fields), tmp_path / "pack")
         assert not (tmp_path / "pack" / "manifest.json").exists()
         assert data.make_pack(spec(**fields, bad_images="skip"), tmp_path / "pack") == 1
-        with pytest.raises(DataError, match=rf"leaves out 1 bad images, the first: cannot read {path}"):
+        with pytest.raises(DataError, match=rf"leaves out 1 bad image, the first: cannot read {path}"):
             data.inspect(spec(**fields, pack=tmp_path / "pack"))
     asked = spec(**fields, bad_images="skip", **({"pack": tmp_path / "pack"} if use_pack else {}))
     with pytest.warns(RuntimeWarning, match=rf"1 of 8 training images left out: cannot read {path}"):

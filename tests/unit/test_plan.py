@@ -13,6 +13,7 @@ from wrong_specs import RIGHT
 from st3sweep import cli
 from st3sweep.commands.plan import plan_text, sample_points
 from st3sweep.space.loading import load_space, load_trial
+from st3sweep.training import gpu_memory
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 DryRun = Callable[..., tuple[str, str]]
@@ -83,6 +84,20 @@ def test_gpus_that_no_trial_asks_for(dry_run: DryRun, monkeypatch: pytest.Monkey
     wanted = said and f"trials train on the CPU; to use {said}--set resources.gpus_per_worker=1"
     assert plan.get("GPU") == wanted
     assert "GPU" not in facts(dry_run("quickstart.yaml", "--set", "resources.gpus_per_worker=1")[0])
+
+
+def test_one_of_a_thing_is_no_plural(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr(gpu_memory, "measured", lambda *_: gpu_memory.Memory(79_000_000_000, 80_000_000_000))
+    words = ["resources.gpus_per_worker=1", "resources.trials_per_gpu=auto", "resources.trials_per_process=1"]
+    more = ["train.epochs=1", "early_stopping={name: residual, min_trials: 1, rungs: [0.5, 1]}"]
+    plan = facts(dry_run("quickstart.yaml", *(word for setting in words + more for word in ("--set", setting)))[0])
+    assert plan["GPU"] == "shared by 1 trial: one takes 79.0 of a GPU's 80.0 GB"
+    assert "; new processes after 1 trial;" in plan["resources"]
+    assert plan["resources"].endswith("; 1 at a time on this machine's 1 CPU and 1 GPU")
+    assert plan["trials"].endswith("; 1 epoch each")
+    assert plan["stopping"].endswith("once 1 trial has reached a rung")
 
 
 def test_trials_per_gpu(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch):

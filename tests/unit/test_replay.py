@@ -213,7 +213,7 @@ def test_replicates_and_failed_or_unusable_trials_are_left_out() -> None:
 def test_a_run_that_cannot_be_replayed() -> None:
     trials, epochs = run_of(CLEAR[:3])
     stopped = trials.assign(status=["stopped", "finished", "finished"])
-    with pytest.raises(UserError, match="1 trials of this run were stopped early"):
+    with pytest.raises(UserError, match="1 trial of this run stopped early"):
         replay(stopped, epochs, NONE)
     with pytest.raises(UserError, match="at least 2 finished trials; this run has 1"):
         replay(trials[:1], epochs, NONE)

@@ -38,12 +38,12 @@ def test_slots(available: dict[str, float], resources: dict[str, Any], grows: bo
 
 
 def test_slots_that_cannot_fit_are_an_error() -> None:
-    with pytest.raises(UserError, match="a trial needs 2 CPUs and 2 GPUs at once, but there are 8 CPUs and 1 GPUs"):
+    with pytest.raises(UserError, match="a trial needs 2 CPUs and 2 GPUs at once, but there are 8 CPUs and 1 GPU"):
         count_slots({"CPU": 8.0, "GPU": 1.0}, Resources(workers=2, gpus_per_worker=1))
 
 
 def test_a_trial_that_no_memory_holds_is_refused_before_it_starts() -> None:
-    with pytest.raises(UserError, match="a trial needs 1 CPUs and 0 GPUs and 80 GiB at once, but there are 8 CPUs"):
+    with pytest.raises(UserError, match="a trial needs 1 CPU and 0 GPUs and 80 GiB at once, but there are 8 CPUs"):
         count_slots({"CPU": 8.0, "memory": 64.0 * GIB}, Resources(memory_per_worker=80))
 
 

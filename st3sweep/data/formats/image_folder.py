@@ -29,6 +29,7 @@ from st3sweep.data.split import parts, shuffled, sizes
 from st3sweep.data.threads import in_order
 from st3sweep.trial.data import OnDiskConfig, ResizedCropAndFlip, register_dataset
 from st3sweep.trial.fields import fail
+from st3sweep.util.text import counted
 
 
 @dataclass(frozen=True)
@@ -260,4 +261,5 @@ def _note(left_out: Counter[str]) -> str:
         return ""
     kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in left_out.most_common(5))
     more = f" and {len(left_out) - 5} more kinds" if len(left_out) > 5 else ""
-    return f"{left_out.total()} files left out, which are no images: {kinds}{more}"
+    what = "which is no image" if left_out.total() == 1 else "which are no images"
+    return f"{counted(left_out.total(), 'file')} left out, {what}: {kinds}{more}"

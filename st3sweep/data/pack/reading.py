@@ -29,6 +29,7 @@ from st3sweep.data.pack.place import Place
 from st3sweep.data.pack.staging import PackChanged, Say, silent, staged
 from st3sweep.data.records import DataError
 from st3sweep.trial.data import OnDiskConfig
+from st3sweep.util.text import counted
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def open_pack(spec: OnDiskConfig, stage: Path | None = None, say: Say = silent) 
     for split in splits.values():
         if split.bad and spec.bad_images == "error":
             first = next(iter(split.bad.values()))
-            count = f"{len(split.bad)} bad images, the first: {first}"
+            count = f"{counted(len(split.bad), 'bad image')}, the first: {first}"
             raise DataError("data.pack", f"{spec.pack} leaves out {count}; data.bad_images=skip allows it")
     return Pack(manifest["classes"], splits["train"], splits.get("test"))
 
