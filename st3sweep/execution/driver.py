@@ -48,6 +48,7 @@ class Driver(tune.Callback):
         self.slots: dict[str, _Held] = {}  # by Tune's name of the slot
         self.notes: set[str] = set()  # shown to the user
         self.failure: BaseException | None = None
+        self.closing = False  # whether a slot was closed because nothing was left for it
         self.polled = 0.0
         self.seen = -1  # the sweep's changes when all slots were last looked at
 
@@ -127,17 +128,23 @@ class Driver(tune.Callback):
                 held.mailbox.stop.remote(held.number)
                 held.asked_to_stop = True
             return
-        if not held.entered:
+        if not held.entered and not self._nothing_follows():
             return
-        trial = self.sweep.next_trial()
+        trial = self.sweep.next_trial() if held.entered else None
         if trial is not None:
             folder = trial_folder(self.sweep.folder, trial.number)
             _write_config(folder, trial.spec)
             held.number = trial.number
             job = {"trial": trial.number, "spec": trial.spec, "folder": str(folder), "store": self.store}
             held.mailbox.put.remote(job)
-        elif not self.sweep.may_have_more():
+        elif not held.entered or not self.sweep.may_have_more():
             held.mailbox.close.remote()
+            self.closing = True
+
+    def _nothing_follows(self) -> bool:
+        """Return whether a slot that still waits for workers is not needed: the sweep ends with the other slots."""
+        sweep = self.sweep
+        return sweep.pausing or sweep.draining or (self.closing and not sweep.waiting)
 
     def _poll_stop_conditions(self) -> None:
         """Check what can end the run early: a stop request in the run's folder, and the budget."""

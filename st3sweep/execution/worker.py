@@ -161,7 +161,7 @@ def _load(spec: DataConfig, say: Callable[[str], None], world: World) -> data.Sp
         _splits.clear()
         try:
             _splits[key] = data.load(spec, say)
-        except DataError as found:
+        except data.DataError as found:
             error = found
     if failed := world.first_error(error):
         raise failed

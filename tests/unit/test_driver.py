@@ -19,7 +19,12 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.jobs: list[int] = []
-        self.put = self.stop = self.close = self
+        self.closed = False
+        self.put = self.stop = self
+        self.close = SimpleNamespace(remote=self._close)
+
+    def _close(self) -> None:
+        self.closed = True
 
     def remote(self, job: Any = None) -> None:
         if isinstance(job, dict):
@@ -87,6 +92,40 @@ def test_a_slot_gets_a_trial_once_it_has_workers(run_of: Callable[[str], Run], m
     assert [mailboxes[slot].jobs for slot in ("waiting", "working")] == [[], [0]]
     tell("waiting", entered=True)
     assert mailboxes["waiting"].jobs == [1]
+
+
+@pytest.mark.parametrize("how", ["nothing is left", "a trial waits", "asked to stop"])
+def test_a_slot_that_waits_for_workers_ends_with_the_others(
+    how: str, run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no result more that would close it. A trial that another slot has lost may still be its."""
+    monkeypatch.setattr(driver, "POLL_SECONDS", 0.0)
+    sweep = run_of("budget: {trials: 2}").program()
+    made, mailboxes = Driver(sweep), {name: Mailbox() for name in ("waiting", "first", "second")}
+    made.slots = {name: driver._Held(name, box, entered=name != "waiting") for name, box in mailboxes.items()}
+    made.on_step_begin()
+    assert [mailboxes[slot].jobs for slot in made.slots] == [[], [0], [1]]
+    train(sweep, sweep.ledger.trials[0])
+    made.slots["first"].number = None
+    if how == "asked to stop":
+        sweep.pause(how)
+        made.on_step_begin()
+        assert mailboxes["waiting"].closed
+        return
+    if how == "a trial waits":
+        made._on_slot_lost("second")
+        made.closing = True  # the other had been closed before
+        made._assign(made.slots["waiting"])
+        assert not mailboxes["waiting"].closed
+        made.slots["waiting"].entered = True
+        made._assign(made.slots["waiting"])
+        assert mailboxes["waiting"].jobs == [1]
+        return
+    for _ in range(2):
+        made.on_step_begin()
+    assert mailboxes["first"].closed
+    assert mailboxes["waiting"].closed
+    assert not mailboxes["second"].closed
 
 
 def test_a_slot_whose_mailbox_has_died_by_its_first_result_does_not_end_the_sweep(
