@@ -146,7 +146,6 @@ def _remove_from_store(lock: StoreLock, folder: Path, files: list[File]) -> None
         for start in range(0, len(trials), _TRIALS):
             if lock.is_lost():
                 raise UserError(f"{store.url}: another program runs this sweep now; nothing more is removed")
-            lock.beat()
             some = trials[start : start + _TRIALS]
             list(pool.map(lambda number: TrialStore(store, folder, number).remove(names[number]), some))
 

@@ -34,9 +34,11 @@ def kept_in_store(folder: Path, *, checkpoints: bool) -> Iterator[KeepOnly | Non
     lock = StoreLock.from_dict(store, read_json(folder / MARKER) or {})
     if lock is None:
         lock = asking(lambda: _take(store))
-    write_json(folder / MARKER, {"url": url})
-    with Mirror(folder, lock, warn, checkpoints=checkpoints) as mirror:
-        yield mirror.keep_only
+    with lock.held():
+        asking(lambda: bring(store))
+        write_json(folder / MARKER, {"url": url})
+        with Mirror(folder, lock, warn, checkpoints=checkpoints) as mirror:
+            yield mirror.keep_only
 
 
 @contextmanager
@@ -50,25 +52,24 @@ def locked_in_store(folder: Path) -> Iterator[StoreLock | None]:
     if url is None:
         yield None
         return
-    lock = asking(lambda: _take(Objects(url)))
-    try:
-        stored = (read_json(folder / HELD) or {}).get("manifest", {}).get("ledger_bytes", 0)
-        if (folder / LEDGER).is_file() and (folder / LEDGER).stat().st_size > stored:
-            hint = f"store them first: st3sweep resume {url}"
-            raise UserError(f"{url}: this machine has results that the store does not have; {hint}")
-        yield lock
-    finally:
-        write_json(folder / MARKER, {"url": url})
-        with suppress(StoreError):  # it is then stale in a few minutes
-            lock.release()
+    store = Objects(url)
+    lock = asking(lambda: _take(store))
+    with lock.held():
+        try:
+            asking(lambda: bring(store))
+            stored = (read_json(folder / HELD) or {}).get("manifest", {}).get("ledger_bytes", 0)
+            if (folder / LEDGER).is_file() and (folder / LEDGER).stat().st_size > stored:
+                hint = f"store them first: st3sweep resume {url}"
+                raise UserError(f"{url}: this machine has results that the store does not have; {hint}")
+            yield lock
+        finally:
+            write_json(folder / MARKER, {"url": url})
 
 
 def _take(store: Objects) -> StoreLock:
-    """Take the lock of an existing run; what others have stored before is brought here."""
+    """Take the lock of an existing run, before what others have stored is brought here: it is then the last."""
     manifest = StoreManifest.read(store)
-    lock = StoreLock.take(store, manifest.lock if manifest else 1)
-    bring(store)
-    return lock
+    return StoreLock.take(store, manifest.lock if manifest else 1)
 
 
 def unfinished_trials(folder: Path) -> list[int]:

@@ -37,7 +37,7 @@ _PIECE = 8 << 20  # bytes of the ledger in one request
 
 
 class Mirror:
-    """Keeps the store of the run in ``folder`` up to date while the context is entered.
+    """Keeps the store of the run in ``folder`` up to date while the context is entered, and ``lock`` held.
 
     ``checkpoints`` is False where the workers store them, which may be on other machines. ``say`` shows the user a
     line. Errors of the store never end the sweep: what could not be stored is stored later, at the end, or by resume.
@@ -106,14 +106,13 @@ class Mirror:
                 return
 
     def _finish(self) -> None:
-        """Store the rest, with some patience; say what could not be stored. Release the lock."""
+        """Store the rest, with some patience; say what could not be stored."""
         if self._taken_over:
             return
         end, error = time.monotonic() + LAST_TRY_SECONDS, None
         while True:
             try:
                 self._cycle()
-                self.lock.release()
                 return
             except StoreError as failed:
                 error = failed
@@ -135,7 +134,6 @@ class Mirror:
         if self.lock.is_lost():
             self._give_up()
             return
-        self.lock.beat()
         self._take_stop_request()
         tables = _content(self.folder / TABLES_MANIFEST)  # before the ledger: it must not know more than that
         end = self._follow()

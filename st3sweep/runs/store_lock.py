@@ -11,13 +11,17 @@ import json
 import os
 import secrets
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.object_errors import StoreError
 from st3sweep.util.storage.objects import Objects
 
 BEAT_SECONDS = 30.0
@@ -76,7 +80,6 @@ class StoreLock:
 
     def __init__(self, store: Objects, number: int, owner: _Owner):
         self.store, self.number, self._owner = store, number, owner
-        self._beaten = time.monotonic()
 
     @classmethod
     def of_new_run(cls, store: Objects) -> StoreLock:
@@ -123,12 +126,28 @@ class StoreLock:
             return None
         return cls(store, int(found["number"]), _Owner(**found["owner"]))
 
-    def beat(self, *, now: bool = False) -> None:
-        """Say that this program still runs, if that is due. Raises StoreError."""
-        if now or time.monotonic() - self._beaten >= BEAT_SECONDS:
-            self._owner.beat = time.time()
-            self.store.write(_name(self.number), self._owner.encoded())
-            self._beaten = time.monotonic()
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Say that this program still runs until the block ends, by a thread: an upload may take minutes. Then release.
+
+        Where the store refuses the release, the lock is stale in a few minutes.
+        """
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(BEAT_SECONDS):
+                with suppress(StoreError):
+                    self._write()
+
+        thread = threading.Thread(target=beat, name="lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()  # else its last sign could replace the release
+            with suppress(StoreError):
+                self.release()
 
     def is_lost(self) -> bool:
         """Return whether another program has taken over. Raises StoreError."""
@@ -141,7 +160,11 @@ class StoreLock:
     def release(self) -> None:
         """Let the next program take over at once. Raises StoreError."""
         self._owner.released = True
-        self.beat(now=True)
+        self._write()
+
+    def _write(self) -> None:
+        self._owner.beat = time.time()
+        self.store.write(_name(self.number), self._owner.encoded())
 
 
 def latest(store: Objects, first: int) -> tuple[int, _Owner | None]:

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from object_store import KEY, SECRET, ObjectStore
 from stored_sweep import new, run, state_of
 
 from st3sweep.commands.api import load_run
+from st3sweep.commands.stored import kept_in_store
 from st3sweep.data import Splits
 from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.runs import mirror, store_lock
@@ -239,6 +241,29 @@ def test_a_stale_lock_is_taken_over_and_its_holder_stops(
     assert not sweep.is_complete()
     with store.open("ledger.jsonl") as file:
         assert len(file.read()) < (folder / "ledger.jsonl").stat().st_size
+
+
+def test_an_upload_that_takes_long_does_not_make_the_lock_stale(
+    url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, began, upload = new(url, tmp_path / "space.yaml"), threading.Event(), Objects.upload
+
+    def slow(self: Objects, name: str, file: Path) -> None:
+        began.set()
+        time.sleep(1.5)
+        upload(self, name, file)
+
+    monkeypatch.setattr(store_lock, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(store_lock, "STALE_SECONDS", 1.0)
+    monkeypatch.setattr(Objects, "upload", slow)
+    trial_folder(folder, 0).mkdir(parents=True)
+    (trial_folder(folder, 0) / BEST).write_text("large")
+    with kept_in_store(folder, checkpoints=True):
+        assert began.wait(10.0)
+        time.sleep(1.2)
+        with pytest.raises(UserError, match="another program is running this sweep"):
+            StoreLock.take(Objects(url), 1)
+    StoreLock.take(Objects(url), 1)
 
 
 def test_credentials_that_expire_delay_what_is_stored(
