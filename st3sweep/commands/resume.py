@@ -9,7 +9,7 @@ from pathlib import Path
 from st3sweep.commands.reading import read_space
 from st3sweep.commands.run import check_before_start, run_to_the_end
 from st3sweep.commands.stored import kept_in_store, unfinished_trials
-from st3sweep.runs.bring import bring_trials, local_run
+from st3sweep.runs.bring import local_run
 from st3sweep.runs.folder import RESOLVED, existing_run
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.changes import check_unchanged
@@ -52,8 +52,11 @@ def resume(
     if ledger.space is not None:
         check_unchanged(ledger.space, space.document.data, extend=extend)
     check_before_start(space, address, track)
-    with kept_in_store(folder, checkpoints=address is None) as keep_only:
-        bring_trials(folder, [*([] if address else unfinished_trials(folder)), *promote])
+
+    def needed() -> list[int]:
+        return [*([] if address else unfinished_trials(folder)), *promote]
+
+    with kept_in_store(folder, checkpoints=address is None, needed=needed) as keep_only:
         return run_to_the_end(
             space, folder, address, keep_only,
             promote=promote, track=track, plugins=plugins, as_json=as_json, verbose=verbose,

@@ -7,11 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from st3sweep.reporting.console import warn
-from st3sweep.runs.bring import asking, bring
+from st3sweep.runs.bring import asking, bring, bring_trials
+from st3sweep.runs.folder import TRIALS
 from st3sweep.runs.ledger import LEDGER, Ledger
 from st3sweep.runs.mirror import Mirror
 from st3sweep.runs.store import HELD, MANIFEST, MARKER, StoreManifest, read_json, store_of, write_json
 from st3sweep.runs.store_lock import StoreLock
+from st3sweep.runs.trial_store import TrialStore
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.object_errors import StoreError
 from st3sweep.util.storage.objects import Objects
@@ -20,11 +22,15 @@ KeepOnly = Callable[[int, Iterable[str]], None]
 
 
 @contextmanager
-def kept_in_store(folder: Path, *, checkpoints: bool) -> Iterator[KeepOnly | None]:
+def kept_in_store(
+    folder: Path, *, checkpoints: bool, needed: Callable[[], Iterable[int]] = tuple
+) -> Iterator[KeepOnly | None]:
     """Lock the run in its store and store what changes in ``folder`` until the block ends, and then the rest.
 
     Yields a function that is told which checkpoints of an ended trial stay; None for a run that is in no store.
-    ``checkpoints`` is False where workers store them. Raises UserError where another program runs the sweep.
+    ``checkpoints`` is False where workers store them. Before, brings here the checkpoints of the trials that ``needed``
+    returns, and those newer in the store than what this machine did not store: it must not replace them. Raises
+    UserError where another program runs the sweep.
     """
     url = store_of(folder)
     if url is None:
@@ -37,6 +43,7 @@ def kept_in_store(folder: Path, *, checkpoints: bool) -> Iterator[KeepOnly | Non
     with lock.held():
         asking(lambda: bring(store))
         write_json(folder / MARKER, {"url": url})
+        bring_trials(folder, {*needed(), *(_never_stored(store, folder) if checkpoints else ())})
         with Mirror(folder, lock, warn, checkpoints=checkpoints) as mirror:
             yield mirror.keep_only
 
@@ -70,6 +77,12 @@ def _take(store: Objects) -> StoreLock:
     """Take the lock of an existing run, before what others have stored is brought here: it is then the last."""
     manifest = StoreManifest.read(store)
     return StoreLock.take(store, manifest.lock if manifest else 1)
+
+
+def _never_stored(store: Objects, folder: Path) -> list[int]:
+    """Return the trials of which this machine has files that it never stored: the store may have newer ones."""
+    numbers = [int(path.name) for path in (folder / TRIALS).glob("[0-9]*")]
+    return [number for number in numbers if TrialStore(store, folder, number).has_news()]
 
 
 def unfinished_trials(folder: Path) -> list[int]:

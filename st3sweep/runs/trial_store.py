@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,10 @@ class TrialStore:
         self._prefix = self.folder.relative_to(run).as_posix()
 
     def push(self) -> bool:
-        """Store what is new; return whether anything was. Raises StoreError; the store then has the old or the new."""
+        """Store what is new; return whether anything was. Raises StoreError; the store then has the old or the new.
+
+        What is here must be newer than what the store has of the trial: ``pull`` comes before the trial's training.
+        """
         held = self._held()
         taken = self._snapshots(held["files"])
         try:
@@ -56,8 +59,14 @@ class TrialStore:
             for snapshot, _ in taken.values():
                 snapshot.unlink(missing_ok=True)
         if taken:
+            stored = self._stored()  # which may count further: by a program whose ledger did not get to the store
+            held["seq"] = max(held["seq"], stored["seq"] if stored else 0)
             self._record(held)
         return bool(taken)
+
+    def has_news(self) -> bool:
+        """Return whether ``push`` would store something."""
+        return any(self._changed(self._held()["files"]))
 
     def pull(self, *, exactly: bool = False) -> None:
         """Bring the store's files here, unless those here are as new; ``exactly`` also if newer. Raises StoreError."""
@@ -67,7 +76,8 @@ class TrialStore:
                 return
             record = found
             same = record["seq"] <= held["seq"] and not exactly
-            here = [n for n, facts in record["files"].items() if (self._is(n, facts) if exactly else same)]
+            is_here = self._is if exactly else self._is_held
+            here = [n for n, facts in record["files"].items() if same or is_here(n, facts)]
             missing = [n for n in record["files"] if n not in here or not (self.folder / n).is_file()]
             if same and not missing:
                 return
@@ -111,19 +121,22 @@ class TrialStore:
         Stored in reverse, a last checkpoint never refers to a best one that is not in the store.
         """
         found = {}
-        names = [name for name in find_checkpoints(self.folder) if not name.endswith((PREVIOUS, ".tmp"))]
-        for name in [*sorted(names, key=lambda n: (n != LAST, n != BEST, not n.endswith(LAST), n)), CONFIG]:
-            path = self.folder / name
+        for name, path in self._changed(held):
             link = path.with_name(f".{path.name}.storing")
             link.unlink(missing_ok=True)
             with suppress(FileNotFoundError):  # it is being replaced: next time
                 _link(path, link)
-                now = state(link)
-                if name in held and [held[name][0], *held[name][2:]] == now:
-                    link.unlink()
-                else:
-                    found[name] = (link, now)
+                found[name] = (link, state(link))
         return found
+
+    def _changed(self, held: dict[str, list[int]]) -> Iterator[tuple[str, Path]]:
+        """Yield the files that are to be stored and have changed since they were, in the order of ``_snapshots``."""
+        names = [name for name in find_checkpoints(self.folder) if not name.endswith((PREVIOUS, ".tmp"))]
+        for name in [*sorted(names, key=lambda n: (n != LAST, n != BEST, not n.endswith(LAST), n)), CONFIG]:
+            path = self.folder / name
+            with suppress(FileNotFoundError):
+                if name not in held or [held[name][0], *held[name][2:]] != state(path):
+                    yield name, path
 
     def _bring(self, name: str, facts: list[int], held: dict[str, Any]) -> bool:
         """Download one file; return whether it is the one of the record. One that is not there is left out."""
@@ -138,6 +151,12 @@ class TrialStore:
     def _is(self, name: str, facts: list[int]) -> bool:
         path = self.folder / name
         return path.is_file() and [path.stat().st_size, check_sum(path)] == facts[:2]
+
+    def _is_held(self, name: str, facts: list[int]) -> bool:
+        """Return whether the file here is that one, as far as its time tells: it need not be read."""
+        size, check, *now = self._held()["files"].get(name, [None, None])
+        path = self.folder / name
+        return [size, check] == facts[:2] and path.is_file() and state(path) == [size, *now]
 
     def _held(self) -> dict[str, Any]:
         return read_json(self.folder / HELD) or {"seq": 0, "files": {}}

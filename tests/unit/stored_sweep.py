@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import time
@@ -14,7 +15,7 @@ from st3sweep.commands.stored import kept_in_store, unfinished_trials
 from st3sweep.execution.driver import _write_config
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.runs import mirror
-from st3sweep.runs.bring import bring_trials, local_run
+from st3sweep.runs.bring import local_run
 from st3sweep.runs.folder import RESOLVED, lock, new_run, trial_folder
 from st3sweep.runs.ledger import Trial
 from st3sweep.space.loading import load_space, load_stored_space
@@ -36,8 +37,8 @@ def new(url: str, space_file: Path, more: str = BUDGET) -> Path:
 
 def run(folder: Path, seconds: float = 0.0, after_epoch: Callable[[Sweep, Trial], None] | None = None) -> Sweep:
     """Run what remains of the run, two trials in turn; an epoch takes ``seconds``."""
-    with kept_in_store(folder, checkpoints=True) as keep_only, lock(folder):
-        bring_trials(folder, unfinished_trials(folder))
+    needed = functools.partial(unfinished_trials, folder)
+    with kept_in_store(folder, checkpoints=True, needed=needed) as keep_only, lock(folder):
         space = load_stored_space(folder / RESOLVED)
         sweep = Sweep(space, folder, JsonEvents(None, io.StringIO()), None, (), keep_only)
         sweep.checkpoints.all_ended()

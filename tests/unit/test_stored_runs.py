@@ -82,6 +82,18 @@ def tables(folder: Path) -> list[pd.DataFrame]:
     return [read_table(folder, name) for name in ("trials", "epochs", "layers")]
 
 
+class Gone(Exception):
+    """Ends a program, which still stores what it has."""
+
+
+def gone_after(*epochs: int) -> Callable[[Sweep, Trial], None]:
+    def leave(sweep: Sweep, trial: Trial) -> None:
+        if sum(len(trial.epochs) for trial in sweep.ledger.trials.values()) in epochs:
+            raise Gone
+
+    return leave
+
+
 def test_another_machine_finds_the_run(url: str, machine: Any, tmp_path: Path) -> None:
     folder = new(url, tmp_path / "space.yaml")
     run(folder)
@@ -105,13 +117,7 @@ def test_another_machine_finds_the_run(url: str, machine: Any, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_run_goes_on_on_another_machine_and_then_on_the_first(url: str, machine: Any, tmp_path: Path) -> None:
-    class Gone(Exception):
-        pass
-
-    def leave(sweep: Sweep, trial: Trial) -> None:
-        if sum(len(trial.epochs) for trial in sweep.ledger.trials.values()) in (5, 11):
-            raise Gone
-
+    leave = gone_after(5, 11)
     folder = new(url, tmp_path / "space.yaml")
     with pytest.raises(Gone):
         run(folder, after_epoch=leave)
@@ -344,6 +350,42 @@ def test_the_newer_checkpoints_are_those_of_the_machine_that_had_the_trial_last(
     one.keep_only([BEST])
     two.pull()
     assert sorted(find_checkpoints(elsewhere)) == [BEST]
+
+
+def test_a_machine_that_returns_replaces_nothing_newer(url: str, machine: Any, tmp_path: Path) -> None:
+    """It was killed after it saved a checkpoint and before it stored that; another machine went on."""
+    folder = new(url, tmp_path / "space.yaml")
+    with pytest.raises(Gone):
+        run(folder, after_epoch=gone_after(5))
+    best = trial_folder(folder, 0) / BEST
+    (best.with_name("new")).write_text("3 3 of trial 0, never stored")
+    os.replace(best.with_name("new"), best)
+    machine("second")
+    second = local_run(url)
+    run(second)
+    finished = (trial_folder(second, 0) / BEST).read_bytes()
+    machine("first")
+    with kept_in_store(local_run(url), checkpoints=True):
+        pass
+    assert Objects(url).read(f"trials/0000/{BEST}") == finished
+    assert best.read_bytes() == finished
+    machine("third")
+    third = local_run(url)
+    bring_trials(third, [0])
+    assert (trial_folder(third, 0) / BEST).read_bytes() == finished
+
+
+def test_a_trial_that_begins_anew_replaces_what_a_killed_program_stored_of_it(
+    url: str, machine: Any, tmp_path: Path
+) -> None:
+    """Checkpoints get into the store before the ledger, so the next program may not know that they are there."""
+    stores = {name: TrialStore(Objects(url), tmp_path / name, 0) for name in ("killed", "next")}
+    for name, trial in stores.items():
+        trial.folder.mkdir(parents=True)
+        (trial.folder / BEST).write_text(name)
+        assert trial.push()
+    stores["killed"].pull()
+    assert (stores["killed"].folder / BEST).read_text() == "next"
 
 
 @pytest.mark.slow
