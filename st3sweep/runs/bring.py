@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from st3sweep.runs.folder import RESOLVED, STOP_REQUEST, holder
 from st3sweep.runs.ledger import LEDGER
 from st3sweep.runs.manifest import checked
-from st3sweep.runs.mirror import AT_A_TIME, write_held
+from st3sweep.runs.mirror import AT_A_TIME, begins_with, write_held
 from st3sweep.runs.store import (
     HELD,
     MANIFEST,
@@ -33,7 +33,7 @@ from st3sweep.runs.trial_store import TrialStore
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.local import Local
 from st3sweep.util.storage.object_errors import StoreError
-from st3sweep.util.storage.objects import Objects, part_name, read_parts
+from st3sweep.util.storage.objects import ObjectLog, Objects, part_name, read_parts
 from st3sweep.util.storage.urls import url_of
 
 _READS = 4  # of files that do not fit the manifest: they are being replaced
@@ -78,7 +78,7 @@ def bring(store: Objects) -> Path:
         fcntl.flock(alone, fcntl.LOCK_EX)
         held = read_json(folder / HELD) or {"manifest": {}, "files": {}}
         here = StoreManifest(**held["manifest"])
-        if not _is_ahead(folder, manifest):
+        if not _is_ahead(store, folder, manifest):
             _bring_ledger(store, folder, here, manifest)
             files = _bring_files(store, folder, here, manifest, held["files"])
             write_held(folder, manifest, files)
@@ -87,12 +87,25 @@ def bring(store: Objects) -> Path:
     return folder
 
 
-def _is_ahead(folder: Path, manifest: StoreManifest) -> bool:
+def _is_ahead(store: Objects, folder: Path, manifest: StoreManifest) -> bool:
     """Return whether the ledger here begins with the store's and has more: this machine could not store all."""
-    path = folder / LEDGER
-    if not path.is_file() or path.stat().st_size <= manifest.ledger_bytes or not (folder / RESOLVED).is_file():
+    if _size(folder) <= manifest.ledger_bytes or not (folder / RESOLVED).is_file():
         return False
-    return _check(folder, manifest.ledger_bytes) == manifest.ledger_check
+    log = ObjectLog(store, LEDGER, manifest.part, manifest.before)
+    return log.size < _size(folder) and _begins_with(folder, manifest, log)
+
+
+def _begins_with(folder: Path, manifest: StoreManifest, log: ObjectLog) -> bool:
+    """Return whether the ledger here, of no fewer bytes, begins with the store's, of which the manifest may lack some.
+
+    A program that was killed between the two, or ended by its store, has not written the manifest.
+    """
+    same = _check(folder, manifest.ledger_bytes) == manifest.ledger_check
+    return same and begins_with(folder / LEDGER, log.before, log.last)
+
+
+def _size(folder: Path) -> int:
+    return (folder / LEDGER).stat().st_size if (folder / LEDGER).is_file() else 0
 
 
 def _check(folder: Path, size: int) -> int:
@@ -101,11 +114,13 @@ def _check(folder: Path, size: int) -> int:
 
 def _bring_ledger(store: Objects, folder: Path, here: StoreManifest, manifest: StoreManifest) -> None:
     """Make the ledger here the store's, by its new parts where the rest is here; ``manifest`` is then that of here."""
-    path = folder / LEDGER
-    size = path.stat().st_size if path.is_file() else 0
-    if size == manifest.ledger_bytes and _check(folder, size) == manifest.ledger_check:
+    path, size = folder / LEDGER, _size(folder)
+    log = ObjectLog(store, LEDGER, manifest.part, manifest.before)
+    if size == log.size >= manifest.ledger_bytes and _begins_with(folder, manifest, log):
+        manifest.part, manifest.before, manifest.ledger_bytes = log.number, log.before, log.size
+        manifest.ledger_check = _check(folder, size)
         return
-    same = size == here.ledger_bytes < manifest.ledger_bytes and _check(folder, size) == here.ledger_check
+    same = size == here.ledger_bytes <= manifest.ledger_bytes and _check(folder, size) == here.ledger_check
     number, before = (here.part, here.before) if same else (0, 0)
     with suppress(FileNotFoundError):
         (folder / "study.journal").unlink()  # it is rebuilt: another program's proposals may have the same numbers

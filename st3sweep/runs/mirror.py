@@ -184,9 +184,10 @@ class Mirror:
 
     def _push_ledger(self, end: int) -> bool:
         if self._log is None:
-            self._log = ObjectLog(self.store, LEDGER, self.manifest.part, self.manifest.before)
-            if self._log.size > end:
-                raise StoreError(f"{self.store.url}: has more of the ledger than {self.folder}")
+            log = ObjectLog(self.store, LEDGER, self.manifest.part, self.manifest.before)
+            if log.size > end or not begins_with(self.folder / LEDGER, log.before, log.last):
+                raise StoreError(f"{self.store.url}: has another ledger than {self.folder}")
+            self._log = log
         if self._log.size == end:
             return False
         with open(self.folder / LEDGER, "rb") as file:
@@ -246,6 +247,15 @@ class Mirror:
             if number not in self._dirty:
                 TrialStore(self.store, self.folder, number).keep_only(names)
                 del self._forgetting[number]
+
+
+def begins_with(ledger: Path, before: int, content: bytes) -> bool:
+    """Return whether the file has ``content`` after its first ``before`` bytes; an absent one is empty."""
+    if not ledger.is_file():
+        return not before and not content
+    with open(ledger, "rb") as file:
+        file.seek(before)
+        return file.read(len(content)) == content
 
 
 def write_held(folder: Path, manifest: StoreManifest, files: dict[str, list[int]]) -> None:

@@ -30,7 +30,7 @@ from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.runs import mirror, store_lock
 from st3sweep.runs.bring import bring_trials, local_run
 from st3sweep.runs.folder import holder, trial_folder
-from st3sweep.runs.ledger import Ledger, Trial
+from st3sweep.runs.ledger import LEDGER, Ledger, Trial
 from st3sweep.runs.store import local_folder
 from st3sweep.runs.store_lock import StoreLock
 from st3sweep.runs.tables import read_table
@@ -44,7 +44,7 @@ from st3sweep.trial.settings import TrialSettings
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.local import Local
 from st3sweep.util.storage.object_errors import StoreError
-from st3sweep.util.storage.objects import Objects
+from st3sweep.util.storage.objects import ObjectLog, Objects
 
 
 @pytest.fixture(autouse=True)
@@ -301,6 +301,49 @@ def test_credentials_that_expire_delay_what_is_stored(
     machine("second")
     assert outcome(local_run(url)) == outcome(folder)
     assert len(outcome(folder)) == 4
+
+
+def test_a_ledger_of_which_the_manifest_lacks_the_end_is_brought_whole(url: str, machine: Any, tmp_path: Path) -> None:
+    """Its writer was killed between the two; the next program runs where all that the manifest names is already."""
+    folder = new(url, tmp_path / "space.yaml")
+    with pytest.raises(Gone):
+        run(folder, after_epoch=gone_after(5))
+    machine("second")
+    second = local_run(url)
+    before = (folder / LEDGER).read_bytes()
+    ledger = Ledger(folder)
+    ledger.add_done(0, "failed", {}, "Diverged")
+    ledger.close()
+    ObjectLog(Objects(url), LEDGER).append((folder / LEDGER).read_bytes()[len(before) :])
+    assert (local_run(url) / LEDGER).read_bytes() == (folder / LEDGER).read_bytes()
+    run(second)
+    with Objects(url).open(LEDGER) as file:
+        assert file.read() == (second / LEDGER).read_bytes()
+    assert [trial.status for trial in Ledger(second, read_only=True).trials.values()] == ["failed", *["finished"] * 3]
+
+
+def test_nothing_is_appended_to_a_ledger_that_is_not_the_one_here(
+    url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+    monkeypatch.setattr("st3sweep.commands.stored.warn", said.append)
+    monkeypatch.setattr(mirror, "LONGEST_PAUSE_SECONDS", 0.1)
+    folder = new(url, tmp_path / "space.yaml")
+    with pytest.raises(Gone):
+        run(folder, after_epoch=gone_after(5))
+    store, before = Objects(url), Objects(url).read("store.json")
+    monkeypatch.setattr(mirror, "INTERVAL_SECONDS", 0.5)
+    with kept_in_store(folder, checkpoints=True), (folder / LEDGER).open("ab") as file:
+        ObjectLog(store, LEDGER).append(b'{"event": "closed", "of": "another program"}\n')
+        while not said:
+            time.sleep(0.02)
+        other = store.read("ledger.jsonl/000000")
+        file.write(b'{"event": "closed", "of": "this program, which has more of it than the other one"}\n')
+        file.flush()
+        time.sleep(0.5)  # some cycles
+    assert said[0].startswith(f"{url}: has another ledger than {folder}; ")
+    assert (store.read("ledger.jsonl/000000"), store.read("store.json")) == (other, before)
+    assert b"another program" in (local_run(url) / LEDGER).read_bytes()  # which the store's replaces
 
 
 def test_no_credential_reaches_a_file(url: str, machine: Any, tmp_path: Path, object_store: ObjectStore) -> None:

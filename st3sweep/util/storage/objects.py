@@ -154,21 +154,21 @@ class ObjectLog:
     def __init__(self, store: Objects, name: str, first: int = 0, before: int = 0):
         """Open the log; parts before number ``first``, of ``before`` bytes together, are known to be full."""
         self._store, self._name = store, name
-        self.number, self._last, self.size = first, b"", before
-        for self.number, self._last in read_parts(store, name, first):
-            self.size += len(self._last)
+        self.number, self.last, self.size = first, b"", before
+        for self.number, self.last in read_parts(store, name, first):
+            self.size += len(self.last)
 
     @property
     def before(self) -> int:
         """Return the bytes before the last part."""
-        return self.size - len(self._last)
+        return self.size - len(self.last)
 
     def append(self, lines: bytes, *, sync: bool = False) -> None:  # noqa: ARG002  an object is there or not
         """Append whole lines, in one request. Raises StoreError and leaves the log as it was."""
-        full = len(self._last) >= PART_BYTES
-        number, content = (self.number + 1, lines) if full else (self.number, self._last + lines)
+        full = len(self.last) >= PART_BYTES
+        number, content = (self.number + 1, lines) if full else (self.number, self.last + lines)
         self._store.write(part_name(self._name, number), content)
-        self.number, self._last, self.size = number, content, self.size + len(lines)
+        self.number, self.last, self.size = number, content, self.size + len(lines)
 
     def sync(self) -> None:
         """Do nothing: what was appended is in the store."""
