@@ -41,7 +41,11 @@ def measure(
     if not (folder / LEDGER).is_file():
         raise UserError(f"{folder}: not the folder of a run (it has no {LEDGER})")
     register_components(plugins)
-    with kept_in_store(folder, checkpoints=True), lock(folder):
+
+    def needed() -> list[int]:
+        return _chosen(folder, Ledger(folder, read_only=True), trials, again=again)
+
+    with kept_in_store(folder, checkpoints=True, needed=needed), lock(folder):
         ledger = Ledger(folder)
         try:
             check_foreign_components(folder, ledger.foreign, plugins=ledger.plugins, allow_changed=allow_changed)

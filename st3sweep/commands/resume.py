@@ -15,6 +15,7 @@ from st3sweep.runs.ledger import Ledger
 from st3sweep.space.changes import check_unchanged
 from st3sweep.space.loading import load_stored_space
 from st3sweep.space.overrides import Overrides
+from st3sweep.sweep.measuring import unmeasured
 from st3sweep.training.components import register_components
 from st3sweep.trial.plugins import check_foreign_components
 from st3sweep.util.errors import UserError
@@ -54,7 +55,10 @@ def resume(
     check_before_start(space, address, track)
 
     def needed() -> list[int]:
-        return [*([] if address else unfinished_trials(folder)), *promote]
+        if address:
+            return [*promote]
+        to_measure = unmeasured(Ledger(folder, read_only=True)) if space.config.measures_latency else ()
+        return [*unfinished_trials(folder), *(trial.number for trial in to_measure), *promote]
 
     with kept_in_store(folder, checkpoints=address is None, needed=needed) as keep_only:
         return run_to_the_end(

@@ -42,7 +42,7 @@ def kept_in_store(
         lock = asking(lambda: _take(store))
     with lock.held():
         asking(lambda: bring(store))
-        write_json(folder / MARKER, {"url": url})
+        write_json(folder / MARKER, {"url": url, "by_workers": not checkpoints})
         bring_trials(folder, {*needed(), *(_never_stored(store, folder) if checkpoints else ())})
         with Mirror(folder, lock, warn, checkpoints=checkpoints) as mirror:
             yield mirror.keep_only

@@ -189,6 +189,11 @@ def ask_in_store(folder: Path, request: str) -> dict[str, Any] | None:
     return who
 
 
+def are_trained_here(folder: Path) -> bool:
+    """Return whether a program here runs the sweep and stores its checkpoints itself: the store has no newer ones."""
+    return holder(folder, in_store=False) is not None and not (read_json(folder / MARKER) or {}).get("by_workers")
+
+
 def bring_trials(folder: Path, numbers: Iterable[int]) -> None:
     """Bring the checkpoints of trials, if the run is kept in an object store and here are none as new.
 

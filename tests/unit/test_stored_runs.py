@@ -420,6 +420,26 @@ def test_a_machine_that_returns_replaces_nothing_newer(url: str, machine: Any, t
     assert (trial_folder(third, 0) / BEST).read_bytes() == finished
 
 
+@pytest.mark.parametrize("command", ["load_model", "measure"])
+def test_a_model_is_that_of_the_machine_that_finished_its_trial(
+    command: str, url: str, machine: Any, tmp_path: Path
+) -> None:
+    folder = new(url, tmp_path / "space.yaml")
+    with pytest.raises(Gone):
+        run(folder, after_epoch=gone_after(5))
+    best = trial_folder(folder, 0) / BEST
+    assert state_of(best) == (2, 2)
+    machine("second")
+    run(local_run(url))
+    machine("first")
+    if command == "measure":  # which says in the table that it cannot read these files, of a few bytes
+        assert len(load_run(url).measure([0])) == 1
+    else:
+        with pytest.raises(UserError, match=f"^{best}: "):
+            load_run(url).load_model(0)
+    assert state_of(best) == (EPOCHS, EPOCHS)
+
+
 def test_a_trial_that_begins_anew_replaces_what_a_killed_program_stored_of_it(
     url: str, machine: Any, tmp_path: Path
 ) -> None:
