@@ -133,11 +133,11 @@ def stop(
     drain: Annotated[bool, typer.Option("--drain", help="Train running trials to the end first.")] = False,
 ) -> None:
     """Ask the program that runs a sweep to stop after the current epochs."""
-    from st3sweep.runs.bring import ask_in_store
-    from st3sweep.runs.folder import ask_to_stop, existing_run
+    from st3sweep.runs.bring import ask_to_stop
+    from st3sweep.runs.folder import existing_run
 
     request = "drain" if drain else "now"
-    holder = ask_in_store(folder, request) or ask_to_stop(existing_run(folder), request)
+    holder = ask_to_stop(existing_run(folder), request)
     when = "when the running trials have ended" if drain else "after the current epochs"
     say(f"asked {holder['host']}:{holder['pid']} to end {when}")
 

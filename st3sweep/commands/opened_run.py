@@ -224,9 +224,9 @@ class Run:
 
         Raises UserError where no program does.
         """
-        from st3sweep.runs.folder import ask_to_stop
+        from st3sweep.runs.bring import ask_to_stop
 
-        ask_to_stop(self.folder, "drain" if drain else "now")
+        ask_to_stop(local_run(self.folder), "drain" if drain else "now")  # anew: who runs it may have changed
 
     def clean(self, keep: str = "finished", *, yes: bool = False) -> pd.DataFrame:
         """Return the checkpoints that ``keep`` (``finished`` or ``front``) leaves out, a row a file; remove if ``yes``.

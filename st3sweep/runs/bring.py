@@ -31,6 +31,7 @@ from st3sweep.runs.store import (
 from st3sweep.runs.store_lock import holder_in_store
 from st3sweep.runs.trial_store import TrialStore
 from st3sweep.util.errors import UserError
+from st3sweep.util.storage.atomic import atomic_write
 from st3sweep.util.storage.local import Local
 from st3sweep.util.storage.object_errors import StoreError
 from st3sweep.util.storage.objects import ObjectLog, Objects, part_name, read_parts
@@ -177,15 +178,20 @@ def _bring_files(
     return held
 
 
-def ask_in_store(folder: Path, request: str) -> dict[str, Any] | None:
-    """Leave a stop request for a program elsewhere that runs the sweep; return its pid and host, None without one.
+def ask_to_stop(folder: Path, request: str) -> dict[str, Any]:
+    """Leave a ``request`` (``now`` or ``drain``) for the program that runs the sweep; return its pid and host.
 
-    Raises UserError.
+    If it runs elsewhere, as of when the run was brought here, the request is left in the store. Raises UserError if no
+    program does.
     """
     url, who = store_of(folder), holder(folder)
-    if url is None or who is None or holder(folder, in_store=False):
-        return None
-    asking(lambda: Objects(url).write(STOP_REQUEST, request.encode()))
+    if who is None:
+        raise UserError(f"{folder}: no program is running this sweep")
+    if url is None or holder(folder, in_store=False):
+        with atomic_write(folder / STOP_REQUEST) as file:
+            file.write(request.encode())
+    else:
+        asking(lambda: Objects(url).write(STOP_REQUEST, request.encode()))
     return who
 
 

@@ -130,19 +130,6 @@ def holder(folder: Path, *, in_store: bool = True) -> dict[str, Any] | None:
     return None if not found or found["until"] < time.time() else {"pid": found["pid"], "host": found["host"]}
 
 
-def ask_to_stop(folder: Path, request: str) -> dict[str, Any]:
-    """Leave a ``request`` (``now`` or ``drain``) for the program that runs the sweep; return its pid and host.
-
-    Raises UserError if no program does.
-    """
-    who = holder(folder)
-    if who is None:
-        raise UserError(f"{folder}: no program is running this sweep")
-    with atomic_write(folder / STOP_REQUEST) as file:
-        file.write(request.encode())
-    return who
-
-
 def take_stop_request(folder: Path) -> str | None:
     """Return and remove the request that ``st3sweep stop`` left: ``now`` or ``drain``; None if there is none."""
     path = folder / STOP_REQUEST

@@ -22,6 +22,7 @@ from compare import timeless
 from driven_sweep import EPOCHS
 from object_store import KEY, SECRET, ObjectStore
 from stored_sweep import new, run, state_of
+from test_cli import st3sweep
 
 from st3sweep.commands.api import load_run
 from st3sweep.commands.stored import kept_in_store
@@ -29,7 +30,7 @@ from st3sweep.data import Splits
 from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.runs import mirror, store_lock
 from st3sweep.runs.bring import bring_trials, local_run
-from st3sweep.runs.folder import holder, trial_folder
+from st3sweep.runs.folder import STOP_REQUEST, holder, take_stop_request, trial_folder
 from st3sweep.runs.ledger import LEDGER, Ledger, Trial
 from st3sweep.runs.store import local_folder
 from st3sweep.runs.store_lock import StoreLock
@@ -224,6 +225,38 @@ def test_a_second_program_is_refused(url: str, machine: Any, tmp_path: Path, mon
     assert seen
     machine("second")
     assert holder(local_run(url)) is None
+
+
+@pytest.mark.parametrize("command", ["Run.stop", "st3sweep stop"])
+def test_a_run_on_another_machine_can_be_stopped(
+    command: str, url: str, machine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = new(url, tmp_path / "space.yaml")
+    machine("second")
+    asked = []
+
+    def ask(sweep: Sweep, trial: Trial) -> None:
+        if not asked:
+            while not _exists(Objects(url), "store.json"):
+                time.sleep(0.02)
+            machine("second")
+            if command == "Run.stop":
+                load_run(url).stop(drain=True)
+            else:
+                code, *said = st3sweep(capsys, "stop", url, "--drain")
+                assert code == 0
+                assert f":{os.getpid()} to end when the running trials have ended" in "".join(said)
+            machine("first")
+            asked.append(command)
+        end = time.monotonic() + 10.0
+        while not (folder / STOP_REQUEST).exists() and time.monotonic() < end:  # where its driver looks for it
+            time.sleep(0.02)
+        assert take_stop_request(folder) == "drain"
+        raise Gone
+
+    machine("first")
+    with pytest.raises(Gone):
+        run(folder, after_epoch=ask)
 
 
 def test_a_stale_lock_is_taken_over_and_its_holder_stops(
