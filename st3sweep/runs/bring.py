@@ -80,8 +80,8 @@ def bring(store: Objects) -> Path:
         held = read_json(folder / HELD) or {"manifest": {}, "files": {}}
         here = StoreManifest(**held["manifest"])
         if not _is_ahead(store, folder, manifest):
-            _bring_ledger(store, folder, here, manifest)
             files = _bring_files(store, folder, here, manifest, held["files"])
+            _bring_ledger(store, folder, here, manifest)  # last: tables refer to lines of it, and are stored after it
             write_held(folder, manifest, files)
         found = holder_in_store(store, manifest.lock)
         write_json(folder / MARKER, {"url": store.url, "holder": found})

@@ -28,8 +28,8 @@ from st3sweep.commands.api import load_run
 from st3sweep.commands.stored import kept_in_store
 from st3sweep.data import Splits
 from st3sweep.execution.trial_in_store import trial_in_store
-from st3sweep.runs import mirror, store_lock
-from st3sweep.runs.bring import bring_trials, local_run
+from st3sweep.runs import mirror, store_lock, table_rows
+from st3sweep.runs.bring import bring, bring_trials, local_run
 from st3sweep.runs.folder import STOP_REQUEST, holder, take_stop_request, trial_folder
 from st3sweep.runs.ledger import LEDGER, Ledger, Trial
 from st3sweep.runs.store import local_folder
@@ -336,6 +336,34 @@ def test_credentials_that_expire_delay_what_is_stored(
     machine("second")
     assert outcome(local_run(url)) == outcome(folder)
     assert len(outcome(folder)) == 4
+
+
+def test_tables_that_are_brought_know_no_more_than_the_ledger(
+    url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another machine brings it, the run goes on."""
+    monkeypatch.setattr(table_rows, "SMALL_EPOCHS", -1)  # as in a large run, tables stay in parts
+    monkeypatch.setattr(table_rows, "LEAST_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(table_rows, "SHARE_OF_TIME", 1e9)
+    folder, once = new(url, tmp_path / "space.yaml"), threading.Lock()
+    with pytest.raises(Gone):
+        run(folder, after_epoch=gone_after(5))
+
+    class Meanwhile(Objects):
+        def download(self, name: str, file: Path) -> None:
+            with once:
+                if len(Ledger(folder, read_only=True).trials) == 2:
+                    machine("first")
+                    with pytest.raises(Gone):
+                        run(folder, after_epoch=gone_after(12))
+                    machine("second")
+            super().download(name, file)
+
+    machine("second")
+    second = bring(Meanwhile(url))
+    assert len(read_table(second, "trials")) == 4
+    for here, there in zip(tables(second), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(here, there)
 
 
 def test_a_ledger_of_which_the_manifest_lacks_the_end_is_brought_whole(url: str, machine: Any, tmp_path: Path) -> None:
