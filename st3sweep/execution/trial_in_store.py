@@ -56,7 +56,7 @@ def _store(trial: TrialStore, stop: threading.Event) -> None:
         try:
             trial.push()
             pause = INTERVAL_SECONDS
-        except StoreError as error:
+        except OSError as error:  # StoreError, or of the local disk
             if pause == INTERVAL_SECONDS:
                 print(f"{error}; training continues", flush=True)
             pause = min(2 * pause, 60.0)
@@ -68,8 +68,8 @@ def _store_last(trial: TrialStore) -> None:
         try:
             trial.push()
             return
-        except StoreError as error:
-            if not error.passes or waited >= LAST_TRY_SECONDS:
+        except OSError as error:
+            if not (isinstance(error, StoreError) and error.passes) or waited >= LAST_TRY_SECONDS:
                 print(f"{error}; not stored: {trial.folder}", flush=True)
                 return
         time.sleep(2.0)

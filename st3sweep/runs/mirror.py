@@ -109,17 +109,20 @@ class Mirror:
         """Store the rest, with some patience; say what could not be stored."""
         if self._taken_over:
             return
-        end, error = time.monotonic() + LAST_TRY_SECONDS, None
+        end = time.monotonic() + LAST_TRY_SECONDS
         while True:
             try:
                 self._cycle()
                 return
-            except StoreError as failed:
-                error = failed
-            if not error.passes or time.monotonic() > end:
+            except StoreError as error:
+                why = str(error)
+                if not error.passes or time.monotonic() > end:
+                    break
+            except OSError as error:  # of the local disk; the program ends as it would have without a store
+                why = f"{self.folder}: {error.strerror}"
                 break
             time.sleep(1.0)
-        self._say(f"{error}; not stored: {self._missing()}; store it with: st3sweep resume {self.store.url}")
+        self._say(f"{why}; not stored: {self._missing()}; store it with: st3sweep resume {self.store.url}")
 
     def _missing(self) -> str:
         """Return in words what the store does not have yet."""
@@ -237,7 +240,8 @@ class Mirror:
             self._give_up()
             return
         now.write(self.store)
-        write_held(self.folder, now, self._files)
+        with suppress(OSError):  # a full disk: the next program brings what this one has stored
+            write_held(self.folder, now, self._files)
 
     def _forget(self) -> None:
         while not self._to_forget.empty():

@@ -172,7 +172,8 @@ class TrialStore:
         record = {"seq": held["seq"], "files": {name: facts[:2] for name, facts in held["files"].items()}}
         self.store.write(f"{self._prefix}/{_RECORD}", json.dumps(record).encode())
         if self.folder.is_dir():
-            write_json(self.folder / HELD, held)
+            with suppress(OSError):  # a full disk: the same is stored again
+                write_json(self.folder / HELD, held)
 
 
 def _link(path: Path, link: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
+import resource
 import signal
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from test_cli import st3sweep
 from st3sweep.commands.api import load_run
 from st3sweep.commands.stored import kept_in_store
 from st3sweep.data import Splits
+from st3sweep.execution import trial_in_store as trials
 from st3sweep.execution.trial_in_store import trial_in_store
 from st3sweep.runs import mirror, store_lock, table_rows
 from st3sweep.runs.bring import bring, bring_trials, local_run
@@ -176,6 +180,13 @@ def _exists(store: Objects, name: str) -> bool:
     return True
 
 
+def wait_until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10.0
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def check_after_kills(url: str, machine: Any, tmp_path: Path) -> None:
     machine("checked")
     found = outcome(local_run(url))
@@ -212,8 +223,7 @@ def test_a_second_program_is_refused(url: str, machine: Any, tmp_path: Path, mon
     def look(sweep: Sweep, trial: Trial) -> None:
         if seen:
             return
-        while not _exists(Objects(url), "store.json"):  # the run may be shorter than the first cycle
-            time.sleep(0.02)
+        wait_until(lambda: _exists(Objects(url), "store.json"))  # the run may be shorter than the first cycle
         machine("second")
         with pytest.raises(UserError, match="another program is running this sweep"):
             StoreLock.take(Objects(url), 1)
@@ -237,8 +247,7 @@ def test_a_run_on_another_machine_can_be_stopped(
 
     def ask(sweep: Sweep, trial: Trial) -> None:
         if not asked:
-            while not _exists(Objects(url), "store.json"):
-                time.sleep(0.02)
+            wait_until(lambda: _exists(Objects(url), "store.json"))
             machine("second")
             if command == "Run.stop":
                 load_run(url).stop(drain=True)
@@ -248,9 +257,7 @@ def test_a_run_on_another_machine_can_be_stopped(
                 assert f":{os.getpid()} to end when the running trials have ended" in "".join(said)
             machine("first")
             asked.append(command)
-        end = time.monotonic() + 10.0
-        while not (folder / STOP_REQUEST).exists() and time.monotonic() < end:  # where its driver looks for it
-            time.sleep(0.02)
+        wait_until((folder / STOP_REQUEST).exists)  # where its driver looks for it
         assert take_stop_request(folder) == "drain"
         raise Gone
 
@@ -398,8 +405,7 @@ def test_nothing_is_appended_to_a_ledger_that_is_not_the_one_here(
     monkeypatch.setattr(mirror, "INTERVAL_SECONDS", 0.5)
     with kept_in_store(folder, checkpoints=True), (folder / LEDGER).open("ab") as file:
         ObjectLog(store, LEDGER).append(b'{"event": "closed", "of": "another program"}\n')
-        while not said:
-            time.sleep(0.02)
+        wait_until(lambda: bool(said))
         other = store.read("ledger.jsonl/000000")
         file.write(b'{"event": "closed", "of": "this program, which has more of it than the other one"}\n')
         file.flush()
@@ -407,6 +413,79 @@ def test_nothing_is_appended_to_a_ledger_that_is_not_the_one_here(
     assert said[0].startswith(f"{url}: has another ledger than {folder}; ")
     assert (store.read("ledger.jsonl/000000"), store.read("store.json")) == (other, before)
     assert b"another program" in (local_run(url) / LEDGER).read_bytes()  # which the store's replaces
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file grow until the block ends."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _no_links(*_: Any) -> None:
+    raise PermissionError("this file system has no hard links")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_full_disk_ends_the_program_as_without_a_store(
+    links: bool, url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is stored; where checkpoints cannot be linked, and so not be copied, that is said."""
+    said = list[str]()
+    monkeypatch.setattr("st3sweep.commands.stored.warn", said.append)
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    monkeypatch.setattr(mirror, "INTERVAL_SECONDS", 60.0)  # it stores at the end only
+    folder = new(url, tmp_path / "space.yaml")
+    with ExitStack() as full:
+
+        def fill(sweep: Sweep, trial: Trial) -> None:
+            if len(trial.epochs) == 2:
+                full.enter_context(full_disk())
+                raise Gone
+
+        with pytest.raises(Gone):
+            run(folder, after_epoch=fill)
+    StoreLock.take(Objects(url), 1).release()
+    if links:
+        with Objects(url).open(LEDGER) as file:
+            assert file.read() == (folder / LEDGER).read_bytes()
+        assert not said
+    else:
+        assert re.fullmatch(rf"{folder}: File too large; not stored: .*; store it with: st3sweep resume {url}", *said)
+        run(local_run(url))
+    machine("second")
+    second = local_run(url)
+    assert outcome(second) == outcome(folder)
+    bring_trials(second, [0])
+    assert (trial_folder(second, 0) / BEST).read_bytes() == (trial_folder(folder, 0) / BEST).read_bytes()
+
+
+def test_a_trial_is_stored_once_a_full_disk_has_space_again(
+    url: str, machine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trials, "INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(os, "link", _no_links)
+    seen = ""
+
+    def said() -> bool:
+        nonlocal seen
+        seen += capsys.readouterr().out
+        return "File too large; training continues" in seen
+
+    with ExitStack() as full, trial_in_store(url, 4, World(0, 1, torch.device("cpu"))) as folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / BEST).write_text("2 2")
+        with full_disk():
+            wait_until(said)
+        wait_until(lambda: _exists(Objects(url), f"trials/0004/{BEST}"))
+        (folder / BEST).write_text("3 3, of which the disk has no second copy")
+        full.enter_context(full_disk())
+    assert "File too large; not stored: " in capsys.readouterr().out
 
 
 def test_no_credential_reaches_a_file(url: str, machine: Any, tmp_path: Path, object_store: ObjectStore) -> None:
