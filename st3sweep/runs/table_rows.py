@@ -60,8 +60,9 @@ class RunTables:
             self.storage, manifest, "epochs", [{"trial": number, **record} for number, record in news.epochs]
         )
         if news.promoted:
+            gone = news.promoted | news.ended.keys()  # these too: a write that failed may have appended them already
             for name in ("trials", "layers"):
-                parts.drop_trials(self.storage, manifest, name, news.promoted)
+                parts.drop_trials(self.storage, manifest, name, gone)
         parts.append_rows(self.storage, manifest, "trials", [trial_row(trial) for trial in ended])
         layers = [{"trial": trial.number, **layer} for trial in ended for layer in trial.layers]
         parts.append_rows(self.storage, manifest, "layers", layers)

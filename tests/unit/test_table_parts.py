@@ -275,6 +275,41 @@ def test_a_promoted_trial_is_in_the_tables_once(tmp_path: Path) -> None:
     assert_nothing_twice(tmp_path)
 
 
+def test_a_write_that_fails_after_a_promotion_leaves_no_row_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that lost the promoted trial's row has, with one appended, as many rows as the manifest counts."""
+    monkeypatch.setattr(parts, "ROWS_PER_PART", dict.fromkeys(parts.ROWS_PER_PART, 100))
+    ledger, tables, put = Ledger(tmp_path), RunTables(tmp_path), Local.put
+    for number in range(4):
+        ledger.add_trial(number, {}, {"seed": 0}, f"digest {number}", 1, stored_summary=SUMMARY)
+        ledger.add_epoch(number, record(number, 1))
+        if number < 3:
+            end(ledger, number)
+    ledger.add_done(3, "stopped", {"rung": 0})
+    tables.write(ledger, now=True)
+    ledger.add_promoted(3)
+    ledger.add_trial(4, {}, {"seed": 0}, "digest 4", 1, stored_summary=SUMMARY)
+    end(ledger, 4)
+
+    def full(self: Local, name: str, **options: Any) -> Any:
+        if name == MANIFEST:
+            raise OSError("no space left")
+        return put(self, name, **options)
+
+    monkeypatch.setattr(Local, "put", full)
+    with pytest.raises(OSError, match="no space left"):
+        tables.write(ledger, now=True)
+    monkeypatch.setattr(Local, "put", put)
+    end(ledger, 3)
+    tables.write(ledger, now=True)
+    assert_nothing_twice(tmp_path)
+    rows = read_table(tmp_path, "trials")
+    assert rows[["trial", "status"]].values.tolist() == [
+        [0, "finished"], [1, "failed"], [2, "finished"], [3, "finished"], [4, "finished"],
+    ]  # fmt: skip
+
+
 def test_a_small_run_has_its_files_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_rows, "SMALL_EPOCHS", 10)
     ledger, tables = Ledger(tmp_path), RunTables(tmp_path)
