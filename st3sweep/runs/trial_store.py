@@ -54,7 +54,7 @@ class TrialStore:
         try:
             for name, (snapshot, now) in reversed(taken.items()):
                 self.store.upload(f"{self._prefix}/{name}", snapshot)
-                held["files"][name] = [now[0], check_sum(snapshot), *now[1:]]
+                held["files"][name] = [snapshot.stat().st_size, check_sum(snapshot), *now[1:]]
         finally:
             for snapshot, _ in taken.values():
                 snapshot.unlink(missing_ok=True)
@@ -121,22 +121,23 @@ class TrialStore:
         Stored in reverse, a last checkpoint never refers to a best one that is not in the store.
         """
         found = {}
-        for name, path in self._changed(held):
+        for name, path, now in self._changed(held):  # the state of before the link: what came between is stored again
             link = path.with_name(f".{path.name}.storing")
             link.unlink(missing_ok=True)
             with suppress(FileNotFoundError):  # it is being replaced: next time
                 _link(path, link)
-                found[name] = (link, state(link))
+                found[name] = (link, now)
         return found
 
-    def _changed(self, held: dict[str, list[int]]) -> Iterator[tuple[str, Path]]:
-        """Yield the files that are to be stored and have changed since they were, in the order of ``_snapshots``."""
+    def _changed(self, held: dict[str, list[int]]) -> Iterator[tuple[str, Path, list[int]]]:
+        """Yield the files that have changed since they were stored, with their state, in that order."""
         names = [name for name in find_checkpoints(self.folder) if not name.endswith((PREVIOUS, ".tmp"))]
         for name in [*sorted(names, key=lambda n: (n != LAST, n != BEST, not n.endswith(LAST), n)), CONFIG]:
             path = self.folder / name
             with suppress(FileNotFoundError):
-                if name not in held or [held[name][0], *held[name][2:]] != state(path):
-                    yield name, path
+                now = state(path)
+                if name not in held or [held[name][0], *held[name][2:]] != now:
+                    yield name, path, now
 
     def _bring(self, name: str, facts: list[int], held: dict[str, Any]) -> bool:
         """Download one file; return whether it is the one of the record. One that is not there is left out."""

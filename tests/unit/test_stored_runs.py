@@ -580,6 +580,20 @@ def test_a_model_is_that_of_the_machine_that_finished_its_trial(
     assert state_of(best) == (EPOCHS, EPOCHS)
 
 
+def test_a_file_system_without_links_stores_a_checkpoint_once(
+    url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", _no_links)
+    trial = TrialStore(Objects(url), tmp_path, 0)
+    trial.folder.mkdir(parents=True)
+    (trial.folder / BEST).write_text("1")
+    assert trial.push()
+    assert not trial.push()
+    (trial.folder / BEST).write_text("2 2")
+    assert trial.push()
+    assert Objects(url).read(f"trials/0000/{BEST}") == b"2 2"
+
+
 def test_a_trial_that_begins_anew_replaces_what_a_killed_program_stored_of_it(
     url: str, machine: Any, tmp_path: Path
 ) -> None:
