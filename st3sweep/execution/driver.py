@@ -5,25 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
-import yaml
 from ray import tune
 
 from st3sweep.execution.mailbox import Log, see
 from st3sweep.execution.placement_groups import release, release_all
 from st3sweep.execution.slot import Slot
 from st3sweep.execution.tune_results import forgotten_results
-from st3sweep.runs.folder import take_stop_request, trial_folder
+from st3sweep.runs.folder import take_stop_request, trial_folder, write_config
 from st3sweep.space.resources import TUNE_ACTOR_CPUS
 from st3sweep.sweep.state import Sweep
 from st3sweep.training.components import components_from_functions
 
 SLOT_RESTARTS = 5  # of one slot, after it was lost
 POLL_SECONDS = 1.0
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # written in C where PyYAML has it: a fifth of the time
 
 
 @dataclass
@@ -133,7 +130,7 @@ class Driver(tune.Callback):
         trial = self.sweep.next_trial() if held.entered else None
         if trial is not None:
             folder = trial_folder(self.sweep.folder, trial.number)
-            _write_config(folder, trial.spec)
+            write_config(folder, trial.spec)
             held.number = trial.number
             job = {"trial": trial.number, "spec": trial.spec, "folder": str(folder), "store": self.store}
             held.mailbox.put.remote(job)
@@ -156,11 +153,6 @@ class Driver(tune.Callback):
         if self.sweep.budget_hit():
             self.sweep.pause("the budget is spent")
         self.sweep.show_budget()
-
-
-def _write_config(folder: Path, spec: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.dump(spec, Dumper=_Dumper, sort_keys=False))
 
 
 def run_slots(

@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from st3sweep.runs.folder import write_config
 from st3sweep.runs.store import local_folder
 from st3sweep.runs.trial_store import TrialStore
 from st3sweep.training.world import World
@@ -19,9 +21,10 @@ LAST_TRY_SECONDS = 60.0  # when the trial ends, before its end is reported: only
 
 
 @contextmanager
-def trial_in_store(url: str, number: int, world: World) -> Iterator[Path]:
+def trial_in_store(url: str, number: int, spec: dict[str, Any], world: World) -> Iterator[Path]:
     """Bring the trial's checkpoints to this machine, and store new ones until the block ends; yield its folder.
 
+    ``spec``, the trial's settings, are stored with them: the driver's folder may be on another machine.
     All ranks continue from the same checkpoint. Raises OSError where the store refuses at the start: another rank, or
     the next slot, needs what it holds.
     """
@@ -30,6 +33,7 @@ def trial_in_store(url: str, number: int, world: World) -> Iterator[Path]:
     run.mkdir(parents=True, exist_ok=True)
     if world.is_main:
         trial.pull()
+        write_config(trial.folder, spec)
         if world.size > 1:
             trial.push()  # what the ranks on other machines have to start from
     world.broadcast(None)

@@ -151,7 +151,7 @@ def _folder(job: dict[str, Any], world: World) -> AbstractContextManager[Path]:
     """Return the trial's folder: one that all machines share, or of this machine and stored as it goes."""
     if job["store"] is None:
         return contextlib.nullcontext(Path(job["folder"]))
-    return trial_in_store(job["store"], job["trial"], world)
+    return trial_in_store(job["store"], job["trial"], job["spec"], world)
 
 
 def _load(spec: DataConfig, say: Callable[[str], None], world: World) -> data.Splits:

@@ -14,12 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from st3sweep.runs.folder import TRIALS, trial_folder
+from st3sweep.runs.folder import CONFIG, TRIALS, trial_folder
 from st3sweep.runs.store import HELD, check_sum, download, read_json, state, write_json
 from st3sweep.training.checkpoint_files import BEST, LAST, PREVIOUS, find_checkpoints, is_checkpoint
 from st3sweep.util.storage.objects import Objects
 
-CONFIG = "config.yaml"
 _RECORD = "stored.json"
 _READS = 4  # of an object that does not fit its record: it is being replaced
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from driven_sweep import EPOCHS, SPACE, epoch, result
 
 from st3sweep.commands.stored import kept_in_store, unfinished_trials
-from st3sweep.execution.driver import _write_config
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.runs import mirror
 from st3sweep.runs.bring import local_run
-from st3sweep.runs.folder import RESOLVED, lock, new_run, trial_folder
+from st3sweep.runs.folder import RESOLVED, lock, new_run, trial_folder, write_config
 from st3sweep.runs.ledger import Trial
 from st3sweep.space.loading import load_space, load_stored_space
 from st3sweep.sweep.state import Sweep
@@ -45,7 +44,7 @@ def run(folder: Path, seconds: float = 0.0, after_epoch: Callable[[Sweep, Trial]
         running: list[Trial] = []
         while True:
             while len(running) < 2 and (trial := sweep.next_trial()):
-                _write_config(trial_folder(folder, trial.number), trial.spec)
+                write_config(trial_folder(folder, trial.number), trial.spec)
                 running.append(trial)
             if not running:
                 break

@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import stored_sweep
 import torch
+import yaml
 from compare import timeless
 from driven_sweep import EPOCHS
 from object_store import KEY, SECRET, ObjectStore
@@ -477,7 +478,7 @@ def test_a_trial_is_stored_once_a_full_disk_has_space_again(
         seen += capsys.readouterr().out
         return "File too large; training continues" in seen
 
-    with ExitStack() as full, trial_in_store(url, 4, World(0, 1, torch.device("cpu"))) as folder:
+    with ExitStack() as full, trial_in_store(url, 4, {}, World(0, 1, torch.device("cpu"))) as folder:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / BEST).write_text("2 2")
         with full_disk():
@@ -612,24 +613,34 @@ def test_a_worker_on_another_machine_goes_on_with_the_trial(
     url: str, machine: Any, tmp_path: Path, tiny_trial: Callable[..., TrialSettings], digits: Splits
 ) -> None:
     spec, alone = tiny_trial(), World(0, 1, torch.device("cpu"))
-    with trial_in_store(url, 4, alone) as folder:
+    stored = spec.model_dump(mode="json")
+    with trial_in_store(url, 4, stored, alone) as folder:
         assert fit(spec, alone, lambda message: message.get("epoch") == 1, folder, digits)["status"] == "stopped"
     machine("second")
-    with trial_in_store(url, 4, alone) as second:
+    with trial_in_store(url, 4, stored, alone) as second:
         assert second != folder
         found = fit(spec, alone, lambda _: False, second, digits)
     undisturbed = fit(spec, alone, lambda _: False, tmp_path / "undisturbed", digits)
     assert timeless(found) == timeless(undisturbed)
     best, whole = (checkpoint.load(Local(path), BEST)["model"] for path in (second, tmp_path / "undisturbed"))
     assert all(torch.equal(best[name], whole[name]) for name in whole)
-    stored = tmp_path / "stored"
-    Objects(url).download(f"trials/0004/{BEST}", stored)
-    assert stored.read_bytes() == (second / BEST).read_bytes()
+    assert Objects(url).read(f"trials/0004/{BEST}") == (second / BEST).read_bytes()
+
+
+def test_a_worker_stores_the_settings_of_its_trial(url: str, machine: Any) -> None:
+    """The driver, which may be on another machine, stores no files of trials."""
+    spec = {"seed": 3, "sparsity": {"method": "st3"}}
+    with trial_in_store(url, 4, spec, World(0, 1, torch.device("cpu"))):
+        pass
+    assert yaml.safe_load(Objects(url).read("trials/0004/config.yaml")) == spec
 
 
 def test_a_trial_is_interrupted_where_the_store_refuses_at_its_start(
     url: str, machine: Any, object_store: ObjectStore
 ) -> None:
     object_store.faults(refuse="AccessDenied")
-    with pytest.raises(StoreError, match="may not do that"), trial_in_store(url, 4, World(0, 1, torch.device("cpu"))):
+    with (
+        pytest.raises(StoreError, match="may not do that"),
+        trial_in_store(url, 4, {}, World(0, 1, torch.device("cpu"))),
+    ):
         pass
