@@ -9,6 +9,7 @@ from typing import Any
 
 from st3sweep.commands.stored import kept_in_store
 from st3sweep.reporting.console import progress_bar, say, short
+from st3sweep.runs.bring import bring_models, local_run
 from st3sweep.runs.folder import lock
 from st3sweep.runs.ledger import LEDGER, Ledger, Trial
 from st3sweep.runs.table_rows import RunTables
@@ -38,14 +39,12 @@ def measure(
     By default all that were never measured; ``trials`` are some, ``again`` also those that were. Each is recorded at
     once. Raises UserError while a program runs the sweep, and for a trial that has not finished.
     """
+    folder = local_run(folder)
     if not (folder / LEDGER).is_file():
         raise UserError(f"{folder}: not the folder of a run (it has no {LEDGER})")
     register_components(plugins)
-
-    def needed() -> list[int]:
-        return _chosen(folder, Ledger(folder, read_only=True), trials, again=again)
-
-    with kept_in_store(folder, checkpoints=True, needed=needed), lock(folder):
+    bring_models(folder, _chosen(folder, Ledger(folder, read_only=True), trials, again=again))
+    with kept_in_store(folder, checkpoints=True), lock(folder):
         ledger = Ledger(folder)
         try:
             check_foreign_components(folder, ledger.foreign, plugins=ledger.plugins, allow_changed=allow_changed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from st3sweep.commands.reading import read_space
 from st3sweep.commands.run import check_before_start, run_to_the_end
 from st3sweep.commands.stored import kept_in_store, unfinished_trials
-from st3sweep.runs.bring import local_run
+from st3sweep.runs.bring import bring_models, local_run
 from st3sweep.runs.folder import RESOLVED, existing_run
 from st3sweep.runs.ledger import Ledger
 from st3sweep.space.changes import check_unchanged
@@ -53,12 +53,11 @@ def resume(
     if ledger.space is not None:
         check_unchanged(ledger.space, space.document.data, extend=extend)
     check_before_start(space, address, track)
+    if space.config.measures_latency and address is None:
+        bring_models(folder, [trial.number for trial in unmeasured(ledger)])
 
     def needed() -> list[int]:
-        if address:
-            return [*promote]
-        to_measure = unmeasured(Ledger(folder, read_only=True)) if space.config.measures_latency else ()
-        return [*unfinished_trials(folder), *(trial.number for trial in to_measure), *promote]
+        return [*([] if address else unfinished_trials(folder)), *promote]
 
     with kept_in_store(folder, checkpoints=address is None, needed=needed) as keep_only:
         return run_to_the_end(

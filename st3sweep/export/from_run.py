@@ -12,7 +12,7 @@ from st3sweep import data
 from st3sweep.data.batches import eval_batches
 from st3sweep.export.preprocessing import preprocessing
 from st3sweep.networks import build_model, flops
-from st3sweep.runs.bring import are_trained_here, bring_trials
+from st3sweep.runs.bring import bring_models
 from st3sweep.runs.finished_trial import finished_trial
 from st3sweep.runs.folder import trial_folder
 from st3sweep.runs.ledger import Trial
@@ -51,8 +51,7 @@ def sparse_model(run: Path, stored: Trial, spec: TrialSettings) -> tuple[nn.Modu
     """Return the hardened model of a trial with a result, and the metadata of its file. Raises UserError."""
     folder = trial_folder(run, stored.number)
     path = folder / BEST
-    if not (path.is_file() and are_trained_here(run)):
-        bring_trials(run, [stored.number])
+    bring_models(run, [stored.number])
     try:
         saved = checkpoint.load(Local(folder), BEST)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from st3sweep.runs.folder import RESOLVED, STOP_REQUEST, holder
+from st3sweep.runs.folder import RESOLVED, STOP_REQUEST, holder, trial_folder
 from st3sweep.runs.ledger import LEDGER
 from st3sweep.runs.manifest import checked
 from st3sweep.runs.mirror import AT_A_TIME, begins_with, write_held
@@ -30,6 +30,7 @@ from st3sweep.runs.store import (
 )
 from st3sweep.runs.store_lock import holder_in_store
 from st3sweep.runs.trial_store import TrialStore
+from st3sweep.training.checkpoint_files import BEST
 from st3sweep.util.errors import UserError
 from st3sweep.util.storage.atomic import atomic_write
 from st3sweep.util.storage.local import Local
@@ -195,15 +196,20 @@ def ask_to_stop(folder: Path, request: str) -> dict[str, Any]:
     return who
 
 
-def are_trained_here(folder: Path) -> bool:
-    """Return whether a program here runs the sweep and stores its checkpoints itself: the store has no newer ones."""
-    return holder(folder, in_store=False) is not None and not (read_json(folder / MARKER) or {}).get("by_workers")
+def bring_models(folder: Path, numbers: Iterable[int]) -> None:
+    """Bring the checkpoints of trials that have ended, to read their models. Raises UserError.
+
+    Here stays a copy of a model that the store has no longer, and what a program here trains and stores itself.
+    """
+    if holder(folder, in_store=False) and not (read_json(folder / MARKER) or {}).get("by_workers"):
+        numbers = [number for number in numbers if not (trial_folder(folder, number) / BEST).is_file()]
+    bring_trials(folder, numbers, only_with=BEST)
 
 
-def bring_trials(folder: Path, numbers: Iterable[int]) -> None:
+def bring_trials(folder: Path, numbers: Iterable[int], *, only_with: str | None = None) -> None:
     """Bring the checkpoints of trials, if the run is kept in an object store and here are none as new.
 
-    Raises UserError.
+    With ``only_with`` only of those of which the store has that file. Raises UserError.
     """
     url = store_of(folder)
     if url is None:
@@ -211,7 +217,7 @@ def bring_trials(folder: Path, numbers: Iterable[int]) -> None:
     store = Objects(url)
 
     def pull(number: int) -> None:
-        TrialStore(store, folder, number).pull()
+        TrialStore(store, folder, number).pull(only_with=only_with)
 
     def pull_all() -> list[Any]:
         with ThreadPoolExecutor(AT_A_TIME) as pool:

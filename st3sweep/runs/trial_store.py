@@ -67,11 +67,14 @@ class TrialStore:
         """Return whether ``push`` would store something."""
         return any(self._changed(self._held()["files"]))
 
-    def pull(self, *, exactly: bool = False) -> None:
-        """Bring the store's files here, unless those here are as new; ``exactly`` also if newer. Raises StoreError."""
+    def pull(self, *, exactly: bool = False, only_with: str | None = None) -> None:
+        """Bring the store's files here, unless those here are as new; ``exactly`` also if newer. Raises StoreError.
+
+        With ``only_with`` nothing changes here where the store has no such file of the trial.
+        """
         for attempt in range(_READS):
             found, held = self._stored(), self._held()
-            if found is None:
+            if found is None or (only_with and only_with not in found["files"]):
                 return
             record = found
             same = record["seq"] <= held["seq"] and not exactly

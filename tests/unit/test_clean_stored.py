@@ -20,7 +20,7 @@ from st3sweep.commands.clean import File
 from st3sweep.commands.stored import KeepOnly, kept_in_store
 from st3sweep.reporting.json_events import JsonEvents
 from st3sweep.runs import store_lock
-from st3sweep.runs.bring import bring_trials, local_run
+from st3sweep.runs.bring import bring_models, bring_trials, local_run
 from st3sweep.runs.folder import RESOLVED, lock, trial_folder
 from st3sweep.runs.ledger import Ledger
 from st3sweep.runs.store_lock import StoreLock
@@ -108,6 +108,7 @@ def test_it_says_what_would_go_and_removes_it_on_request(url: str, go: Callable[
     assert brought(url) == FRONT
     go("first")  # whose copies of everything must not get back into the store
     assert local_run(url) == first
+    bring_models(first, [0, 2, 3])  # nor go when a model is read
     with kept_in_store(first, checkpoints=True), lock(first):
         pass
     assert stored(url) == FRONT
