@@ -26,6 +26,7 @@ from st3sweep.util.storage.objects import Objects
 
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 300.0  # without a sign, by both machines' clocks
+_PAUSES = (0.2, 1.0)  # seconds before a sign is repeated: the next one follows soon, and the end must not wait long
 
 
 @dataclass
@@ -80,6 +81,7 @@ class StoreLock:
 
     def __init__(self, store: Objects, number: int, owner: _Owner):
         self.store, self.number, self._owner = store, number, owner
+        self._signs = Objects(store.url, _PAUSES)
 
     @classmethod
     def of_new_run(cls, store: Objects) -> StoreLock:
@@ -164,7 +166,7 @@ class StoreLock:
 
     def _write(self) -> None:
         self._owner.beat = time.time()
-        self.store.write(_name(self.number), self._owner.encoded())
+        self._signs.write(_name(self.number), self._owner.encoded())
 
 
 def latest(store: Objects, first: int) -> tuple[int, _Owner | None]:
