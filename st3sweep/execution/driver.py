@@ -11,7 +11,7 @@ import ray
 from ray import tune
 
 from st3sweep.execution.mailbox import Log, see
-from st3sweep.execution.placement_groups import release, release_all
+from st3sweep.execution.placement_groups import is_pending, release, release_all
 from st3sweep.execution.slot import Slot
 from st3sweep.execution.tune_results import forgotten_results
 from st3sweep.runs.folder import take_stop_request, trial_folder, write_config
@@ -21,6 +21,7 @@ from st3sweep.training.components import components_from_functions
 
 SLOT_RESTARTS = 5  # of one slot, after it was lost
 POLL_SECONDS = 1.0
+STARVED_SECONDS = 30.0  # that a trial's workers wait for a machine before an idle slot makes room for them
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Driver(tune.Callback):
         self.notes: set[str] = set()  # shown to the user
         self.failure: BaseException | None = None
         self.closing = False  # whether a slot was closed because nothing was left for it
+        self.pending: dict[str, float] = {}  # since when placement groups of trials wait for a machine
         self.polled = 0.0
         self.seen = -1  # the sweep's changes when all slots were last looked at
 
@@ -76,6 +78,7 @@ class Driver(tune.Callback):
         if due:
             self.polled = time.monotonic()
             self._poll_stop_conditions()
+            self._poll_pending()
         if due or self.sweep.changes != self.seen:
             self.seen = self.sweep.changes
             for held in list(self.slots.values()):
@@ -137,6 +140,16 @@ class Driver(tune.Callback):
         elif not held.entered or not self.sweep.may_have_more():
             held.mailbox.close.remote()
             self.closing = True
+        elif any(time.monotonic() - since >= STARVED_SECONDS for since in self.pending.values()):
+            held.mailbox.close.remote()  # it waits for replicates, and may hold what those workers wait for
+            self.pending.clear()  # one slot at a time
+
+    def _poll_pending(self) -> None:
+        """Note which trials' workers wait for a machine while a slot is idle: theirs was lost and not replaced."""
+        idle = any(held.entered and held.number is None for held in self.slots.values())
+        groups = [held.group for held in self.slots.values() if idle and held.number is not None and held.group]
+        now = time.monotonic()
+        self.pending = {group: self.pending.get(group, now) for group in groups if is_pending(group)}
 
     def _nothing_follows(self) -> bool:
         """Return whether a slot that still waits for workers is not needed: the sweep ends with the other slots."""

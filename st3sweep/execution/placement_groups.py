@@ -56,6 +56,14 @@ def release(group: str) -> None:
         remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
 
 
+def is_pending(group: str) -> bool:
+    """Return whether a placement group, by id, waits for a machine that has room."""
+    with contextlib.suppress(Exception):  # another version of Ray
+        facts = placement_group_table(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+        return facts.get("state") in ("PENDING", "RESCHEDULING")
+    return False
+
+
 def release_all(slot: str) -> None:
     """Remove the placement groups that a slot has created, by name: one that was killed reports none."""
     with contextlib.suppress(Exception):  # the cluster is lost, or another version of Ray

@@ -128,6 +128,28 @@ def test_a_slot_that_waits_for_workers_ends_with_the_others(
     assert not mailboxes["second"].closed
 
 
+@pytest.mark.parametrize("pending", [True, False])
+def test_an_idle_slot_makes_room_for_workers_that_wait(
+    pending: bool, run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine was lost; idle slots wait for replicates, which come when that trial has ended."""
+    monkeypatch.setattr(driver, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "STARVED_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "is_pending", lambda group: pending and group == "of the lost machine")
+    sweep = run_of("budget: {trials: 3}\nreplicates: {seeds: 2}").program()
+    made, mailboxes = Driver(sweep), {name: Mailbox() for name in ("starved", "first", "second")}
+    made.slots = {name: driver._Held(name, box, entered=True) for name, box in mailboxes.items()}
+    made.on_step_begin()
+    made.slots["starved"].group = "of the lost machine"
+    made.on_step_begin()
+    assert not any(box.closed for box in mailboxes.values()), "no slot is idle"
+    for number, name in ((1, "first"), (2, "second")):
+        train(sweep, sweep.ledger.trials[number])
+        made.slots[name].number = None
+    made.on_step_begin()
+    assert [mailboxes[name].closed for name in made.slots] == [False, pending, False], "one slot at a time"
+
+
 def test_a_slot_whose_mailbox_has_died_by_its_first_result_does_not_end_the_sweep(
     run_of: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
