@@ -44,15 +44,14 @@ def cluster(
     quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
     with ExitStack() as to_close:
         if address is None:
-            # On this machine, workers may outnumber the cores and share them. One CPU more, since each of Tune's own
-            # actors asks for a hundredth.
+            # On this machine, workers may outnumber the cores and share them.
             cpus = max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker)
             folder = str(ray_folder(say))
             if resources.may_share_gpus:
                 to_close.enter_context(multi_process_service(say))
             to_close.enter_context(fork_server())
             start = partial(
-                ray.init, address="local", num_cpus=cpus + 1, include_dashboard=False, _temp_dir=folder, **quiet
+                ray.init, address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet
             )
             with without_unused_processes(verbose=verbose):
                 try:

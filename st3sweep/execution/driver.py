@@ -15,7 +15,7 @@ from st3sweep.execution.placement_groups import is_pending, release, release_all
 from st3sweep.execution.slot import Slot
 from st3sweep.execution.tune_results import forgotten_results
 from st3sweep.runs.folder import take_stop_request, trial_folder, write_config
-from st3sweep.space.resources import TUNE_ACTOR_CPUS
+from st3sweep.space.resources import TUNE_ACTOR
 from st3sweep.sweep.state import Sweep
 from st3sweep.training.components import components_from_functions
 
@@ -188,7 +188,7 @@ def run_slots(
         "functions": ray.cloudpickle.dumps(components_from_functions()),  # by value where no module can be imported
     }
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": TUNE_ACTOR_CPUS}),
+        tune.with_resources(trainable, TUNE_ACTOR),
         param_space=config,
         tune_config=tune.TuneConfig(num_samples=slots, trial_dirname_creator=lambda trial: f"slot-{trial.trial_id}"),
         run_config=tune.RunConfig(

@@ -13,7 +13,7 @@ from st3sweep.trial.fields import Frozen, fail
 from st3sweep.util.errors import UserError
 from st3sweep.util.text import counted
 
-TUNE_ACTOR_CPUS = 0.01  # of each slot; Tune refuses 0
+TUNE_ACTOR = {"memory": 1}  # bytes, of each slot: Tune refuses none at all, and of CPUs a worker may need the last
 DEFAULT_SHARE = 0.25  # of the budget, kept for replicates
 GIB = 2**30
 MPS_CLIENTS = 48  # that one GPU serves at a time
@@ -194,8 +194,7 @@ def count_slots(available: dict[str, float], resources: Resources, *, grows: boo
     if grows and resources.slots:
         return resources.slots
     cpus = resources.workers * resources.cpus_per_worker
-    # On a cluster Tune's actors take TUNE_ACTOR_CPUS each: not counting them, the last slot would never start.
-    fitting = math.floor(available.get("CPU", 0.0) / (cpus + (TUNE_ACTOR_CPUS if grows else 0.0)))
+    fitting = math.floor(available.get("CPU", 0.0) / cpus)
     if resources.gpus:
         fitting = min(fitting, _fitting_on_gpus(available.get("GPU", 0.0), resources))
     if resources.memory_per_worker and "memory" in available:

@@ -185,7 +185,7 @@ def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path)
     run = tmp_path / "faults"
     with without_unused_processes():
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        lost = nodes.add_node(num_cpus=2)
+        lost = nodes.add_node(num_cpus=1)  # all that a worker asks for
     try:
         where = ["--address", nodes.address]
         with program(
@@ -194,7 +194,7 @@ def test_a_run_survives_the_loss_of_a_machine_and_of_the_cluster(tmp_path: Path)
         ) as p:  # fmt: skip
             wait_until(lambda: 3 <= epochs_of(run, 1) < 15, p)
             with without_unused_processes():
-                nodes.add_node(num_cpus=2)
+                nodes.add_node(num_cpus=1)
             nodes.remove_node(lost, allow_graceful=False)
             wait_until(lambda: 3 <= epochs_of(run, 2) < 15, p)
             nodes.shutdown()  # the head with all that it knew

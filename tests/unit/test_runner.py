@@ -18,8 +18,8 @@ from st3sweep.util.errors import UserError
     ("available", "resources", "grows", "slots"),
     [
         ({"CPU": 2.0}, {}, False, 2),
-        ({"CPU": 2.0}, {}, True, 1),  # Tune's actors need a little of the second
-        ({"CPU": 2.1}, {}, True, 2),
+        ({"CPU": 2.0}, {}, True, 2),  # Tune's actors need none
+        ({"CPU": 1.9}, {}, True, 1),
         ({"CPU": 8.0}, {"workers": 2, "cpus_per_worker": 2}, False, 2),
         ({"CPU": 64.0, "GPU": 2.0}, {"gpus_per_worker": 0.25}, False, 8),
         ({"CPU": 64.0, "GPU": 2.0}, {"gpus_per_worker": 1, "workers": 2}, False, 1),
