@@ -35,6 +35,7 @@ class _Held:
     entered: bool = False  # whether it has had workers
     number: int | None = None
     asked_to_stop: bool = False
+    closed: bool = False  # its mailbox takes no more
 
 
 class Driver(tune.Callback):
@@ -119,30 +120,35 @@ class Driver(tune.Callback):
             self.sweep.lost(held.number, see(held.log))
 
     def _assign(self, held: _Held) -> None:
-        """Give a free slot a trial, or close it if none will follow; ask a busy slot to stop if the sweep wants it.
-
-        A slot without workers gets none: no machine may have room for them, while another slot could train the trial.
-        """
+        """Give a free slot a trial, or close it if none will follow; ask a busy slot to stop if the sweep wants it."""
         if held.number is not None:
             if not held.asked_to_stop and self.sweep.should_stop(held.number):
                 held.mailbox.stop.remote(held.number)
                 held.asked_to_stop = True
             return
-        if not held.entered and not self._nothing_follows():
+        if held.closed:
             return
-        trial = self.sweep.next_trial() if held.entered else None
+        if not held.entered:  # no machine may have room for its workers, while another slot could train the trial
+            if self._nothing_follows():
+                self._close(held)
+            return
+        trial = self.sweep.next_trial()
         if trial is not None:
             folder = trial_folder(self.sweep.folder, trial.number)
             write_config(folder, trial.spec)
             held.number = trial.number
             job = {"trial": trial.number, "spec": trial.spec, "folder": str(folder), "store": self.store}
             held.mailbox.put.remote(job)
-        elif not held.entered or not self.sweep.may_have_more():
-            held.mailbox.close.remote()
+        elif not self.sweep.may_have_more():
+            self._close(held)
             self.closing = True
         elif any(time.monotonic() - since >= STARVED_SECONDS for since in self.pending.values()):
-            held.mailbox.close.remote()  # it waits for replicates, and may hold what those workers wait for
+            self._close(held)  # it waits for replicates, and may hold what those workers wait for
             self.pending.clear()  # one slot at a time
+
+    def _close(self, held: _Held) -> None:
+        held.mailbox.close.remote()
+        held.closed = True
 
     def _poll_pending(self) -> None:
         """Note which trials' workers wait for a machine while a slot is idle: theirs was lost and not replaced."""

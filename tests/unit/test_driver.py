@@ -148,6 +148,11 @@ def test_an_idle_slot_makes_room_for_workers_that_wait(
         made.slots[name].number = None
     made.on_step_begin()
     assert [mailboxes[name].closed for name in made.slots] == [False, pending, False], "one slot at a time"
+    train(sweep, sweep.ledger.trials[0])
+    made.slots["starved"].number = None
+    made.on_step_begin()  # replicates follow, of which a closed slot gets none
+    assert bool(mailboxes["first"].jobs[1:]) != pending
+    assert mailboxes["starved"].jobs[1:]
 
 
 def test_a_slot_whose_mailbox_has_died_by_its_first_result_does_not_end_the_sweep(

@@ -147,12 +147,8 @@ def run(ops: list[dict[str, Any]], arrays: dict[str, Any], images: torch.Tensor)
             if not one.depthwise and (kind == "sparse" or one.groups == 1)
         }
         with pytest.MonkeyPatch.context() as patch:
-            for name in (
-                "FEW_MACS",
-                "SMALL",
-                "TILED",
-                "BAND",
-            ):  # everything is shared, by pixels where that is possible
+            # Everything is shared, by pixels where that is possible.
+            for name in ("FEW_MACS", "SMALL", "TILED", "BAND"):
                 patch.setattr(convolution, name, 1)
             results.append(SparseModel.of_plan(plan, choices, threads=2)(images.numpy()))
     return results

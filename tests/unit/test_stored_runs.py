@@ -349,7 +349,7 @@ def test_credentials_that_expire_delay_what_is_stored(
 def test_tables_that_are_brought_know_no_more_than_the_ledger(
     url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another machine brings it, the run goes on."""
+    """The run continues while another machine brings it."""
     monkeypatch.setattr(table_rows, "SMALL_EPOCHS", -1)  # as in a large run, tables stay in parts
     monkeypatch.setattr(table_rows, "LEAST_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(table_rows, "SHARE_OF_TIME", 1e9)
@@ -435,7 +435,7 @@ def _no_links(*_: Any) -> None:
 def test_a_full_disk_ends_the_program_as_without_a_store(
     links: bool, url: str, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is there is stored; where checkpoints cannot be linked, and so not be copied, that is said."""
+    """Store what is there; say which checkpoints can be neither linked nor copied."""
     said = list[str]()
     monkeypatch.setattr("st3sweep.commands.stored.warn", said.append)
     if not links:
